@@ -1,0 +1,60 @@
+# weighin: `make demo` weighs this machine in, `make test` runs every test this machine can run.
+# Needs python3 (3.11 or newer, with venv) and make; everything it installs lies in .venv/.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+MEMBERS := -e proto -e 'analysis[report]' -e agent -e aggregator
+BUF := .venv/buf/node_modules/.bin/buf
+DEMO := .demo
+
+.PHONY: help setup demo test check generate lock bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(BIN)/.dev ## build .venv with the four members and the development tools
+
+$(BIN)/.members: constraints.txt $(wildcard */pyproject.toml)
+	@echo "setup: installing weighin into .venv (about a minute the first time)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) --upgrade 'pip>=25.1'
+	@$(PIP) $(MEMBERS)
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.members pyproject.toml
+	@echo "setup: installing the development tools" >&2
+	@$(PIP) --group dev
+	@touch $@
+
+demo: $(BIN)/.members ## weigh this machine in and write the report to .demo/report/index.html
+	@$(BIN)/python tools/demo.py $(DEMO)
+
+test: $(BIN)/.dev ## run every test that this machine can run
+	@$(BIN)/python -m pytest
+
+check: $(BIN)/.dev ## lint, types, import rules, spelling, contract lint, generated code current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy proto/weighin analysis/weighin_analysis agent/weighin_agent aggregator/weighin_aggregator tools tests
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py --check
+	@$(MAKE) --no-print-directory lint-contract
+
+.PHONY: lint-contract
+lint-contract:
+	@if command -v npm >/dev/null; then \
+	  test -x $(BUF) || npm install --silent --no-audit --no-fund --prefix .venv/buf @bufbuild/buf@1.75.0; \
+	  echo "buf lint proto"; $(BUF) lint proto; \
+	elif [ "$$WEIGHIN_REQUIRE_ALL" = 1 ]; then echo "check: buf needs npm, which is not installed" >&2; exit 1; \
+	else echo "check: buf lint skipped, npm is not installed" >&2; fi
+
+generate: $(BIN)/.dev ## regenerate the code of the contract
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py
+
+lock: ## write constraints.txt anew (needs uv)
+	tools/lock.sh
+
+clean: ## remove .venv, .demo and caches
+	rm -rf .venv $(DEMO) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
