@@ -1,0 +1,70 @@
+"""Errors of the agent.
+
+AgentError
+├── UsageError                    what was asked for makes no sense; exit code 2
+├── EnvironmentFailure            the surroundings lack something that the work needs
+├── StateError                    the state folder cannot be read, written or locked
+├── SpoolError                    a run cannot be kept, read or set aside
+│   └── DamagedRunError           a spool file that does not hold what was written
+└── DeliveryError                 the aggregator did not take a call
+    ├── AggregatorAwayError       away, busy or at fault: the same call later will do
+    ├── UnacceptableRequestError  the call as it is will never do: a smaller one may
+    └── DeviceRefusedError        it takes nothing from this device until a person acts
+"""
+
+from typing import ClassVar
+
+
+class AgentError(Exception):
+    """Base of every error that the agent raises on purpose; its text is one line for a person."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(AgentError):
+    """What was asked for makes no sense."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class EnvironmentFailure(AgentError):  # noqa: N818 - EnvironmentError is a name of Python itself
+    """The surroundings lack something that the work needs."""
+
+
+class StateError(AgentError):
+    """The state folder cannot be read, written or locked."""
+
+
+class SpoolError(AgentError):
+    """A run cannot be kept, read or set aside."""
+
+
+class DamagedRunError(SpoolError):
+    """A spool file that does not hold what was written."""
+
+
+class DeliveryError(AgentError):
+    """The aggregator did not take a call.
+
+    ``reason`` is an upper-case constant: the aggregator's own where it gave one, else the name of the gRPC status.
+    """
+
+    def __init__(self, text: str, *, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class AggregatorAwayError(DeliveryError):
+    """Away, busy or at fault: the same call later will do, not before ``retry_after_seconds`` where it named a time."""
+
+    def __init__(self, text: str, *, reason: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(text, reason=reason)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnacceptableRequestError(DeliveryError):
+    """The call as it is will never do, for its size or for one run in it: a smaller one may."""
+
+
+class DeviceRefusedError(DeliveryError):
+    """The aggregator takes nothing from this device until a person acts."""
