@@ -1,0 +1,85 @@
+"""Runs a reader that can crash, hang or fork in a process of its own."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+from weighin_agent.device import ProbeGapReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildAnswer:
+    """What the child printed as JSON, or why there is nothing: then ``reason`` and ``detail`` are set."""
+
+    facts: dict[str, object] = field(default_factory=dict)
+    reason: ProbeGapReason | None = None
+    detail: str = ""
+
+
+def ask_child(module: str, timeout_seconds: float) -> ChildAnswer:
+    """Run ``python -m module``, which prints one JSON object as its last line. Never raises.
+
+    The child leads a process group of its own, and the whole group ends with it: a grandchild that holds the pipe
+    open would otherwise keep this call waiting for ever.
+    """
+    if getattr(sys, "frozen", False):
+        # There is no interpreter to start: the "interpreter" is the agent itself, which would start without end.
+        return _failed(ProbeGapReason.NOT_IMPLEMENTED, "not readable in a packaged agent")
+    command = [sys.executable, "-m", module]
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return _failed(ProbeGapReason.READ_FAILED, "the system refused to start a process")
+    with process:
+        try:
+            output, _ = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return _failed(ProbeGapReason.TIMED_OUT, f"no answer within {timeout_seconds:g} seconds")
+        finally:
+            _end_group(process)
+    return parse_answer(output.decode("utf-8", errors="replace"), process.returncode)
+
+
+def parse_answer(output: str, exit_code: int) -> ChildAnswer:
+    """Read the last line of a child's output; a crash, an error or anything but a JSON object is a failure."""
+    if exit_code < 0:
+        return _failed(ProbeGapReason.READ_FAILED, f"the reader crashed ({_signal_name(-exit_code)})")
+    if exit_code > 0:
+        return _failed(ProbeGapReason.READ_FAILED, f"the reader ended with exit code {exit_code}")
+    lines = output.strip().splitlines()
+    try:
+        facts = json.loads(lines[-1]) if lines else None
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        return _failed(ProbeGapReason.READ_FAILED, "the reader's answer does not parse")
+    return ChildAnswer(facts=facts)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _failed(reason: ProbeGapReason, detail: str) -> ChildAnswer:
+    return ChildAnswer(reason=reason, detail=detail)

@@ -1,0 +1,41 @@
+"""Pure parsing that several readers share; nothing here raises on any text."""
+
+import re
+
+_MOST_CHARACTERS = 128
+_MOST_CPUS = 2**14
+
+# What may leave the device of a text that hardware or firmware wrote. No ":" and no ",": addresses need them.
+_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9 ()@.+/_-]+")
+
+# Firmware sometimes puts what identifies one copy of a machine where a model name belongs.
+_IDENTIFYING = re.compile(
+    r"\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b"  # a UUID
+    r"|\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b"  # a MAC address
+    r"|\b(?=[0-9A-Z]*[0-9])[0-9A-Z]{14,}\b"  # a serial number: one long word of capitals and digits
+    r"|\b[0-9a-f]{12,}\b",  # any long hexadecimal number
+    re.IGNORECASE,
+)
+
+
+def clean_text(text: str) -> str | None:
+    """Reduce free text from hardware to what may leave the device; None if nothing is left."""
+    allowed = _NOT_ALLOWED.sub(" ", _IDENTIFYING.sub(" ", text))
+    return " ".join(allowed.split())[:_MOST_CHARACTERS].strip() or None
+
+
+def parse_whole_number(text: str) -> int | None:
+    """Parse a decimal number without a sign; None for anything else."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else None
+
+
+def parse_cpu_list(text: str) -> frozenset[int]:
+    """Parse the kernel's list of processors, for example "0-3,8"; parts that are none are left out."""
+    cpus: set[int] = set()
+    for part in text.strip().split(","):
+        first, dash, last = part.partition("-")
+        low, high = parse_whole_number(first), parse_whole_number(last if dash else first)
+        if low is not None and high is not None and low <= high < _MOST_CPUS:
+            cpus.update(range(low, high + 1))
+    return frozenset(cpus)
