@@ -1,0 +1,59 @@
+"""Errors of the aggregator.
+
+AggregatorError
+├── UsageError               a command that cannot mean what it says
+├── ListenError              an address that cannot be listened on
+├── SnapshotError            a snapshot that could not be made or put in place
+└── StoreError
+    ├── StoreMissingError    no store in the data directory
+    ├── StoreBusyError       another process owns the store
+    ├── StoreVersionError    the store was made by a newer aggregator
+    ├── StoreUnavailableError   the store cannot write now; the same write may succeed later
+    └── StoreRefusedError    the store will never take these rows
+
+What a client did wrong is no error of this tree: see ``refusal``.
+"""
+
+
+class AggregatorError(Exception):
+    """Base of every error that this package raises on purpose; its text is one line for the operator."""
+
+
+class UsageError(AggregatorError):
+    """A command that cannot mean what it says."""
+
+
+class ListenError(AggregatorError):
+    """An address that cannot be listened on."""
+
+
+class SnapshotError(AggregatorError):
+    """A snapshot that could not be made or put in place."""
+
+
+class StoreError(AggregatorError):
+    """Base of everything that goes wrong with the store."""
+
+
+class StoreMissingError(StoreError):
+    """No store in the data directory."""
+
+
+class StoreBusyError(StoreError):
+    """Another process owns the store; ``pid`` is its process id, None if the system does not tell."""
+
+    def __init__(self, text: str, pid: int | None) -> None:
+        super().__init__(text)
+        self.pid = pid
+
+
+class StoreVersionError(StoreError):
+    """The store was made by a newer aggregator."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot write now; the same write may succeed later."""
+
+
+class StoreRefusedError(StoreError):
+    """The store will never take these rows."""

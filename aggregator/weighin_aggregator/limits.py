@@ -1,0 +1,50 @@
+"""Every bound on what is accepted, in one place."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on messages, on the queue in front of the store, and on waiting. Bytes are bytes, times are seconds."""
+
+    # One message.
+    request_bytes: int = 4 << 20
+    metadata_bytes: int = 16 << 10
+    envelopes: int = 100
+
+    # One run. The quick suite with all its series is about 11 KB.
+    run_bytes: int = 256 << 10
+    measurements: int = 1_024
+    samples: int = 65_536
+    failures: int = 1_024
+    probe_gaps: int = 256
+    accelerators: int = 16
+    execution_providers: int = 64
+    caches: int = 64
+    instruction_sets: int = 256
+
+    # One text. Free text names devices and versions; a detail is one line for a person.
+    free_text_characters: int = 128
+    detail_bytes: int = 256
+
+    # What a refused run is told.
+    violations: int = 10
+
+    # Waiting. A group is what one transaction may hold.
+    queued_runs: int = 4_096
+    group_runs: int = 1_000
+    drain_seconds: float = 20.0
+
+    # A checkpoint writes at most what the write-ahead log holds (16 MB); four times that must be free.
+    free_disk_bytes: int = 64 << 20
+    kept_snapshots: int = 3
+
+    # Connections.
+    streams_per_connection: int = 8
+    idle_seconds: int = 300
+    age_seconds: int = 1_800
+    age_grace_seconds: int = 30
+    ping_interval_seconds: int = 300
+
+
+DEFAULT_LIMITS = Limits()

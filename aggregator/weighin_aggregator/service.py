@@ -1,0 +1,179 @@
+"""The calls of the contract: bytes in, bytes out, every failure with a status that we chose.
+
+The handlers take the bytes themselves, because gRPC answers a message that does not decode with a status and a text of
+its own. The store is reached through the committer only.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from weighin.v1 import services_pb2
+from weighin_aggregator.commit import Committer, Decision, Decisions
+from weighin_aggregator.errors import SnapshotError, StoreError, StoreUnavailableError
+from weighin_aggregator.intake import Accepted, Refused, examine
+from weighin_aggregator.limits import Limits
+from weighin_aggregator.peer import device_id, require_loopback
+from weighin_aggregator.records import to_batch
+from weighin_aggregator.refusal import Reason, Refusal
+from weighin_aggregator.snapshot import write_numbered_snapshot
+from weighin_aggregator.store import Store, utc_now
+
+RUN_SERVICE = "weighin.v1.RunService"
+OPERATOR_SERVICE = "weighin.v1.OperatorService"
+_RUN_ID_CHARACTERS = 36
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Handler = Callable[[bytes, Context], Awaitable[bytes]]
+
+_log = structlog.get_logger()
+
+
+class Services:
+    """The handlers of all services. ``snapshots`` is the folder where the operator's snapshots go."""
+
+    def __init__(self, committer: Committer, limits: Limits, snapshots: Path) -> None:
+        self._committer = committer
+        self._limits = limits
+        self._snapshots = snapshots
+        self._stopping = False
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """Return what a server registers. Methods that are not here are answered UNIMPLEMENTED by gRPC itself."""
+        return (
+            grpc.method_handlers_generic_handler(RUN_SERVICE, {"SubmitRuns": self._handler(self._submit_runs)}),
+            grpc.method_handlers_generic_handler(
+                OPERATOR_SERVICE, {"CreateSnapshot": self._handler(self._create_snapshot)}
+            ),
+        )
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Refuse new calls and wait for those that run; False if they took longer than allowed."""
+        self._stopping = True
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _handler(self, handle: Handler) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        async def answer(data: bytes, context: Context) -> bytes:
+            self._calls += 1
+            self._idle.clear()
+            try:
+                return await self._guarded(handle, data, context)
+            finally:
+                self._calls -= 1
+                if self._calls == 0:
+                    self._idle.set()
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    async def _guarded(self, handle: Handler, data: bytes, context: Context) -> bytes:
+        """Turn every failure into a status of the contract."""
+        try:
+            if self._stopping:
+                raise Refusal(Reason.SHUTTING_DOWN)
+            return await handle(data, context)
+        except Refusal as error:
+            refusal = error
+        except Exception:  # noqa: BLE001 - whatever nobody foresaw leaves as one fixed text; the log keeps the rest
+            refusal = Refusal(Reason.INTERNAL_ERROR, error_id=secrets.token_hex(8))
+            _log.exception("internal_error", error_id=refusal.error_id)
+        status = refusal.status()
+        await context.abort(status.code, status.details, status.trailing_metadata)
+        raise AssertionError("abort ends the call")
+
+    async def _submit_runs(self, data: bytes, context: Context) -> bytes:
+        device = device_id(context.invocation_metadata() or ())
+        if self._committer.is_full():
+            raise Refusal(Reason.OVERLOADED)
+        envelopes = _decode(data, self._limits)
+        examined = _examine_all(envelopes, self._limits)
+        accepted = [item for item in examined if isinstance(item, Accepted)]
+        decisions: Decisions = {}
+        if accepted:
+            try:
+                decisions = await asyncio.wrap_future(self._committer.submit(to_batch(accepted, device, utc_now())))
+            except StoreUnavailableError as error:
+                raise Refusal(Reason.STORE_UNAVAILABLE) from error
+        results = [
+            _result(envelope.run_id, item, decisions) for envelope, item in zip(envelopes, examined, strict=True)
+        ]
+        _report(device, results)
+        return services_pb2.SubmitRunsResponse(results=results).SerializeToString()
+
+    async def _create_snapshot(self, _: bytes, context: Context) -> bytes:
+        require_loopback(context.peer())
+        folders: list[Path] = []
+
+        def write(store: Store) -> None:
+            folders.append(write_numbered_snapshot(store, self._snapshots, self._limits.kept_snapshots))
+
+        try:
+            await asyncio.wrap_future(self._committer.between_commits(write))
+        except (SnapshotError, StoreError) as error:
+            _log.error("snapshot_failed", error=str(error))
+            raise Refusal(Reason.SNAPSHOT_FAILED) from error
+        return services_pb2.CreateSnapshotResponse(folder=str(folders[0])).SerializeToString()
+
+
+def _decode(data: bytes, limits: Limits) -> Sequence[services_pb2.RunEnvelope]:
+    try:
+        envelopes = services_pb2.SubmitRunsRequest.FromString(data).envelopes
+    except DecodeError as error:
+        raise Refusal(Reason.MALFORMED_REQUEST) from error
+    if len(envelopes) > limits.envelopes:
+        raise Refusal(Reason.TOO_MANY_RUNS)
+    return envelopes
+
+
+def _examine_all(envelopes: Sequence[services_pb2.RunEnvelope], limits: Limits) -> list[Accepted | Refused]:
+    """Check every envelope by itself; of two with one run_id the second is refused."""
+    seen: set[str] = set()
+    examined: list[Accepted | Refused] = []
+    for envelope in envelopes:
+        if envelope.run_id in seen:
+            examined.append(Refused(reason=Reason.RUN_ID_INVALID))
+            continue
+        seen.add(envelope.run_id)
+        examined.append(examine(envelope, limits))
+    return examined
+
+
+def _result(run_id: str, item: Accepted | Refused, decisions: Decisions) -> services_pb2.RunResult:
+    # An id that is none is cut to the length of one: the answer must not grow with the question.
+    result = services_pb2.RunResult(run_id=run_id[:_RUN_ID_CHARACTERS])
+    if isinstance(item, Refused):
+        result.outcome = services_pb2.OUTCOME_RETRY if item.retry else services_pb2.OUTCOME_REJECTED
+        result.reason = item.reason.value
+        result.field_violations.extend(item.field_violations)
+        return result
+    match decisions[item.run_id]:
+        case Decision.STORED:
+            result.outcome = services_pb2.OUTCOME_STORED
+        case Decision.DUPLICATE:
+            result.outcome = services_pb2.OUTCOME_DUPLICATE
+        case Decision.RUN_ID_REUSED:
+            result.outcome = services_pb2.OUTCOME_REJECTED
+            result.reason = Reason.RUN_ID_REUSED.value
+    return result
+
+
+def _report(device: str, results: Sequence[services_pb2.RunResult]) -> None:
+    """Log what became of a call: counts by outcome, and every id that was used twice."""
+    counts: dict[str, int] = {}
+    for result in results:
+        word = services_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_").lower()
+        counts[word] = counts.get(word, 0) + 1
+        if result.reason == Reason.RUN_ID_REUSED:
+            _log.warning("run_id_reused", device_id=device, run_id=result.run_id)
+    _log.info("runs_submitted", device_id=device, **counts)

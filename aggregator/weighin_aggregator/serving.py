@@ -1,0 +1,65 @@
+"""How an operator's command finds the server that owns a data directory, and asks it for a snapshot.
+
+The file is only a hint: it is believed when its process is the one that holds the store. What a killed server leaves
+behind is therefore harmless.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import grpc
+
+from weighin.v1 import services_pb2, services_pb2_grpc
+from weighin_aggregator.errors import SnapshotError, StoreBusyError
+
+_FILE_NAME = "serving.json"
+_SNAPSHOT_TIMEOUT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A server: its process id and the address where it listens."""
+
+    pid: int
+    address: str
+
+
+@contextmanager
+def announced(data: Path, address: str) -> Iterator[None]:
+    """Say in the data directory that this process serves it, for as long as it does."""
+    path = data / _FILE_NAME
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(asdict(Serving(pid=os.getpid(), address=address))))
+    fresh.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def find_server(data: Path, busy: StoreBusyError) -> Serving:
+    """Return the server that holds the store. Raises ``busy`` again when the holder is no server."""
+    try:
+        serving = Serving(**json.loads((data / _FILE_NAME).read_text()))
+    except (OSError, ValueError, TypeError):
+        raise busy from None
+    if busy.pid is not None and busy.pid != serving.pid:
+        raise busy
+    return serving
+
+
+def request_snapshot(serving: Serving) -> Path:
+    """Let the server write a snapshot and return its folder. Raises SnapshotError."""
+    try:
+        with grpc.insecure_channel(serving.address) as channel:
+            operator = services_pb2_grpc.OperatorServiceStub(channel)
+            answer = operator.CreateSnapshot(services_pb2.CreateSnapshotRequest(), timeout=_SNAPSHOT_TIMEOUT_SECONDS)
+    except grpc.RpcError as error:
+        text = cast("grpc.Call", error).details()  # Every error of a call is also the call; the types do not say so.
+        raise SnapshotError(f"the server at {serving.address} made no snapshot: {text}") from error
+    return Path(answer.folder)

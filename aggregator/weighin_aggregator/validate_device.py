@@ -1,0 +1,105 @@
+"""The rules of the contract about a device and about what could not be read from it."""
+
+from collections.abc import Iterator, Sequence
+
+from google.protobuf.message import Message
+
+from weighin.v1 import device_pb2
+from weighin_aggregator.limits import Limits
+from weighin_aggregator.rules import at_least, at_most_entries, free_text, one_line, positive, stated, stated_values
+
+_CACHE_KINDS = stated_values(device_pb2.CacheKind)
+_VIRTUALIZATION_KINDS = stated_values(device_pb2.VirtualizationKind)
+_ACCELERATOR_KINDS = stated_values(device_pb2.AcceleratorKind)
+_GAP_REASONS = stated_values(device_pb2.ProbeGapReason)
+
+
+def sizes(device: device_pb2.Device, limits: Limits) -> Iterator[str]:
+    """Find lists that are too long to be walked through."""
+    yield from at_most_entries("device.accelerators", device.accelerators, limits.accelerators)
+    yield from at_most_entries("device.execution_providers", device.execution_providers, limits.execution_providers)
+    yield from at_most_entries("device.cpu.caches", device.cpu.caches, limits.caches)
+    yield from at_most_entries("device.cpu.instruction_sets", device.cpu.instruction_sets, limits.instruction_sets)
+
+
+def device(device: device_pb2.Device, limits: Limits) -> Iterator[str]:
+    """Check a device. A fact may be absent; one that is present must say something."""
+    yield from _cpu(device.cpu, limits)
+    yield from _memory(device.memory)
+    if device.storage.HasField("free_bytes"):
+        yield from at_least("device.storage.free_bytes", device.storage.free_bytes, 0)
+    if device.HasField("operating_system"):
+        system = device.operating_system
+        yield from free_text("device.operating_system.family", system.family, limits)
+        yield from _texts("device.operating_system", system, ("name", "version", "kernel"), limits)
+    if device.HasField("virtualization"):
+        yield from stated("device.virtualization.kind", device.virtualization.kind, _VIRTUALIZATION_KINDS)
+        yield from _texts("device.virtualization", device.virtualization, ("product",), limits)
+    for index, accelerator in enumerate(device.accelerators):
+        yield from _accelerator(f"device.accelerators[{index}]", accelerator, limits)
+    for index, provider in enumerate(device.execution_providers):
+        yield from _execution_provider(f"device.execution_providers[{index}]", provider, limits)
+    versions = ("python", "onnxruntime", "onnx", "numpy")
+    yield from _texts("device.runtime_versions", device.runtime_versions, versions, limits)
+
+
+def probe_gaps(gaps: Sequence[device_pb2.ProbeGap], limits: Limits) -> Iterator[str]:
+    """Check that each gap names a fact and a reason; the detail may be empty."""
+    for index, gap in enumerate(gaps):
+        path = f"probe_gaps[{index}]"
+        if not gap.fact:
+            yield f"{path}.fact: must not be empty"
+        yield from one_line(f"{path}.fact", gap.fact, limits)
+        yield from stated(f"{path}.reason", gap.reason, _GAP_REASONS)
+        yield from one_line(f"{path}.detail", gap.detail, limits)
+
+
+def _texts(path: str, message: Message, names: tuple[str, ...], limits: Limits) -> Iterator[str]:
+    """Check optional texts of a message: absence is never written as an empty text."""
+    for name in names:
+        if message.HasField(name):
+            yield from free_text(f"{path}.{name}", getattr(message, name), limits)
+
+
+def _counts(path: str, message: Message, names: tuple[str, ...]) -> Iterator[str]:
+    """Check optional counts of a message: absence is never written as 0."""
+    for name in names:
+        if message.HasField(name):
+            yield from at_least(f"{path}.{name}", getattr(message, name), 1)
+
+
+def _cpu(cpu: device_pb2.Cpu, limits: Limits) -> Iterator[str]:
+    yield from _texts("device.cpu", cpu, ("model", "vendor", "architecture"), limits)
+    yield from _counts("device.cpu", cpu, ("physical_core_count", "logical_core_count", "max_frequency_hertz"))
+    for index, name in enumerate(cpu.instruction_sets):
+        yield from free_text(f"device.cpu.instruction_sets[{index}]", name, limits)
+    for index, cache in enumerate(cpu.caches):
+        path = f"device.cpu.caches[{index}]"
+        yield from at_least(f"{path}.level", cache.level, 1)
+        yield from stated(f"{path}.kind", cache.kind, _CACHE_KINDS)
+        yield from at_least(f"{path}.size_bytes", cache.size_bytes, 1)
+        yield from at_least(f"{path}.instance_count", cache.instance_count, 1)
+
+
+def _memory(memory: device_pb2.Memory) -> Iterator[str]:
+    yield from _counts("device.memory", memory, ("total_bytes",))
+    yield from at_least("device.memory.available_bytes", memory.available_bytes, 0)
+    for name in ("read_bandwidth_bytes_per_second", "single_thread_read_bandwidth_bytes_per_second"):
+        if memory.HasField(name):
+            yield from positive(f"device.memory.{name}", getattr(memory, name))
+
+
+def _accelerator(path: str, accelerator: device_pb2.Accelerator, limits: Limits) -> Iterator[str]:
+    yield from stated(f"{path}.kind", accelerator.kind, _ACCELERATOR_KINDS)
+    yield from _texts(path, accelerator, ("vendor", "model", "driver_version", "compute_capability"), limits)
+    yield from _counts(path, accelerator, ("memory_total_bytes",))
+    yield from at_least(f"{path}.memory_available_bytes", accelerator.memory_available_bytes, 0)
+
+
+def _execution_provider(path: str, provider: device_pb2.ExecutionProvider, limits: Limits) -> Iterator[str]:
+    yield from free_text(f"{path}.name", provider.name, limits)
+    yield from one_line(f"{path}.reason", provider.reason, limits)
+    if provider.measured and provider.reason:
+        yield f"{path}.reason: must be empty when the execution provider is measured"
+    if not provider.measured and not provider.reason:
+        yield f"{path}.reason: must say why the execution provider is not measured"
