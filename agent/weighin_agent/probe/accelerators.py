@@ -7,7 +7,7 @@ from weighin_agent.device import Accelerator, AcceleratorKind, ProbeGapReason
 from weighin_agent.probe.files import exists, link_name, list_folder, read_line, read_source
 from weighin_agent.probe.gaps import Gaps
 from weighin_agent.probe.nvidia import read_nvidia
-from weighin_agent.probe.text import clean_text, parse_whole_number
+from weighin_agent.probe.text import clean_text, parse_hexadecimal, parse_whole_number
 
 _NVIDIA = 0x10DE
 # Everything else that drives a screen (virtio, QXL, Bochs, VMware, ASPEED, Matrox ...) computes nothing.
@@ -42,12 +42,6 @@ class PciDevice:
     device: int
     pci_class: int
     folder: Path
-
-
-def parse_hexadecimal(text: str) -> int | None:
-    """Parse the kernel's "0x10de"; None for anything else."""
-    digits = text.strip().lower().removeprefix("0x")
-    return int(digits, 16) if 0 < len(digits) <= 8 and all(digit in "0123456789abcdef" for digit in digits) else None
 
 
 def parse_device_name(text: str, vendor: int, device: int) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from weighin_agent.probe.arm_cores import CORES, VENDORS
-from weighin_agent.probe.text import clean_text, parse_whole_number
+from weighin_agent.probe.text import clean_text, parse_hexadecimal, parse_whole_number
 
 # The kernel's name of every instruction set that decides which matrix kernel a runtime takes, and ours.
 INSTRUCTION_SETS = {
@@ -115,12 +115,7 @@ def _arm_parts(info: CpuInfo, allowed: tuple[int, ...]) -> tuple[tuple[int, int]
     parts = []
     for number in sorted(allowed) or [-1]:
         facts = {**info.common, **info.processors.get(number, {})}
-        implementer, part = _hexadecimal(facts.get("cpu implementer")), _hexadecimal(facts.get("cpu part"))
+        implementer, part = (parse_hexadecimal(facts.get(f"cpu {name}", "")) for name in ("implementer", "part"))
         if implementer is not None and part is not None:
             parts.append((implementer, part))
     return tuple(dict.fromkeys(parts))
-
-
-def _hexadecimal(text: str | None) -> int | None:
-    digits = (text or "").lower().removeprefix("0x")
-    return int(digits, 16) if 0 < len(digits) <= 8 and all(digit in "0123456789abcdef" for digit in digits) else None

@@ -29,8 +29,10 @@ def read_nvidia(gaps: Gaps, nvml: Any = pynvml) -> tuple[Accelerator, ...] | Non
 
 
 def _read_one(gaps: Gaps, nvml: Any, index: int) -> Accelerator:
-    # A device that fell off the bus has no handle; asking with None gets the same refusal for every fact.
     handle = _ask(nvml, lambda: nvml.nvmlDeviceGetHandleByIndex(index))
+    if handle is None:
+        gaps.add(f"accelerators.{index}", ProbeGapReason.READ_FAILED, "NVIDIA's driver lists it but cannot reach it")
+        return Accelerator(kind=AcceleratorKind.GPU, vendor="NVIDIA")
     model = _ask(nvml, lambda: _decode(nvml.nvmlDeviceGetName(handle)))
     # Not supported where the memory is the system's own (Jetson, Grace): there is none to state.
     memory = _ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle))

@@ -30,6 +30,12 @@ def parse_whole_number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else None
 
 
+def parse_hexadecimal(text: str) -> int | None:
+    """Parse a hexadecimal number of up to 32 bits, with or without "0x"; None for anything else."""
+    digits = text.strip().lower().removeprefix("0x")
+    return int(digits, 16) if 0 < len(digits) <= 8 and all(digit in "0123456789abcdef" for digit in digits) else None
+
+
 def parse_cpu_list(text: str) -> frozenset[int]:
     """Parse the kernel's list of processors, for example "0-3,8"; parts that are none are left out."""
     cpus: set[int] = set()

@@ -1,0 +1,174 @@
+"""The whole probe on the machine that runs the tests: it agrees with the system's own tools, and gives nobody away."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import asdict
+from getpass import getuser
+from pathlib import Path
+
+import psutil
+import pytest
+
+from weighin_agent.device import Device, ProbeGap
+from weighin_agent.probe import available_bytes, portable, probe
+from weighin_agent.probe.assemble import readers_for
+from weighin_agent.probe.gaps import Gaps
+
+GRAIN_BYTES = 64 * 2**20
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory) -> tuple[Device, tuple[ProbeGap, ...]]:
+    return probe(tmp_path_factory.mktemp("storage") / "not" / "yet" / "there")
+
+
+def output_of(*command: str) -> str:
+    """Run one of the system's own tools; skip where it is missing or does not work."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    if done.returncode != 0 and not done.stdout:
+        pytest.skip(f"{command[0]} does not work here: {done.stderr.strip()}")
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def lscpu() -> dict[str, str]:
+    if platform.system() == "Linux" and os.sched_getaffinity(0) != set(range(os.cpu_count() or 0)):
+        pytest.skip("the tests may not use every processor, and lscpu counts them all")
+    lines = (line.partition(":") for line in output_of("lscpu").splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def test_the_processor_agrees_with_lscpu(probed, lscpu):
+    cpu = probed[0].cpu
+    assert cpu.logical_core_count == int(lscpu["CPU(s)"])
+    assert cpu.model in (None, lscpu.get("Model name"))
+    assert cpu.vendor in (None, lscpu.get("Vendor ID"))
+    assert cpu.architecture == lscpu["Architecture"]
+    if cpu.physical_core_count is not None:
+        assert cpu.physical_core_count == int(lscpu["Core(s) per socket"]) * int(lscpu["Socket(s)"])
+
+
+def test_the_caches_agree_with_lscpu(probed):
+    caches = json.loads(output_of("lscpu", "-J", "-B", "-C")).get("caches", [])
+    if "one-size" not in (caches or [{}])[0]:
+        pytest.skip("this lscpu does not list caches")
+    theirs = {(row["level"], row["type"].lower(), int(row["one-size"]), int(row["all-size"])) for row in caches}
+    ours = {(c.level, str(c.kind), c.size_bytes, c.size_bytes * c.instance_count) for c in probed[0].cpu.caches}
+    assert ours == theirs or not ours
+
+
+def test_the_memory_agrees_with_free(probed):
+    memory = next(line.split() for line in output_of("free", "-b").splitlines() if line.startswith("Mem:"))
+    assert probed[0].memory.total_bytes == int(memory[1])
+    # What is available changes from moment to moment, and a container may be allowed less.
+    available = available_bytes()
+    assert available is not None
+    assert 0 < available <= int(memory[1])
+
+
+def test_the_free_space_agrees_with_df(probed, tmp_path_factory):
+    free = int(output_of("df", "--output=avail", "-B1", str(tmp_path_factory.getbasetemp())).split()[-1])
+    ours = probed[0].storage.free_bytes
+    assert ours is not None
+    assert ours % GRAIN_BYTES == 0
+    assert abs(ours - free) < 64 * GRAIN_BYTES  # others write to the same disk meanwhile
+
+
+def test_virtualization_agrees_with_systemd(probed):
+    machine = output_of("systemd-detect-virt", "--vm").strip()
+    container = output_of("systemd-detect-virt", "--container").strip()
+    virtualization = probed[0].virtualization
+    if virtualization is None:
+        pytest.skip("the probe cannot tell on this machine, and said so")
+    if container == "wsl":
+        pytest.skip("systemd calls this a container, the probe a virtual machine")
+    assert ("container" in virtualization.kind) == (container != "none")
+    assert ("virtual_machine" in virtualization.kind) == (machine != "none")
+    for product in {machine, container} - {"none"}:
+        assert product in (virtualization.product or product)
+
+
+def test_the_distribution_agrees_with_python(probed):
+    if platform.system() != "Linux":
+        pytest.skip("only Linux has distributions")
+    system = probed[0].operating_system
+    try:
+        theirs = platform.freedesktop_os_release()
+    except OSError:
+        pytest.skip("this system has no os-release")
+    assert system.name in (None, theirs["NAME"])
+    assert system.version == theirs.get("VERSION_ID")
+    assert system.kernel in (None, platform.release())
+
+
+def test_bandwidth_was_measured(probed):
+    memory = probed[0].memory
+    assert memory.read_bandwidth_bytes_per_second is not None
+    assert memory.single_thread_read_bandwidth_bytes_per_second is not None
+    assert memory.single_thread_read_bandwidth_bytes_per_second > 0
+
+
+def test_every_absent_fact_has_one_reason_and_no_fact_is_an_empty_text(probed):
+    device, gaps = probed
+    known_gaps = [gap.fact for gap in gaps]
+    for part in ("cpu", "memory", "storage", "operating_system", "runtime_versions"):
+        for name, value in asdict(getattr(device, part)).items():
+            assert value != ""
+            if value is None:
+                assert known_gaps.count(f"{part}.{name}") == 1
+    assert all(gap.detail and "\n" not in gap.detail for gap in gaps)
+
+
+def test_bandwidth_can_be_left_out(tmp_path):
+    device, gaps = probe(tmp_path, bandwidth=False)
+    assert device.memory.read_bandwidth_bytes_per_second is None
+    assert [gap.detail for gap in gaps if gap.fact.startswith("memory.")] == ["not measured: left out on request"] * 2
+
+
+def identifying_texts() -> set[str]:
+    """Everything that tells this machine or its user from others, as far as the test may see it."""
+    files = ("/etc/machine-id", "/proc/sys/kernel/random/boot_id", "/var/lib/dbus/machine-id")
+    serials = [f"/sys/class/dmi/id/{name}" for name in ("product_uuid", "product_serial", "board_serial")]
+    texts = {socket.gethostname(), getuser(), str(Path.home()), str(Path.cwd())}
+    for path in (Path(name) for name in (*files, *serials)):
+        try:
+            texts.add(path.read_text().strip())
+        except OSError:
+            continue
+    for addresses in psutil.net_if_addrs().values():
+        texts |= {address.address.partition("%")[0] for address in addresses}
+    return {text for text in texts if len(text) > 1} - {"127.0.0.1", "::1", "00:00:00:00:00:00"}
+
+
+def test_nothing_that_the_probe_says_identifies_this_machine_or_its_user(probed):
+    device, gaps = probed
+    said = json.dumps([asdict(device), [asdict(gap) for gap in gaps]])
+    for text in identifying_texts():
+        for shape in {text, text.replace(":", ""), text.replace("-", "")}:
+            assert not re.search(rf"(?<![\w.]){re.escape(shape)}(?![\w.])", said), "an identifying text got through"
+
+
+def test_a_system_without_readers_of_its_own_still_gets_its_facts_and_honest_gaps():
+    readers = readers_for("Darwin")
+    assert readers is portable
+    gaps = Gaps()
+    cpu = readers.read_cpu(gaps)
+    assert cpu.logical_core_count == psutil.cpu_count()
+    assert readers.read_memory_sizes(gaps)[0] == psutil.virtual_memory().total
+    assert readers.read_operating_system(gaps).kernel
+    assert readers.read_virtualization(gaps) is None
+    readers.read_accelerators(gaps)
+    facts = {gap.fact for gap in gaps.all()}
+    assert {"cpu.vendor", "cpu.instruction_sets", "cpu.caches", "virtualization", "accelerators"} <= facts
+
+
+def test_both_sets_of_readers_offer_the_same_names():
+    assert sorted(portable.__all__) == sorted(readers_for("Linux").__all__)

@@ -1,0 +1,210 @@
+"""Parsers and rules of the probe: tables of input and answer, and texts that nobody expects."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weighin_agent.device import CacheKind, VirtualizationKind
+from weighin_agent.probe import accelerators, caches, cgroup, child, cpuinfo, execution_providers, memory, text
+from weighin_agent.probe.caches import CacheInstance, has_unequal_caches, sum_up_caches
+from weighin_agent.probe.operating_system import parse_kernel_release, parse_os_release
+from weighin_agent.probe.text import clean_text, parse_cpu_list
+from weighin_agent.probe.virtualization import Evidence, judge_virtualization, parse_root_mount
+
+WSL2 = "Linux version 6.6.87.2-microsoft-standard-WSL2 (root@build) (gcc) #1 SMP"
+WSL1 = "Linux version 4.4.0-19041-Microsoft (Microsoft@Microsoft.com) (gcc) #1"
+
+PIECES = ["processor", "flags", "CPU part", "core id", "physical id", "MemTotal", "kB", "K", "max", "10de"]
+
+# Text that looks like what the parsers expect, cut and mixed, and text that does not.
+odd_text = st.one_of(
+    st.text(),
+    st.lists(
+        st.sampled_from(
+            [
+                ":",
+                "\t",
+                " ",
+                "\n",
+                "\n\n",
+                "=",
+                '"',
+                ",",
+                "-",
+                "/",
+                "\0",
+                "{",
+                "]",
+                "0",
+                "3",
+                "7" * 30,
+                "²",
+                "0x",
+                "0xd08",
+            ]
+            + PIECES
+        )
+    ).map("".join),
+)
+
+
+@given(odd_text, st.frozensets(st.integers(0, 5)))
+def test_no_text_at_all_stops_a_reader_of_processors(odd, allowed):
+    info = cpuinfo.parse_cpuinfo(odd)
+    cpuinfo.parse_model(info, allowed)
+    cpuinfo.parse_vendor(info, allowed)
+    cpuinfo.parse_instruction_sets(info, allowed)
+    cpuinfo.parse_physical_core_count(info, allowed)
+    cpuinfo.has_hypervisor_flag(info)
+
+
+@given(odd_text)
+def test_no_text_at_all_stops_any_other_parser(odd):
+    memory.parse_meminfo(odd)
+    parse_os_release(odd)
+    parse_kernel_release(odd)
+    parse_cpu_list(odd)
+    parse_root_mount(odd)
+    text.parse_whole_number(odd)
+    caches.parse_cache(odd, odd, odd, odd)
+    cgroup.parse_cgroup_paths(odd)
+    cgroup.parse_cpu_max(odd)
+    cgroup.parse_statistic(odd, "inactive_file")
+    text.parse_hexadecimal(odd)
+    accelerators.parse_device_name(odd, 0x10DE, 0x2684)
+    child.parse_answer(odd, 0)
+    execution_providers.name_execution_provider(odd)
+
+
+@given(st.builds(Evidence, *[], hypervisor_flag=st.none() | st.booleans(), firmware=odd_text, kernel_version=odd_text))
+def test_any_evidence_gets_a_judgement_or_none(evidence):
+    verdict = judge_virtualization(evidence)
+    assert verdict is None or verdict.kind in VirtualizationKind
+
+
+@given(st.text())
+def test_cleaned_text_holds_only_what_may_leave_the_device(dirty):
+    clean = clean_text(dirty)
+    assert clean is None or (0 < len(clean) <= 128 and clean == clean.strip() and "  " not in clean)
+    assert clean is None or not set(clean) - set(
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ()@.+/_-"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean"),
+    [
+        ("AMD Ryzen 7 7840HS w/ Radeon 780M Graphics     ", "AMD Ryzen 7 7840HS w/ Radeon 780M Graphics"),
+        ("Intel(R) Core(TM) i7-6700 CPU @ 3.40GHz", "Intel(R) Core(TM) i7-6700 CPU @ 3.40GHz"),
+        ("NVIDIA GeForce RTX 4070 Laptop GPU", "NVIDIA GeForce RTX 4070 Laptop GPU"),
+        ("6.6.87.2-microsoft-standard-WSL2", "6.6.87.2-microsoft-standard-WSL2"),
+        ("card 00:1a:2b:3c:4d:5e", "card"),
+        ("board 4c4c4544-0042-3510-8054-b4c04f4e4432 rev 2", "board rev 2"),
+        ("server PF3ABCDE12345678", "server"),
+        ("a,b:c&d", "a b c d"),
+        ("\0\n\t", None),
+    ],
+)
+def test_free_text_loses_what_identifies_a_copy(dirty, clean):
+    assert clean_text(dirty) == clean
+
+
+@pytest.mark.parametrize(
+    ("listed", "cpus"),
+    [("0-3,8\n", {0, 1, 2, 3, 8}), ("", set()), ("5", {5}), ("3-1", set()), ("0-99999999999", set()), ("x,2", {2})],
+)
+def test_a_list_of_processors_is_parsed(listed, cpus):
+    assert parse_cpu_list(listed) == cpus
+
+
+def test_a_processor_with_two_kinds_of_core_states_its_largest_caches():
+    """An Intel Core i7-12700H: six cores with 1.25 MiB each, and two groups of four with 2 MiB a group."""
+    large = [CacheInstance(2, CacheKind.UNIFIED, 1280 * 1024, f"{2 * core}-{2 * core + 1}") for core in range(6)]
+    small = [CacheInstance(2, CacheKind.UNIFIED, 2048 * 1024, shared_by) for shared_by in ("12-15", "16-19")]
+    (cache,) = sum_up_caches([*large, *large, *small])
+    assert (cache.size_bytes, cache.instance_count) == (2048 * 1024, 8)
+    assert has_unequal_caches([*large, *small])
+    assert not has_unequal_caches(large)
+
+
+def test_instruction_sets_are_those_that_every_core_has():
+    info = cpuinfo.parse_cpuinfo("processor: 0\nflags: avx2 fma\n\nprocessor: 1\nflags: fma avx512f\n")
+    assert cpuinfo.parse_instruction_sets(info, [0, 1]) == ("fma",)
+    assert cpuinfo.parse_instruction_sets(info, [1]) == ("avx512f", "fma")
+
+
+def test_threads_of_one_core_count_once_where_only_cpuinfo_tells():
+    blocks = [f"processor: {n}\nphysical id: {n // 4}\ncore id: {n % 2}\n" for n in range(8)]
+    assert cpuinfo.parse_physical_core_count(cpuinfo.parse_cpuinfo("\n".join(blocks)), range(8)) == 4
+
+
+@pytest.mark.parametrize(
+    ("evidence", "kind", "product"),
+    [
+        (Evidence(hypervisor_flag=False, firmware="LENOVO 21CB"), "none", None),
+        (Evidence(hypervisor_flag=True), "virtual_machine", None),
+        (Evidence(hypervisor_flag=True, clock_sources="tsc kvm-clock"), "virtual_machine", "kvm"),
+        (
+            Evidence(hypervisor_flag=True, firmware="QEMU Standard PC", clock_sources="kvm-clock"),
+            "virtual_machine",
+            "kvm",
+        ),
+        (Evidence(hypervisor_flag=True, firmware="QEMU Standard PC"), "virtual_machine", "qemu"),
+        (Evidence(hypervisor_flag=True, firmware="Amazon EC2 t3.micro"), "virtual_machine", "amazon"),
+        (Evidence(hypervisor_flag=False, firmware="Amazon EC2 c5.metal"), "none", None),
+        (Evidence(firmware="Amazon EC2 c6g.large"), "virtual_machine", "amazon"),
+        (Evidence(firmware="Amazon EC2 c6g.metal"), "none", None),
+        (Evidence(hypervisor_flag=True, firmware="innotek GmbH VirtualBox"), "virtual_machine", "oracle"),
+        (Evidence(hypervisor_flag=True, firmware="VMware, Inc. VMware7,1"), "virtual_machine", "vmware"),
+        (
+            Evidence(hypervisor_flag=True, firmware="Microsoft Corporation Virtual Machine"),
+            "virtual_machine",
+            "microsoft",
+        ),
+        (Evidence(hypervisor_flag=False, firmware="Microsoft Corporation Surface Pro 7"), "none", None),
+        (Evidence(firmware="Apple Inc. Apple Virtualization Generic Platform"), "virtual_machine", "apple"),
+        (Evidence(board="raspberrypi 5-model-b"), "none", None),
+        (Evidence(board="linux dummy-virt"), "virtual_machine", None),
+        (Evidence(hypervisor_flag=True, hypervisor_type="xen"), "virtual_machine", "xen"),
+        (Evidence(hypervisor_flag=True, hypervisor_type="xen", is_xen_host=True), "none", None),
+        (Evidence(hypervisor_flag=True, kernel_version=WSL2, container_manager="wsl"), "virtual_machine", "wsl"),
+        (Evidence(kernel_version=WSL2), "virtual_machine", "wsl"),
+        (Evidence(hypervisor_flag=False, kernel_version=WSL1), "container", "wsl"),
+        (
+            Evidence(hypervisor_flag=True, kernel_version=WSL2, has_docker_file=True),
+            "container_in_virtual_machine",
+            "docker in wsl",
+        ),
+        (Evidence(hypervisor_flag=False, has_docker_file=True), "container", "docker"),
+        (Evidence(hypervisor_flag=False, has_podman_file=True, has_docker_file=True), "container", "podman"),
+        (Evidence(hypervisor_flag=False, container_manager="systemd-nspawn"), "container", "systemd-nspawn"),
+        (
+            Evidence(hypervisor_flag=False, first_process_groups="0::/kubepods/besteffort\n"),
+            "container",
+            "kubernetes",
+        ),
+        (
+            Evidence(hypervisor_flag=True, clock_sources="kvm-clock", has_docker_file=True),
+            "container_in_virtual_machine",
+            "docker in kvm",
+        ),
+        (Evidence(has_docker_file=True), "container", "docker"),
+    ],
+)
+def test_virtualization_is_told_from_what_the_system_shows(evidence, kind, product):
+    verdict = judge_virtualization(evidence)
+    assert verdict is not None
+    assert (verdict.kind, verdict.product) == (kind, product)
+
+
+def test_a_device_is_named_by_the_list_of_its_own_vendor():
+    names = (
+        "# names\n1002  AMD\n\t2684  Another\n10de  NVIDIA\n\t2684  AD102 [GeForce RTX 4090]\n\t\t1043 88e2  A card\n"
+    )
+    assert accelerators.parse_device_name(names, 0x10DE, 0x2684) == "AD102 GeForce RTX 4090"
+    assert accelerators.parse_device_name(names, 0x10DE, 0x9999) is None
+
+
+def test_only_the_release_is_kept_of_the_kernels_version_line():
+    assert parse_kernel_release("Linux version 6.1.0-18-amd64 (someone@somewhere) (gcc-12) #1") == "6.1.0-18-amd64"
+    assert parse_kernel_release("Darwin Kernel Version 23.1.0") is None
