@@ -1,0 +1,174 @@
+"""The state folder: who this device is, where it is enrolled, and the lock that keeps a second agent out."""
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+
+from weighin_agent import files
+from weighin_agent.errors import StateError
+from weighin_agent.sealed import seal, unseal
+
+_DAMAGED_SUFFIX = ".damaged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who this device is: a random UUIDv4, derived from nothing, and the sequence that its next run gets."""
+
+    device_id: str
+    next_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """Where this device sends its runs, and the version of the consent text that its user accepted.
+
+    ``insecure`` says that the way there is plain text, which only the loopback interface may be.
+    """
+
+    aggregator_address: str
+    consent_version: int
+    insecure: bool
+
+
+def state_folder(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Find where the agent keeps its state: ``path``, else WEIGHIN_STATE_DIR, else the system's place for such."""
+    if path is not None:
+        return path
+    named = environment.get("WEIGHIN_STATE_DIR")
+    return Path(named) if named else Path(platformdirs.user_state_dir("weighin", appauthor=False))
+
+
+class State:
+    """The state in ``folder``. Reading needs no lock; every method that writes is for the holder of ``locked``."""
+
+    def __init__(self, folder: Path, *, new_uuid: Callable[[], uuid.UUID] = uuid.uuid4) -> None:
+        self.folder = folder
+        self._new_uuid = new_uuid
+        self._identity_path = folder / "identity"
+        self._enrolment_path = folder / "enrolment.json"
+        self._last_delivery_path = folder / "last_delivery.json"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where the runs wait."""
+        return self.folder / "spool"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other agent out of this folder; at the first start, make the folder and the device's identity.
+
+        Raises StateError when another agent holds it. A crash releases it.
+        """
+        with self._translated():
+            files.make_private_folder(self.folder)
+            lock = files.FileLock(self.folder / "lock")
+            try:
+                lock.acquire()
+            except BlockingIOError as error:
+                raise StateError(
+                    f"another weighin-agent is at work in {self.folder}; wait until it has finished, then try again"
+                ) from error
+        try:
+            self._recover()
+            yield
+        finally:
+            lock.release()
+
+    def identity(self) -> Identity | None:
+        """Read who this device is; None before the first start, or while its file is damaged."""
+        try:
+            return Identity(**json.loads(unseal(self._identity_path.read_bytes())))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def take_sequence(self, *, after: int) -> int:
+        """Take the sequence of a new run, above ``after``, the highest in the spool.
+
+        Never given twice, even after a crash: what a crash loses is a gap, which says that a run was lost.
+        """
+        identity = self.identity()
+        if identity is None:
+            raise StateError(f"the identity in {self.folder} is gone; start the agent again to make a new one")
+        sequence = max(identity.next_sequence, after + 1)
+        self._save_identity(Identity(device_id=identity.device_id, next_sequence=sequence + 1))
+        return sequence
+
+    def enrolment(self) -> Enrolment | None:
+        """Read where this device is enrolled; None when it is not, or when the record is damaged."""
+        record = self._read_json(self._enrolment_path)
+        match record:
+            case {"aggregator_address": str(address), "consent_version": int(version), "insecure": bool(insecure)}:
+                return Enrolment(aggregator_address=address, consent_version=version, insecure=insecure)
+        return None
+
+    def save_enrolment(self, enrolment: Enrolment) -> None:
+        """Remember where this device is enrolled."""
+        self._write_json(self._enrolment_path, asdict(enrolment))
+
+    def last_delivery(self) -> dict[str, object] | None:
+        """Read the record of the last delivery, None where there is none that can be read."""
+        record = self._read_json(self._last_delivery_path)
+        return record if isinstance(record, dict) else None
+
+    def save_last_delivery(self, record: Mapping[str, object]) -> None:
+        """Remember how the last delivery went."""
+        self._write_json(self._last_delivery_path, record)
+
+    def damaged(self) -> tuple[str, ...]:
+        """List the files that were found damaged and set aside."""
+        if not self.folder.is_dir():
+            return ()
+        return tuple(sorted(path.name for path in self.folder.glob("*" + _DAMAGED_SUFFIX)))
+
+    def _recover(self) -> None:
+        with self._translated():
+            for leftover in self.folder.glob("*" + files.TEMPORARY_SUFFIX):
+                leftover.unlink(missing_ok=True)
+            if self.enrolment() is None:
+                self._set_aside(self._enrolment_path)
+            if self.identity() is None:
+                # A device that lost its identity begins anew as another: to be counted twice is better than to be
+                # mistaken for a clone, which is what using a sequence twice would look like.
+                self._set_aside(self._identity_path)
+                self._save_identity(Identity(device_id=str(self._new_uuid()), next_sequence=1))
+
+    def _set_aside(self, path: Path) -> None:
+        if path.exists():
+            files.move_durably(path, path.with_name(path.name + _DAMAGED_SUFFIX))
+
+    def _save_identity(self, identity: Identity) -> None:
+        with self._translated():
+            files.write_durably(self._identity_path, seal(json.dumps(asdict(identity)).encode() + b"\n"))
+
+    def _read_json(self, path: Path) -> object:
+        try:
+            record: object = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        except OSError as error:
+            raise self._refused(error) from error
+        return record
+
+    def _write_json(self, path: Path, record: Mapping[str, object]) -> None:
+        with self._translated():
+            files.write_durably(path, json.dumps(record, indent=1).encode() + b"\n")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> StateError:
+        what = error.strerror or str(error)
+        return StateError(f"the state folder {self.folder} cannot be used: {what}; see to it, or set WEIGHIN_STATE_DIR")
