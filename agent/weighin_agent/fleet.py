@@ -1,0 +1,232 @@
+"""Life in a fleet: enrol, keep a run, deliver what waits, and tell a person where things stand."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+
+from weighin.v1 import run_pb2
+from weighin_agent.client import AggregatorClient, parse_loopback_address
+from weighin_agent.delivery import GIVE_UP_AFTER_SECONDS, DeliveryReport, Pace, deliver
+from weighin_agent.entry import Entry
+from weighin_agent.errors import DamagedRunError, DeliveryError, StateError, UsageError
+from weighin_agent.quarantine import QuarantinedRun
+from weighin_agent.run_id import create_time_seconds, uuid7
+from weighin_agent.spool import Spool
+from weighin_agent.state import Enrolment, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastDelivery:
+    """The outcome of the last delivery; fields as in DeliveryReport, ``quarantined_count`` those it set aside."""
+
+    time_seconds: float
+    stored_count: int
+    duplicate_count: int
+    quarantined_count: int
+    kept_count: int
+    kept_reason: str | None
+    kept_detail: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Where things stand on this device.
+
+    ``device_id`` is None before the first start, ``enrolment`` where there is none, ``oldest_pending_age_seconds`` when
+    nothing waits. ``dropped_count`` and ``quarantined_count`` are since installation; ``quarantine`` is what of it can
+    still be looked at. ``damaged_files`` of the state folder were set aside and begun anew.
+    """
+
+    state_folder: Path
+    device_id: str | None
+    enrolment: Enrolment | None
+    pending_count: int
+    pending_bytes: int
+    oldest_pending_age_seconds: float | None
+    dropped_count: int
+    quarantined_count: int
+    quarantine: tuple[QuarantinedRun, ...]
+    damaged_files: tuple[str, ...]
+    last_delivery: LastDelivery | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRun:
+    """A run that waits, as canonical protobuf JSON; ``run`` is None where ``problem`` says why it cannot be read."""
+
+    run_id: str
+    run: dict[str, object] | None
+    problem: str | None
+
+
+@contextmanager
+def working(state: State) -> Iterator[Spool]:
+    """Hold the state folder, as the one agent that may write there, with its spool made ready.
+
+    Raises StateError when another agent is at work.
+    """
+    with state.locked():
+        spool = Spool(state.spool_folder)
+        spool.recover()
+        yield spool
+
+
+def keep_run(state: State, spool: Spool, run: bytes) -> Entry:
+    """Put a serialized Run in the spool under a new run_id; on return it survives a crash."""
+    newest_sequence = max((entry.sequence for entry in spool.pending()), default=0)
+    return spool.add(run, run_id=uuid7(), sequence=state.take_sequence(after=newest_sequence))
+
+
+def deliver_runs(
+    state: State,
+    spool: Spool,
+    *,
+    give_up_after_seconds: float = GIVE_UP_AFTER_SECONDS,
+    heed_own_backoff: bool = False,
+    pace: Pace | None = None,
+) -> DeliveryReport:
+    """Deliver what waits to the aggregator where this device is enrolled, and remember the outcome for ``status``.
+
+    That the aggregator is away, or that there is none, is an outcome and no error: the runs stay in the spool.
+    """
+    enrolment = state.enrolment()
+    if enrolment is None:
+        return _not_enrolled(len(spool.pending()))
+    pace = pace or Pace()
+    with AggregatorClient(enrolment.aggregator_address, device_id=_device_id(state)) as client:
+        report = deliver(
+            spool,
+            client,
+            give_up_after_seconds=give_up_after_seconds,
+            heed_own_backoff=heed_own_backoff,
+            pace=pace,
+        )
+    state.save_last_delivery(
+        {
+            "time_seconds": pace.now_seconds(),
+            "stored_count": report.stored_count,
+            "duplicate_count": report.duplicate_count,
+            "quarantined_count": len(report.quarantined),
+            "kept_count": report.kept_count,
+            "kept_reason": report.kept_reason,
+            "kept_detail": report.kept_detail,
+        }
+    )
+    return report
+
+
+def enroll_insecure(state: State, spool: Spool, address: str, consent_version: int) -> Enrolment:
+    """Enrol this device with an aggregator on this machine, over plain text.
+
+    Raises UsageError for an address elsewhere or without consent, DeliveryError where no aggregator answers there.
+    """
+    if consent_version < 1:
+        raise UsageError("nothing is sent without consent; read what is sent, then give the version you accept")
+    address = parse_loopback_address(address)
+    with AggregatorClient(address, device_id=_device_id(state)) as client:
+        try:
+            client.check_health()
+        except DeliveryError as error:
+            raise DeliveryError(
+                f"cannot enrol: {error}; start one there, or check the address, then enrol again", reason=error.reason
+            ) from error
+    enrolment = Enrolment(aggregator_address=address, consent_version=consent_version, insecure=True)
+    state.save_enrolment(enrolment)
+    _note_consent(spool, consent_version)
+    return enrolment
+
+
+def status(state: State, now_seconds: Callable[[], float] = time.time) -> Status:
+    """Where things stand; reads only, so that it works beside an agent at work."""
+    identity = state.identity()
+    spool = Spool(state.spool_folder)
+    pending = spool.pending()
+    oldest = min((create_time_seconds(entry.run_id) for entry in pending), default=None)
+    return Status(
+        state_folder=state.folder,
+        device_id=identity.device_id if identity else None,
+        enrolment=state.enrolment(),
+        pending_count=len(pending),
+        pending_bytes=sum(entry.size_bytes for entry in pending),
+        oldest_pending_age_seconds=None if oldest is None else max(0.0, now_seconds() - oldest),
+        dropped_count=spool.dropped_count,
+        quarantined_count=spool.quarantined_count,
+        quarantine=spool.quarantined(),
+        damaged_files=state.damaged(),
+        last_delivery=_last_delivery(state),
+    )
+
+
+def preview(state: State) -> tuple[PendingRun, ...]:
+    """Show what would be sent: every waiting run, whole; reads only."""
+    spool = Spool(state.spool_folder)
+    return tuple(_pending_run(spool, entry) for entry in spool.pending())
+
+
+def _pending_run(spool: Spool, entry: Entry) -> PendingRun:
+    try:
+        run = run_pb2.Run.FromString(spool.read(entry).run)
+    except (DamagedRunError, DecodeError) as error:
+        return PendingRun(run_id=entry.run_id, run=None, problem=str(error))
+    return PendingRun(run_id=entry.run_id, run=MessageToDict(run, preserving_proto_field_name=True), problem=None)
+
+
+def _note_consent(spool: Spool, consent_version: int) -> None:
+    """Let the consent cover the runs that were measured before it and never sent: ``preview`` has shown them."""
+    for entry in spool.pending():
+        if spool.ledger.attempt_counts.get(entry.run_id, 0):
+            continue
+        try:
+            run = run_pb2.Run.FromString(spool.read(entry).run)
+        except (DamagedRunError, DecodeError):
+            continue  # the delivery sets it aside
+        if run.consent_version == 0:
+            run.consent_version = consent_version
+            spool.rewrite(entry, run.SerializeToString())
+
+
+def _not_enrolled(kept_count: int) -> DeliveryReport:
+    return DeliveryReport(
+        stored_count=0,
+        duplicate_count=0,
+        quarantined=(),
+        kept_count=kept_count,
+        kept_reason="NOT_ENROLLED" if kept_count else None,
+        kept_detail="this device is not enrolled; runs wait until it is" if kept_count else None,
+    )
+
+
+def _device_id(state: State) -> str:
+    identity = state.identity()
+    if identity is None:
+        raise StateError(f"the identity in {state.folder} is gone; start the agent again to make a new one")
+    return identity.device_id
+
+
+def _last_delivery(state: State) -> LastDelivery | None:
+    record = state.last_delivery()
+    match record:
+        case {
+            "time_seconds": int() | float() as moment,
+            "stored_count": int(stored),
+            "duplicate_count": int(duplicate),
+            "quarantined_count": int(quarantined),
+            "kept_count": int(kept),
+            "kept_reason": str() | None as reason,
+            "kept_detail": str() | None as detail,
+        }:
+            return LastDelivery(
+                time_seconds=moment,
+                stored_count=stored,
+                duplicate_count=duplicate,
+                quarantined_count=quarantined,
+                kept_count=kept,
+                kept_reason=reason,
+                kept_detail=detail,
+            )
+    return None
