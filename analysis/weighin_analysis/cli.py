@@ -1,0 +1,115 @@
+"""The command `weighin-analysis`: judgements over a fleet. The only module of this package that prints."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from weighin_analysis.errors import AnalysisError
+
+# What `pip install weighin-analysis[report]` brings; the core needs none of it.
+_REPORT_MODULES = {"altair", "duckdb", "jinja2", "markupsafe", "vl_convert"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0 when it succeeded, 1 when it failed, 2 when it was called wrongly."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except AnalysisError as error:
+        return _refuse(str(error), 1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _REPORT_MODULES:
+            raise
+        return _refuse(f"{error.name} is not installed; install weighin-analysis[report]", 2)
+
+
+def _refuse(message: str, exit_code: int) -> int:
+    print(f"weighin-analysis: {message}", file=sys.stderr)
+    return exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="weighin-analysis",
+        description="Which language models do the devices of a fleet run?",
+        epilog="example: weighin-analysis report --snapshot snapshot/ --out report/",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    report = commands.add_parser(
+        "report",
+        help="write the report page of a snapshot",
+        description="Write one self-contained HTML page about the devices of a snapshot.",
+        epilog="example: weighin-analysis report --snapshot snapshot/ --out report/",
+    )
+    report.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write index.html into")
+    report.set_defaults(command=_report)
+    tiers = commands.add_parser(
+        "tiers",
+        help="print the tier of every device",
+        description="Print the tier of every device: the largest size class that it runs comfortably.",
+        epilog="example: weighin-analysis tiers --snapshot snapshot/ --json",
+    )
+    tiers.set_defaults(command=_tiers)
+    for command in (report, tiers):
+        command.add_argument(
+            "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
+        )
+        command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    return parser
+
+
+def _report(options: argparse.Namespace) -> int:
+    # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
+    from weighin_analysis.load import load_snapshot  # noqa: PLC0415
+    from weighin_analysis.report.write import write_report  # noqa: PLC0415
+
+    snapshot = load_snapshot(options.snapshot)
+    path = write_report(snapshot, options.out)
+    count = len(snapshot.devices)
+    if options.json:
+        print(json.dumps({"report": str(path), "devices": count}))
+    else:
+        print(f"{path}: {count} device{'' if count == 1 else 's'}")
+    return 0
+
+
+def _tiers(options: argparse.Namespace) -> int:
+    from weighin_analysis.load import load_snapshot  # noqa: PLC0415
+    from weighin_analysis.report.fleet import fleet_headline, judge_device  # noqa: PLC0415
+
+    snapshot = load_snapshot(options.snapshot)
+    results = [judge_device(device) for device in snapshot.devices]
+    rows = [
+        {
+            "device_id": result.device.device_id,
+            "tier": result.card.tier if result.card else None,
+            "headline": result.card.headline if result.card else f"No judgement: {result.problem}.",
+            "run_id": result.device.run.run_id,
+            "limits_version": result.card.limits_version if result.card else None,
+            "formula_version": result.card.formula_version if result.card else None,
+        }
+        for result in results
+    ]
+    if options.json:
+        document = {
+            "snapshot_time": snapshot.time.isoformat(),
+            "headline": fleet_headline(results),
+            "devices": rows,
+        }
+        print(json.dumps(document, ensure_ascii=False))
+        return 0
+    print(fleet_headline(results))
+    cells = [("device", "tier", "headline")]
+    cells += [(str(row["device_id"]), str(row["tier"] or "none"), str(row["headline"])) for row in rows]
+    device_width, tier_width = (max(len(row[column]) for row in cells) for column in (0, 1))
+    for device, tier, headline in cells if rows else ():
+        print(f"{device:<{device_width}}  {tier:<{tier_width}}  {_printable(headline)}")
+    return 0
+
+
+def _printable(text: str) -> str:
+    """Return a text from a snapshot without characters that a terminal would obey."""
+    return "".join(character if character.isprintable() else "�" for character in text)

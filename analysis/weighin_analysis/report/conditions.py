@@ -1,0 +1,101 @@
+"""The conditions of a run, before and after, and what in them casts doubt on its numbers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from weighin_analysis.estimate import BETWEEN_RUNS_SD
+from weighin_analysis.report.numbers import gb_per_second, gib, percent, rounded, signed_percent, significant
+from weighin_analysis.report.view import ConditionView
+from weighin_analysis.snapshot import Conditions, RunRecord
+
+# Above these shares of all processor time, others took enough to slow a round visibly.
+FOREIGN_LOAD_SHARE = 0.10
+STEAL_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Condition:
+    """How one condition is shown; ``compared`` tells that its change in percent means something."""
+
+    name: str
+    field: str
+    show: Callable[[float], str]
+    compared: bool = False
+
+
+_CONDITIONS = (
+    _Condition(name="Free memory", field="memory_available_bytes", show=lambda value: gib(int(value))),
+    _Condition(name="Load of other programs", field="foreign_cpu_share", show=percent),
+    _Condition(name="Taken by the hypervisor", field="steal_cpu_share", show=percent),
+    _Condition(
+        name="Clock", field="frequency_hertz", show=lambda value: f"{rounded(value / 1e9, 2)} GHz", compared=True
+    ),
+    _Condition(name="Hottest sensor", field="temperature_celsius", show=lambda value: f"{value:.0f} °C"),
+    _Condition(
+        name="Canary: matrix product",
+        field="canary_matrix_flops",
+        show=lambda value: f"{significant(value / 1e9)} GFLOP/s",
+        compared=True,
+    ),
+    _Condition(name="Canary: reading 64 MiB", field="canary_read_bytes_per_second", show=gb_per_second, compared=True),
+)
+
+
+def conditions_view(run: RunRecord) -> tuple[ConditionView, ...]:
+    """Return a row per condition; what was not readable says so."""
+    rows = [_condition_view(run, condition) for condition in _CONDITIONS]
+    power = [_power_text(state) for state in (run.before, run.after)]
+    rows.insert(3, ConditionView(name="Power", before=power[0], after=power[1], change=""))
+    return tuple(rows)
+
+
+def _condition_view(run: RunRecord, condition: _Condition) -> ConditionView:
+    before, after = _value(run.before, condition.field), _value(run.after, condition.field)
+    change = _change(before, after) if condition.compared else None
+    return ConditionView(
+        name=condition.name,
+        before=_absent_text(run, condition.field) if before is None else condition.show(before),
+        after=_absent_text(run, condition.field) if after is None else condition.show(after),
+        change="" if change is None else signed_percent(change),
+    )
+
+
+def _value(state: Conditions | None, field: str) -> float | None:
+    value: float | None = getattr(state, field) if state else None
+    return value
+
+
+def _change(before: float | None, after: float | None) -> float | None:
+    return after / before - 1 if before and after is not None else None
+
+
+def _power_text(state: Conditions | None) -> str:
+    known = state is not None and state.power_source not in {None, "unspecified"}
+    return str(state.power_source) if state and known else "not readable"
+
+
+def _absent_text(run: RunRecord, field: str) -> str:
+    # A gap of the canary as a whole stands for both of its numbers.
+    facts = {f"conditions.{field}", "conditions.canary" if field.startswith("canary") else "conditions"}
+    gap = next((gap for gap in run.gaps if gap.fact in facts), None)
+    return f"not readable: {gap.detail or gap.reason.replace('_', ' ')}" if gap else "not readable"
+
+
+def condition_warnings(run: RunRecord) -> tuple[str, ...]:
+    """Return a sentence for each condition that casts doubt on the numbers of the run."""
+    found: list[str] = []
+    for name, field in (("computed", "canary_matrix_flops"), ("read memory", "canary_read_bytes_per_second")):
+        change = _change(_value(run.before, field), _value(run.after, field))
+        if change is not None and abs(change) > BETWEEN_RUNS_SD:
+            direction = "slower" if change < 0 else "faster"
+            found.append(f"The device {name} {percent(abs(change))} {direction} after the run than before it.")
+    states = [state for state in (run.before, run.after) if state]
+    foreign = max((state.foreign_cpu_share or 0.0 for state in states), default=0.0)
+    if foreign > FOREIGN_LOAD_SHARE:
+        found.append(f"Other programs used {percent(foreign)} of the processor around the run.")
+    steal = max((state.steal_cpu_share or 0.0 for state in states), default=0.0)
+    if steal > STEAL_SHARE:
+        found.append(f"The hypervisor gave {percent(steal)} of the processor to others around the run.")
+    if any(state.power_source == "battery" for state in states):
+        found.append("It ran on battery: on the mains it may be faster.")
+    return tuple(found)

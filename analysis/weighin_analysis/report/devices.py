@@ -1,0 +1,211 @@
+"""One device as the page shows it."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from weighin_analysis.card import Basis, CardRow, Estimate
+from weighin_analysis.limits import Limits
+from weighin_analysis.report.conditions import condition_warnings, conditions_view
+from weighin_analysis.report.fleet import DeviceResult
+from weighin_analysis.report.numbers import cache_size, estimate_text, gb, gb_per_second, gib, rounded, significant
+from weighin_analysis.report.plots import TONES, verdict_words
+from weighin_analysis.report.view import CardRowView, DeviceView, Fact, Problem, Reading
+from weighin_analysis.snapshot import Accelerator, Cache, Hardware, ProbeGap, RunRecord
+
+_V = TypeVar("_V")
+
+_BASIS = {
+    Basis.MEASURED: "the whole model was measured",
+    Basis.LAYER_PROBE: "some layers of the true shape were measured",
+    Basis.INTERPOLATED: "interpolated between measured models",
+    Basis.FORMULA: "computed, nothing of it was run",
+    Basis.NEIGHBOURS: "taken from similar devices",
+}
+_LIMITED_BY = {
+    "memory": "More would first run out of memory.",
+    "bandwidth": "More would first run out of memory bandwidth.",
+    "compute": "More would first run out of arithmetic speed.",
+}
+
+
+def device_view(result: DeviceResult, limits: Limits) -> DeviceView:
+    """Return everything the page says about one device."""
+    device, card = result.device, result.card
+    hardware, run = device.hardware, device.run
+    return DeviceView(
+        anchor=f"device-{device.device_id}",
+        title=hardware.cpu_model or "Processor not named",
+        tier=(card.tier if card else None) or "none",
+        headline=card.headline if card else f"No judgement: {result.problem}.",
+        limited_by=_LIMITED_BY.get(card.limited_by or "", "") if card else "",
+        facts=_facts(hardware, run),
+        accelerators=tuple(_accelerator_text(one) for one in hardware.accelerators),
+        providers=tuple(
+            Fact(
+                name=one.name, text="measured" if one.measured else one.reason or "not measured", muted=not one.measured
+            )
+            for one in hardware.execution_providers
+        ),
+        rows=tuple(_row_view(row, limits) for row in card.rows) if card else (),
+        failures=tuple(
+            Problem(
+                what=f"{failure.case.architecture.name}, {failure.case.scheme} on {failure.case.execution_provider}, "
+                f"{_count(failure.case.threads, 'thread')}",
+                reason=_words(failure.reason),
+                detail=failure.detail,
+            )
+            for failure in run.failures
+        ),
+        gaps=tuple(Problem(what=gap.fact, reason=_words(gap.reason), detail=gap.detail) for gap in run.gaps),
+        conditions=conditions_view(run),
+        warnings=condition_warnings(run),
+        run_facts=_run_facts(result),
+    )
+
+
+def _facts(hardware: Hardware, run: RunRecord) -> tuple[Fact, ...]:
+    """Return the facts of a device; one that is absent says why, as the probe gap tells it."""
+    facts = _Facts(run.gaps)
+    facts.add("Processor", hardware.cpu_model, "cpu.model")
+    facts.add("Cores", _cores_text(hardware), "cpu.physical_core_count", "cpu.logical_core_count")
+    facts.add("Highest clock", hardware.max_frequency_hertz, "cpu.max_frequency_hertz", show=_gigahertz)
+    facts.add("Caches", ", ".join(_cache_text(cache) for cache in hardware.caches), "cpu.caches")
+    facts.add("Instruction sets", ", ".join(hardware.instruction_sets), "cpu.instruction_sets")
+    facts.add("Memory", hardware.memory_total_bytes, "memory.total_bytes", show=gib)
+    facts.add("Free when the run began", run.memory_available_bytes, "memory.available_bytes", show=gib)
+    facts.add(
+        "Read bandwidth, measured",
+        run.read_bandwidth_bytes_per_second,
+        "memory.read_bandwidth_bytes_per_second",
+        show=gb_per_second,
+    )
+    facts.add(
+        "The same, one thread",
+        run.single_thread_read_bandwidth_bytes_per_second,
+        "memory.single_thread_read_bandwidth_bytes_per_second",
+        show=gb_per_second,
+    )
+    facts.add("Free storage", run.storage_free_bytes, "storage.free_bytes", show=gb)
+    facts.add("System", _system_text(hardware), "operating_system")
+    facts.add("Virtualisation", _virtualization_text(hardware), "virtualization")
+    return tuple(facts.found)
+
+
+class _Facts:
+    """Facts in the making; it knows the gaps, so that an absent fact can say why."""
+
+    def __init__(self, gaps: Sequence[ProbeGap]) -> None:
+        self.found: list[Fact] = []
+        self._gaps = gaps
+
+    def add(self, name: str, value: _V | None, *paths: str, show: Callable[[_V], str] = str) -> None:
+        """Append a fact; ``paths`` are the probe's names for it, ``None`` and the empty text are absent."""
+        if value is not None and value != "":
+            self.found.append(Fact(name=name, text=show(value)))
+            return
+        gap = next((gap for gap in self._gaps if gap.fact.startswith(paths)), None)
+        reason = f"not readable: {gap.detail or _words(gap.reason)}" if gap else "not stated"
+        self.found.append(Fact(name=name, text=reason, muted=True))
+
+
+def _cores_text(hardware: Hardware) -> str:
+    cores, threads = hardware.physical_core_count, hardware.logical_core_count
+    parts = [_count(cores, "physical core") if cores else "", _count(threads, "hardware thread") if threads else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _cache_text(cache: Cache) -> str:
+    times = f"{cache.instance_count} × " if cache.instance_count > 1 else ""
+    return f"L{cache.level} {cache.kind or ''} {times}{cache_size(cache.size_bytes)}".replace("  ", " ")
+
+
+def _gigahertz(hertz: int) -> str:
+    return f"{rounded(hertz / 1e9, 2)} GHz"
+
+
+def _system_text(hardware: Hardware) -> str:
+    name = " ".join(part for part in (hardware.os_name or hardware.os_family, hardware.os_version) if part)
+    extra = ", ".join(part for part in (hardware.cpu_architecture, hardware.os_kernel) if part)
+    return f"{name} ({extra})" if name and extra else name or extra
+
+
+def _virtualization_text(hardware: Hardware) -> str:
+    kind = "none seen" if hardware.virtualization_kind == "none" else _words(hardware.virtualization_kind or "")
+    product = f" ({hardware.virtualization_product})" if hardware.virtualization_product else ""
+    return kind + product if kind != "unspecified" else ""
+
+
+def _accelerator_text(accelerator: Accelerator) -> str:
+    kind = (accelerator.kind or "accelerator").upper() if accelerator.kind in {"gpu", "npu"} else "Accelerator"
+    memory = accelerator.memory_total_bytes
+    details = [
+        f"{gib(memory)} of its own" if memory is not None else "shares main memory or did not say",
+        f"driver {accelerator.driver_version}" if accelerator.driver_version else "",
+        f"compute capability {accelerator.compute_capability}" if accelerator.compute_capability else "",
+    ]
+    name = accelerator.model or accelerator.vendor or "not named"
+    return f"{kind}: {name} ({', '.join(part for part in details if part)})"
+
+
+def _row_view(row: CardRow, limits: Limits) -> CardRowView:
+    decoder = row.latency_seconds is None
+    first = (
+        _reading("Time to first token", row.time_to_first_token_seconds, "s")
+        if decoder
+        else _reading(f"Latency, {limits.encoder_tokens} tokens", row.latency_seconds, "ms", scale=1000)
+    )
+    decode_absent = "not estimated" if decoder else "does not generate"
+    return CardRowView(
+        size_class=row.size_class,
+        architecture=row.architecture,
+        how=f"{row.architecture_kind}, {row.scheme} on {row.execution_provider}, {_count(row.threads, 'thread')}",
+        readings=(
+            _reading("Decode", row.decode_tokens_per_second, "tokens/s", absent=decode_absent),
+            _reading("Prefill", row.prefill_tokens_per_second, "tokens/s"),
+            first,
+            _bytes_reading("Memory", gib(row.memory_bytes)),
+            _bytes_reading("Download", gb(row.download_bytes)),
+        ),
+        verdict=verdict_words(row.verdict),
+        tone=TONES[row.verdict],
+        basis=_BASIS[row.basis],
+        reasons=row.reasons,
+    )
+
+
+def _reading(
+    name: str, estimate: Estimate | None, unit: str, *, scale: float = 1.0, absent: str = "not estimated"
+) -> Reading:
+    if estimate is None:
+        return Reading(name=name, absent=absent)
+    value, interval = estimate_text(estimate, scale)
+    return Reading(name=name, value=value, unit=unit, interval=interval)
+
+
+def _bytes_reading(name: str, text: str) -> Reading:
+    value, unit = text.split(" ")
+    return Reading(name=name, value=value, unit=unit)
+
+
+def _run_facts(result: DeviceResult) -> tuple[Fact, ...]:
+    run, hardware = result.device.run, result.device.hardware
+    when = run.observe_time or run.receive_time
+    took = f", took {significant(run.elapsed_seconds)} s" if run.elapsed_seconds is not None else ""
+    others = result.device.run_count - 1
+    return (
+        Fact(name="Device", text=result.device.device_id),
+        Fact(name="Run", text=run.run_id + (f" (the newest; {others} older not shown)" if others else "")),
+        Fact(name="When", text=f"{when:%Y-%m-%d %H:%M} UTC{took}"),
+        Fact(name="Suite", text=f"{run.suite} {run.suite_version}, source {run.source}"),
+        Fact(name="Agent", text=run.agent_version),
+        Fact(name="ONNX Runtime", text=hardware.onnxruntime_version or "not stated"),
+        Fact(name="Python", text=hardware.python_version or "not stated"),
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _words(code: str) -> str:
+    return code.replace("_", " ")

@@ -1,0 +1,125 @@
+"""What the cards of many devices say together: best verdicts, the tier table and the headline."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from weighin_analysis.architecture import ArchitectureKind
+from weighin_analysis.card import Card, CardRow, Verdict
+from weighin_analysis.catalog import size_classes
+from weighin_analysis.errors import EstimateError
+from weighin_analysis.judge import judge
+from weighin_analysis.snapshot import DeviceRecord
+
+# From best to worst: the order of columns, and how the best row of a class is found.
+VERDICTS = (Verdict.COMFORTABLE, Verdict.USABLE, Verdict.TOO_SLOW, Verdict.DOES_NOT_FIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceResult:
+    """A device with the card of its newest run; ``card`` is None where ``problem`` says why there is none."""
+
+    device: DeviceRecord
+    card: Card | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierRow:
+    """How many devices stand where in one size class, by the best row of each; every device is counted once."""
+
+    size_class: str
+    counts: Mapping[Verdict, int]
+    not_measured_count: int
+
+
+def judge_device(device: DeviceRecord) -> DeviceResult:
+    """Return the card of a device's newest run; a run that nothing can be computed from is kept, with the reason."""
+    run = device.run
+    try:
+        card = judge(
+            run.measurements,
+            memory_available_bytes=run.memory_available_bytes,
+            read_bandwidth_bytes_per_second=run.read_bandwidth_bytes_per_second,
+            gated_cases=[failure.case for failure in run.failures if failure.reason == "memory_gate"],
+        )
+    except EstimateError as cause:
+        return DeviceResult(device=device, card=None, problem=str(cause))
+    return DeviceResult(device=device, card=card)
+
+
+def class_rank(size_class: str) -> int:
+    """Return the place of a size class, the smallest first."""
+    return [one.name for one in size_classes()].index(size_class)
+
+
+def best_rows(card: Card | None) -> dict[str, CardRow]:
+    """Return {size class: its best decoder row}: the best verdict, and among equals the fastest decode."""
+    best: dict[str, CardRow] = {}
+    for row in card.rows if card else ():
+        if row.architecture_kind == ArchitectureKind.DECODER:
+            best[row.size_class] = min(best.get(row.size_class, row), row, key=_badness)
+    return best
+
+
+def _badness(row: CardRow) -> tuple[int, float]:
+    decode = row.decode_tokens_per_second
+    return VERDICTS.index(row.verdict), -decode.value if decode else 0.0
+
+
+def tier_table(results: Sequence[DeviceResult]) -> tuple[TierRow, ...]:
+    """Return a row for every class that has a reference shape or that some device was judged in, smallest first."""
+    best = [best_rows(result.card) for result in results]
+    rows = []
+    for size_class in size_classes():
+        found = [rows_of_device[size_class.name] for rows_of_device in best if size_class.name in rows_of_device]
+        if found or size_class.reference:
+            counts = Counter(row.verdict for row in found)
+            rows.append(
+                TierRow(
+                    size_class=size_class.name,
+                    counts={verdict: counts[verdict] for verdict in VERDICTS},
+                    not_measured_count=len(results) - len(found),
+                )
+            )
+    return tuple(rows)
+
+
+def tier_counts(results: Sequence[DeviceResult]) -> list[tuple[str, int]]:
+    """Return (tier, devices of that tier or a larger one) for every tier that occurs, the largest first."""
+    tiers = [result.card.tier for result in results if result.card and result.card.tier]
+    found = sorted(set(tiers), key=class_rank, reverse=True)
+    return [(tier, sum(class_rank(other) >= class_rank(tier) for other in tiers)) for tier in found]
+
+
+def fleet_headline(results: Sequence[DeviceResult]) -> str:
+    """Return the decision in one sentence: the card's own for one device, shares of devices by tier for several."""
+    if not results:
+        return "No runs yet."
+    if len(results) == 1:
+        card = results[0].card
+        return card.headline if card else "This device's newest run could not be judged."
+    total = len(results)
+    parts = [
+        f"{count} ({round(100 * count / total)} %){' comfortably run models of' if place == 0 else ''} {tier} or larger"
+        for place, (tier, count) in enumerate(tier_counts(results))
+    ]
+    without = sum(1 for result in results if not (result.card and result.card.tier))
+    if not parts:
+        return f"None of {total} devices runs a measured class comfortably."
+    tail = f"; {without} run no measured class comfortably" if without else ""
+    return f"Of {total} devices, {', '.join(parts)}{tail}."
+
+
+def share_interval(count: int, total: int, probability: float) -> tuple[float, float]:
+    """Return the Wilson score interval of a share: where it lies if the devices are a random sample of all devices.
+
+    Wilson, J. Am. Stat. Assoc. 22 (1927) 209. Holds its probability also for few devices and for shares near 0 and 1.
+    """
+    z = NormalDist().inv_cdf(0.5 + probability / 2)
+    share, scale = count / total, 1 + z * z / total
+    middle = (share + z * z / (2 * total)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,65 @@
+"""Numbers as people read them. GiB for memory, GB for downloads and bandwidth; a space before every unit."""
+
+import math
+
+from weighin_analysis.card import Estimate
+
+_BINARY_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+
+
+def decimals_for(spread: float) -> int:
+    """Return the decimals at which ``spread`` keeps two significant digits; negative rounds to tens and hundreds."""
+    return 1 - math.floor(math.log10(spread)) if spread > 0 else 3
+
+
+def rounded(value: float, decimals: int) -> str:
+    """Return ``value`` at that many decimals, thousands apart."""
+    return f"{round(value, decimals):,.{max(0, decimals)}f}"
+
+
+def estimate_text(estimate: Estimate, scale: float = 1.0) -> tuple[str, str]:
+    """Return value and interval, both to the two digits that the width of the interval supports."""
+    value, low, high = (scale * number for number in (estimate.value, estimate.low, estimate.high))
+    decimals = decimals_for(high - low) if high > low else significant_decimals(value, 3)
+    return rounded(value, decimals), f"{rounded(low, decimals)} to {rounded(high, decimals)}"
+
+
+def significant_decimals(value: float, digits: int) -> int:
+    """Return the decimals that show ``value`` with that many significant digits."""
+    return digits - 1 - math.floor(math.log10(abs(value))) if value else 0
+
+
+def significant(value: float, digits: int = 2) -> str:
+    """Return ``value`` with that many significant digits, never with fewer digits than its integer part."""
+    return rounded(value, max(0, significant_decimals(value, digits)))
+
+
+def gib(byte_count: int) -> str:
+    """Return memory in GiB."""
+    return f"{significant(byte_count / 2**30)} GiB"
+
+
+def gb(byte_count: float) -> str:
+    """Return a download in GB (10^9 bytes)."""
+    return f"{significant(byte_count / 1e9)} GB"
+
+
+def gb_per_second(bytes_per_second: float) -> str:
+    """Return a bandwidth in GB/s."""
+    return f"{significant(bytes_per_second / 1e9)} GB/s"
+
+
+def cache_size(byte_count: int) -> str:
+    """Return the size of a cache in the largest binary unit that it fills."""
+    unit, size = next(((unit, size) for unit, size in _BINARY_UNITS if byte_count >= size), ("bytes", 1))
+    return f"{byte_count / size:g} {unit}"
+
+
+def percent(share: float) -> str:
+    """Return a share of 0 to 1 in whole percent; a small one is not shown as none."""
+    return "under 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+
+
+def signed_percent(change: float) -> str:
+    """Return a change as percent with its sign; what rounds to nothing has none."""
+    return "±0 %" if abs(change) < 0.0005 else f"{100 * change:+.1f} %".replace("-", "−")
