@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import example_runs
 import grpc
@@ -94,14 +95,14 @@ class Client:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
-        self._submit = channel.unary_unary(SUBMIT_RUNS)
+        self._submit: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(SUBMIT_RUNS)
 
     def send(
         self, data: bytes, device_id: str | None = example_runs.DEVICE_ID, timeout_seconds: float = CALL_SECONDS
     ) -> services_pb2.SubmitRunsResponse:
         """Submit a serialized request. Raises grpc.RpcError."""
         metadata = () if device_id is None else (("weighin-device-id", device_id),)
-        answer: bytes = self._submit(data, metadata=metadata, timeout=timeout_seconds)
+        answer = self._submit(data, metadata=metadata, timeout=timeout_seconds)
         return services_pb2.SubmitRunsResponse.FromString(answer)
 
     def submit(
@@ -113,9 +114,9 @@ class Client:
 
 def refusal(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, float | None]:
     """The status of a refused call, the reason in its ErrorInfo, and the seconds of its RetryInfo, None if absent."""
-    assert isinstance(error, grpc.Call)
+    call = cast("grpc.Call", error)  # Every error of a call is also the call; the types do not say so.
     reason, seconds = "", None
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(call)
     for detail in status.details if status is not None else ():
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
         if detail.Unpack(info):
@@ -123,7 +124,7 @@ def refusal(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, float | None]:
             reason = info.reason
         if detail.Unpack(retry):
             seconds = retry.retry_delay.ToTimedelta().total_seconds()
-    return error.code(), reason, seconds
+    return call.code(), reason, seconds
 
 
 def new_run_id() -> str:

@@ -190,7 +190,7 @@ def test_a_call_that_names_no_device_is_refused_before_it_is_decoded(client: Cli
 
 
 def test_a_call_that_names_two_devices_is_refused(client: Client) -> None:
-    call = client.channel.unary_unary(aggregator_process.SUBMIT_RUNS)
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = client.channel.unary_unary(aggregator_process.SUBMIT_RUNS)
     both = tuple(("weighin-device-id", name) for name in (example_runs.DEVICE_ID, example_runs.OTHER_DEVICE_ID))
     answer = refused(lambda: call(b"", metadata=both, timeout=aggregator_process.CALL_SECONDS))
     assert answer == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID", None)
