@@ -1,0 +1,104 @@
+"""The commands of the operator, run as an operator runs them."""
+
+import json
+import socket
+from pathlib import Path
+
+import aggregator_process
+import example_runs
+import pytest
+from aggregator_process import command
+
+SERVE = ("--insecure", "--listen", "127.0.0.1:0")
+
+
+def test_init_makes_a_store_and_may_be_repeated(data: Path) -> None:
+    for _ in range(2):
+        done = command("init", "--data", data, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout) == {"data": str(data), "schema_version": 1}
+    assert (data / "weighin.duckdb").is_file()
+
+
+@pytest.mark.parametrize("name", ["init", "serve", "snapshot", "stats"])
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    done = command(name, "--help")
+    assert done.returncode == 0
+    assert f"example: weighin-aggregator {name}" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [(), ("dance",), ("init",), ("serve", "--data"), ("snapshot", "--data", "x")])
+def test_bad_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
+    assert command(*arguments).returncode == 2
+
+
+def test_serve_refuses_to_start_without_insecure(data: Path) -> None:
+    done = command("serve", "--data", data)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "mutual TLS arrives later" in done.stderr
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:0", "192.0.2.1:0", "[::]:0", "example.org:1", "127.0.0.1", "127.0.0.1:70000"]
+)
+def test_serve_listens_on_a_loopback_address_only(data: Path, listen: str) -> None:
+    done = command("serve", "--data", data, "--insecure", "--listen", listen)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("weighin-aggregator: --listen must ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_in_use_is_one_clear_line(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = command("serve", "--data", data, "--insecure", "--listen", address)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"weighin-aggregator: cannot listen on {address}: Address already in use; choose another with --listen\n"
+    )
+
+
+def test_a_second_server_on_the_same_data_names_the_process_that_holds_it(data: Path, tmp_path: Path) -> None:
+    with aggregator_process.serving(data, tmp_path / "log") as server:
+        done = command("serve", "--data", data, *SERVE)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"is in use by process {server.process.pid};" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["stats", "snapshot"])
+def test_a_missing_store_is_one_line_that_says_what_to_do(data: Path, tmp_path: Path, name: str) -> None:
+    out = ("--out", tmp_path / "out") if name == "snapshot" else ()
+    done = command(name, "--data", data, *out)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"make one with: weighin-aggregator init --data {data}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_no_store_is_one_clear_line(data: Path) -> None:
+    data.mkdir()
+    (data / "weighin.duckdb").write_bytes(b"not a database" * 1000)
+    done = command("stats", "--data", data)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot open" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_stats_of_an_empty_store_say_never(data: Path) -> None:
+    command("init", "--data", data)
+    assert "last received never" in command("stats", "--data", data).stdout
+
+
+def test_stats_are_the_same_while_serving_and_after(data: Path, tmp_path: Path) -> None:
+    with aggregator_process.serving(data, tmp_path / "log") as server:
+        with aggregator_process.client(server.address) as client:
+            client.submit(*map(example_runs.example_envelope, (1, 2)))
+            client.submit(example_runs.example_envelope(3), device_id=example_runs.OTHER_DEVICE_ID)
+        while_serving = command("stats", "--data", data, "--json")
+        assert (while_serving.returncode, while_serving.stderr) == (0, "")
+    after = command("stats", "--data", data, "--json")
+    assert json.loads(while_serving.stdout) == json.loads(after.stdout)
+    counts = json.loads(after.stdout)
+    assert counts.pop("last_receive_time").endswith("Z")
+    assert counts == {"runs": 3, "devices": 2, "measurements": 51, "failures": 3}

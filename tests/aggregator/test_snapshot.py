@@ -1,0 +1,163 @@
+"""Snapshots hold exactly what was sent, are complete or absent, and can be made while a server runs."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import aggregator_process
+import duckdb
+import example_runs
+import pytest
+from aggregator_process import command
+
+TABLES = {"run", "hardware", "measurement", "series", "case_failure", "probe_gap"}
+
+
+def rows(folder: Path, sql: str) -> list[dict[str, Any]]:
+    """Ask plain DuckDB about the files of a snapshot; ``{name}`` stands for the file of a table."""
+    files = {name: f"read_parquet('{folder / name}.parquet')" for name in TABLES}
+    with duckdb.connect() as connection:
+        result = connection.execute(sql.format(**files))
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A snapshot of two runs, made while the server that took them was running."""
+    folder = tmp_path_factory.mktemp("snapshot")
+    with aggregator_process.serving(folder / "data", folder / "log") as server:
+        with aggregator_process.client(server.address) as client:
+            client.submit(example_runs.example_envelope(1), example_runs.example_envelope(2, example_runs.SMALL_BOARD))
+        done = command("snapshot", "--data", folder / "data", "--out", folder / "out", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["folder"] == str(folder / "out")
+    return folder / "out"
+
+
+def test_the_manifest_names_every_file_with_its_rows_and_its_hash(snapshot: Path) -> None:
+    manifest = json.loads((snapshot / "manifest.json").read_text())
+    assert manifest["schema_version"] == 1
+    assert manifest["snapshot_time"].endswith("Z")
+    assert set(manifest["tables"]) == TABLES
+    for name, table in manifest["tables"].items():
+        assert table["sha256"] == hashlib.sha256((snapshot / table["file"]).read_bytes()).hexdigest()
+        assert [{"rows": table["rows"]}] == rows(snapshot, f"SELECT count(*) AS rows FROM {{{name}}}")
+
+
+def test_a_run_row_says_what_was_sent(snapshot: Path) -> None:
+    sent, run = example_runs.example_envelope(1), example_runs.example_run(1)
+    (row,) = rows(snapshot, f"SELECT *, epoch(observe_time) AS observed FROM {{run}} WHERE run_id = '{sent.run_id}'")
+    assert row["device_id"] == example_runs.DEVICE_ID
+    assert row["run_sha256"] == sent.run_sha256.hex()
+    assert row["observed"] == run.observe_time.seconds
+    assert row["elapsed_seconds"] == 41.5
+    assert (row["source"], row["suite"], row["suite_version"]) == ("native", "quick", 1)
+    assert row["suite_sha256"] == run.suite_sha256.hex()
+    assert row["read_bandwidth_bytes_per_second"] == 40e9
+    assert row["before"]["power_source"] == "mains"
+    assert row["before"]["temperature_celsius"] is None
+    assert row["after"]["foreign_cpu_share"] == run.after.foreign_cpu_share
+    assert row["after"]["canary_matrix_flops"] == run.after.canary.matrix_flops
+
+
+def test_the_raw_bytes_stay_in_the_store(snapshot: Path) -> None:
+    (row,) = rows(snapshot, "SELECT * FROM {run} LIMIT 1")
+    assert "raw" not in row
+
+
+def test_hardware_is_kept_once_per_kind_of_machine_and_absent_facts_are_null(snapshot: Path) -> None:
+    laptop, board = rows(snapshot, "SELECT * FROM {hardware} ORDER BY memory_total_bytes DESC")
+    assert laptop["cpu_model"] == example_runs.LAPTOP.cpu_model
+    assert laptop["last_level_cache_bytes"] == 16 << 20
+    assert laptop["caches"][0] == {"level": 1, "kind": "data", "size_bytes": 32 << 10, "instance_count": 8}
+    assert laptop["instruction_sets"] == ["avx", "avx2", "avx512_vnni", "fma"]
+    assert (laptop["virtualization_kind"], laptop["virtualization_product"]) == ("none", None)
+    assert laptop["accelerators"][0]["memory_total_bytes"] is None
+    assert laptop["execution_providers"][0] == {"name": "cpu", "measured": True, "reason": None}
+    assert board["accelerators"] == []
+
+
+def test_every_measurement_and_every_sample_of_every_series_is_there(snapshot: Path) -> None:
+    sent = example_runs.example_run(1)
+    stored = rows(
+        snapshot,
+        f"""SELECT m.architecture, m.scheme, m.execution_provider, m.phase AS measured_phase, m.layers_graph_sha256,
+            s.* FROM {{measurement}} m JOIN {{series}} s ON s.run_id = m.run_id AND s.measurement_ord = m.ord
+            WHERE m.run_id = '{example_runs.run_id(1)}' ORDER BY m.ord, s.ord""",
+    )
+    expected = [(measurement, series) for measurement in sent.measurements for series in measurement.series]
+    assert len(stored) == len(expected) == 192
+    for row, (measurement, series) in zip(stored, expected, strict=True):
+        assert row["architecture"]["name"] == measurement.case.architecture.name
+        assert row["architecture"]["vocab"] == measurement.case.architecture.vocab
+        assert row["layers_graph_sha256"] == measurement.case.layers_graph_sha256.hex()
+        assert row["measured_phase"] in {"prefill", "decode"}
+        assert row["sample_seconds"] == list(series.sample_seconds)
+        assert (row["round"], row["token_count"], row["context_depth"]) == (
+            series.round,
+            series.token_count,
+            series.context_depth,
+        )
+        assert row["foreign_cpu_share"] == series.foreign_cpu_share
+
+
+def test_enums_are_lower_case_words(snapshot: Path) -> None:
+    words = rows(snapshot, "SELECT DISTINCT part, clock FROM {series} ORDER BY part")
+    assert words == [{"part": "head", "clock": "wall"}, {"part": "layers", "clock": "wall"}]
+    kinds = rows(snapshot, "SELECT DISTINCT architecture.kind AS kind, scheme FROM {measurement} ORDER BY kind")
+    assert kinds == [{"kind": "decoder", "scheme": "int4_block32"}, {"kind": "encoder", "scheme": "int8_dynamic"}]
+
+
+def test_failures_and_gaps_keep_their_reasons(snapshot: Path) -> None:
+    (failure,) = rows(snapshot, "SELECT DISTINCT reason, detail, threads FROM {case_failure}")
+    assert failure == {"reason": "timed_out", "detail": "no answer within 60 s", "threads": 1}
+    (gap,) = rows(snapshot, "SELECT DISTINCT fact, reason FROM {probe_gap}")
+    assert gap == {"fact": "conditions.temperature_celsius", "reason": "not_offered"}
+
+
+def test_a_snapshot_is_replaced_by_a_newer_one(data: Path, tmp_path: Path) -> None:
+    command("init", "--data", data)
+    out = tmp_path / "out"
+    times = []
+    for _ in range(2):
+        assert command("snapshot", "--data", data, "--out", out).returncode == 0
+        times.append(json.loads((out / "manifest.json").read_text())["snapshot_time"])
+    assert times[0] < times[1]
+    assert [path.name for path in tmp_path.iterdir() if path not in {data, out}] == []
+
+
+def test_an_empty_folder_is_filled(data: Path, tmp_path: Path) -> None:
+    command("init", "--data", data)
+    (tmp_path / "out").mkdir()
+    assert command("snapshot", "--data", data, "--out", tmp_path / "out").returncode == 0
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(data: Path, tmp_path: Path) -> None:
+    command("init", "--data", data)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("dear")
+    done = command("snapshot", "--data", data, "--out", out)
+    assert done.returncode == 1
+    assert "name a new or an empty folder" in done.stderr
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_a_serving_aggregator_keeps_its_three_newest_snapshots(data: Path, tmp_path: Path) -> None:
+    with aggregator_process.serving(data, tmp_path / "log"):
+        for _ in range(4):
+            assert command("stats", "--data", data).returncode == 0
+        assert len(list((data / "snapshots").iterdir())) == 3
+
+
+def test_what_a_killed_server_leaves_behind_confuses_nobody(data: Path, tmp_path: Path) -> None:
+    server = aggregator_process.start(data, tmp_path / "log")
+    server.kill()
+    assert (data / "serving.json").is_file()
+    assert command("snapshot", "--data", data, "--out", tmp_path / "out").returncode == 0
+    with aggregator_process.serving(data, tmp_path / "log"):
+        assert command("stats", "--data", data).returncode == 0
+    assert not (data / "serving.json").exists()
