@@ -4,6 +4,7 @@ Colours are the variables of the page, so one drawing serves light, dark and pap
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ import vl_convert
 
 ROW_HEIGHT = 26
 FLEET_ROW_HEIGHT = 64
+TEXT_PIXELS = 62
+LETTER_WIDTH = 7.5
+NAME_HEIGHT = 15
 _TICKS = tuple(digit * 10**power for power in range(-4, 8) for digit in (1, 2, 5))
 
 
@@ -51,7 +55,7 @@ class DotChart:
 
 def draw(chart: DotChart, *, width: int) -> str:
     """Return the chart as one SVG element, ``width`` pixels of plot wide, that scales with its container."""
-    low, high = _domain(chart)
+    low, high = _domain(chart, width)
     places = 1 + max(point.place for point in chart.points)
     labelled = any(point.text for point in chart.points)
     height = len(chart.groups) * (ROW_HEIGHT * places + 10 if labelled else FLEET_ROW_HEIGHT)
@@ -61,19 +65,23 @@ def draw(chart: DotChart, *, width: int) -> str:
         scale=alt.Scale(type="log", domain=[low, high], nice=False),
         axis=alt.Axis(values=_ticks(low, high, width), format=chart.axis_format),
     )
-    layers = [*_zones(chart, low, high, height, x), *_points(chart, x, places, labelled=labelled)]
+    layers = [
+        *_zones(chart, x, low=low, high=high, width=width, height=height),
+        *_points(chart, x, places, labelled=labelled),
+    ]
     spec = alt.layer(*layers).properties(width=width, height=height).configure(**_THEME)
     svg: str = vl_convert.vegalite_to_svg(json.dumps(spec.to_dict()), allowed_base_urls=[])
     return svg
 
 
-def _domain(chart: DotChart) -> tuple[float, float]:
+def _domain(chart: DotChart, width: int) -> tuple[float, float]:
     """Return an axis that holds all intervals and, on both sides of every limit, room for the name of its zone."""
     limits = [limit for zone in chart.zones for limit in (zone.low, zone.high) if limit is not None]
-    low = min(*(point.low for point in chart.points), min(limits) / 2.5)
+    low = min(*(point.low for point in chart.points), min(limits) / 2.5) / 1.15
     high = max(*(point.high for point in chart.points), max(limits) * 2.5)
     # Text stands right of the last point.
-    return low / 1.15, high * (high / low) ** 0.12
+    reserved = TEXT_PIXELS / width
+    return low, high * (high / low) ** (reserved / (1 - reserved))
 
 
 def _ticks(low: float, high: float, width: int) -> list[float]:
@@ -81,18 +89,32 @@ def _ticks(low: float, high: float, width: int) -> list[float]:
     return inside if len(inside) * 34 <= width else [tick for tick in inside if f"{tick:e}".startswith("1")]
 
 
-def _zones(chart: DotChart, low: float, high: float, height: int, x: alt.X) -> list[alt.Chart]:
+def _zones(chart: DotChart, x: alt.X, *, low: float, high: float, width: int, height: int) -> list[alt.Chart]:
     """Return a tinted band per zone, its name above it, and a line at each limit."""
     rows: list[dict[str, Any]] = []
+    lift = 0
     for zone in chart.zones:
         start, end = zone.low or low, zone.high or high
         middle = (start * end) ** 0.5  # on a logarithmic axis
-        rows.append({"value": start, "end": end, "middle": middle, "name": zone.name, "tone": f"var(--{zone.tone})"})
+        pixels = width * math.log(end / start) / math.log(high / low)
+        # A name wider than its zone moves up, out of the way of its neighbours, unless the one before has moved.
+        crowded = len(zone.name) * LETTER_WIDTH > pixels
+        lift = NAME_HEIGHT if crowded and not lift else 0
+        rows.append(
+            {
+                "value": start,
+                "end": end,
+                "middle": middle,
+                "name": zone.name,
+                "tone": f"var(--{zone.tone})",
+                "y": -9 - lift,
+            }
+        )
     tone = alt.Color("tone:N", scale=None)
     base = alt.Chart(alt.InlineData(values=rows))
     bands = base.mark_rect(opacity=0.10).encode(x=x, x2="end:Q", color=tone)
-    names = base.mark_text(y=-9, fontSize=12, fontWeight=600, baseline="middle").encode(
-        x=alt.X("middle:Q", title=chart.axis_title), text="name:N", color=tone
+    names = base.mark_text(fontSize=12, fontWeight=600, baseline="middle").encode(
+        x=alt.X("middle:Q", title=chart.axis_title), y=alt.Y("y:Q", scale=None), text="name:N", color=tone
     )
     borders = [{"value": zone.low} for zone in chart.zones if zone.low]
     lines = alt.Chart(alt.InlineData(values=borders)).mark_rule(color="var(--ink)", strokeDash=[3, 3], opacity=0.7)
@@ -118,7 +140,7 @@ def _points(chart: DotChart, x: alt.X, places: int, *, labelled: bool) -> list[a
     offset = alt.YOffset("place:O", scale=alt.Scale(domain=list(range(places)), paddingOuter=0.4))
     tone = alt.Color("tone:N", scale=None)
     base = alt.Chart(alt.InlineData(values=rows)).encode(y=y, yOffset=offset)
-    size = 90 if labelled else 34
+    size = 70 if labelled else 34
     lines = base.mark_rule(strokeWidth=2.5 if labelled else 1.2, opacity=0.55).encode(
         x=alt.X("low:Q", title=chart.axis_title), x2="high:Q", color=tone
     )
@@ -154,5 +176,5 @@ _THEME: dict[str, Any] = {
         "gridColor": "var(--line)",
         "labelPadding": 8,
     },
-    "axisY": {"grid": False, "labelFontWeight": 600, "labelFontSize": 13},
+    "axisY": {"minExtent": 46, "grid": False, "labelFontWeight": 600, "labelFontSize": 13},
 }

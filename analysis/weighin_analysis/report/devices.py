@@ -34,6 +34,7 @@ def device_view(result: DeviceResult, limits: Limits) -> DeviceView:
     hardware, run = device.hardware, device.run
     return DeviceView(
         anchor=f"device-{device.device_id}",
+        short_id=device.device_id[:8],
         title=hardware.cpu_model or "Processor not named",
         tier=(card.tier if card else None) or "none",
         headline=card.headline if card else f"No judgement: {result.problem}.",

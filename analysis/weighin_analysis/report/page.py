@@ -22,13 +22,13 @@ from weighin_analysis.report.fleet import (
 )
 from weighin_analysis.report.numbers import percent
 from weighin_analysis.report.plots import TONES, plots, verdict_words
-from weighin_analysis.report.view import DeviceView, Fact, Figure, Page, TierCell, TierRowView
+from weighin_analysis.report.view import DeviceView, Fact, Figure, Legend, Page, TierCell, TierRowView
 from weighin_analysis.snapshot import Snapshot
 
 # A page with more full device sections than this helps nobody and loads slowly; tables and charts count all devices.
 MAX_DEVICE_SECTIONS = 50
 # Pixels of plot: beside the text of a desktop page, and inside a phone of 360 pixels.
-WIDE_PIXELS, NARROW_PIXELS = 700, 252
+WIDE_PIXELS, NARROW_PIXELS = 850, 264
 
 Draw = Callable[..., str]
 
@@ -64,6 +64,7 @@ def build_page(snapshot: Snapshot, draw: Callable[[DotChart, int], str]) -> Page
         headline=headline,
         lead=_lead(snapshot, results, limits),
         figures=_figures(results, limits, draw),
+        tier_heading="Which classes it runs" if len(results) == 1 else "How many devices run what",
         tier_rows=tuple(_tier_row(row) for row in tier_table(results)),
         devices=_device_views(shown, limits),
         devices_note=_devices_note(len(shown), len(results)),
@@ -79,8 +80,8 @@ def _lead(snapshot: Snapshot, results: Sequence[DeviceResult], limits: Limits) -
     comfortable, usable = limits.decoder_comfortable, limits.decoder_usable
     meaning = (
         f"Comfortable means at least {comfortable.decode_tokens_per_second:g} tokens per second and a first token "
-        f"within {comfortable.time_to_first_token_seconds:g} s of a {limits.prompt_tokens}-token prompt; usable means "
-        f"{usable.decode_tokens_per_second:g} tokens per second, reading speed, and "
+        f"within {comfortable.time_to_first_token_seconds:g} s for a prompt of {limits.prompt_tokens} tokens; "
+        f"usable means {usable.decode_tokens_per_second:g} tokens per second, reading speed, and "
         f"{usable.time_to_first_token_seconds:g} s."
     )
     sample = ""
@@ -106,6 +107,9 @@ def _figures(
             heading=plot.heading,
             caption=plot.caption,
             alternative=plot.alternative,
+            legend=tuple(Legend(tone=TONES[verdict], word=verdict_words(verdict)) for verdict in plot.verdicts)
+            if plot.anchor != "memory"
+            else (),
             # The one text that is not escaped again: the drawing library has escaped every text in it.
             wide=Markup(draw(plot.chart, WIDE_PIXELS)),  # noqa: S704
             narrow=Markup(draw(plot.chart, NARROW_PIXELS)),  # noqa: S704

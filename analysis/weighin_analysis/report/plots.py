@@ -7,7 +7,7 @@ from weighin_analysis.card import CardRow, Estimate, Verdict
 from weighin_analysis.catalog import size_classes
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.charts import DotChart, Point, Zone
-from weighin_analysis.report.fleet import DeviceResult, best_rows
+from weighin_analysis.report.fleet import VERDICTS, DeviceResult, best_rows
 from weighin_analysis.report.numbers import estimate_text, gib, percent
 
 TONES = {
@@ -28,6 +28,7 @@ class Plot:
     heading: str
     caption: str
     alternative: str
+    verdicts: tuple[Verdict, ...]
     chart: DotChart
 
 
@@ -36,7 +37,8 @@ class _Dot:
     size_class: str
     estimate: Estimate
     verdict: Verdict
-    text: str
+    label: str
+    words: str
 
 
 def plots(results: Sequence[DeviceResult], limits: Limits) -> tuple[Plot, ...]:
@@ -81,16 +83,20 @@ def _memory_plot(results: Sequence[DeviceResult], limits: Limits) -> Plot | None
         _memory_dot,
         anchor="memory",
         heading="Whether it fits: memory by size class",
-        unit="share of the memory that was free when the run began",
+        unit="share of the free memory",
         limit_words=f"Limit: it fits up to {percent(limits.memory_share)} of the free memory.",
-        detail=f"Weights, {limits.memory_context_tokens} tokens of context, activations and the runtime.",
+        detail="Free when the run began; counted are weights, "
+        f"{limits.memory_context_tokens} tokens of context, activations and the runtime.",
         zones=_zones(("fits", "does not fit"), (limits.memory_share,)),
         axis_format="~%",
     )
 
 
 def _interval_words(limits: Limits) -> str:
-    return f"Bars are {percent(limits.interval_probability)} intervals."
+    return (
+        f"Bars are {percent(limits.interval_probability)} intervals. The verdict counts decode rate, first token and "
+        "memory together."
+    )
 
 
 def _zones(names: Sequence[str], borders: Sequence[float]) -> tuple[Zone, ...]:
@@ -110,8 +116,14 @@ def _speed_dot(estimate_of: Callable[[CardRow], Estimate | None], unit: str) -> 
         estimate = estimate_of(row)
         if estimate is None:
             return None
-        text = f"{estimate_text(estimate)[0]} {unit}"
-        return _Dot(size_class=row.size_class, estimate=estimate, verdict=row.verdict, text=text)
+        label, interval = estimate_text(estimate)
+        return _Dot(
+            size_class=row.size_class,
+            estimate=estimate,
+            verdict=row.verdict,
+            label=label,
+            words=f"{label} {unit} ({interval})",
+        )
 
     return dot
 
@@ -127,7 +139,8 @@ def _memory_dot(row: CardRow, result: DeviceResult) -> _Dot | None:
         estimate=Estimate(value=share, low=share, high=share),
         # Only memory is told here: what fits but is slow is not coloured as slow.
         verdict=Verdict.COMFORTABLE if fits else Verdict.DOES_NOT_FIT,
-        text=f"{gib(row.memory_bytes)} of {gib(available)}",
+        label=gib(row.memory_bytes),
+        words=f"{gib(row.memory_bytes)} of {gib(available)}",
     )
 
 
@@ -160,12 +173,13 @@ def _plot(
         row = sorted(((d, n) for d, n in dots if d.size_class == group), key=lambda pair: pair[0].estimate.value)
         points += _points([dot for dot, _ in row], alone=alone)
         sentences.append(_row_words(group, row, alone=alone))
-    crowd = "" if alone else " One dot per device, the best scheme of each."
+    crowd = "" if alone else " One dot per device, with its best scheme."
     return Plot(
         anchor=anchor,
         heading=heading,
         caption=f"{limit_words} {detail}{crowd}",
         alternative=f"{heading}, in {unit}. {limit_words} {' '.join(sentences)}",
+        verdicts=tuple(verdict for verdict in VERDICTS if any(dot.verdict is verdict for dot, _ in dots)),
         chart=DotChart(axis_title=unit, axis_format=axis_format, groups=groups, zones=zones, points=tuple(points)),
     )
 
@@ -185,7 +199,7 @@ def _points(dots: Sequence[_Dot], *, alone: bool) -> list[Point]:
             low=dot.estimate.low,
             high=dot.estimate.high,
             tone=TONES[dot.verdict],
-            text=dot.text if alone else "",
+            text=dot.label if alone else "",
         )
         for place, dot in enumerate(dots[::step])
     ]
@@ -194,10 +208,9 @@ def _points(dots: Sequence[_Dot], *, alone: bool) -> list[Point]:
 def _row_words(group: str, row: Sequence[tuple[_Dot, str]], *, alone: bool) -> str:
     if alone:
         dot, name = row[0]
-        return f"{group} ({name}): {dot.text}, {verdict_words(dot.verdict)}."
-    return (
-        f"{group}: {len(row)} devices from {row[0][0].text} to {row[-1][0].text}, median {row[len(row) // 2][0].text}."
-    )
+        return f"{group} ({name}): {dot.words}, {verdict_words(dot.verdict)}."
+    least, middle, most = row[0][0].words, row[len(row) // 2][0].words, row[-1][0].words
+    return f"{group}: {len(row)} devices from {least} to {most}, median {middle}."
 
 
 def verdict_words(verdict: Verdict) -> str:

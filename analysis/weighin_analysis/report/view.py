@@ -64,6 +64,7 @@ class DeviceView:
 
     anchor: str
     title: str
+    short_id: str
     tier: str
     headline: str
     limited_by: str
@@ -97,6 +98,14 @@ class TierRowView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Legend:
+    """A verdict with its mark."""
+
+    tone: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """A chart in two widths, with its text alternative."""
 
@@ -104,6 +113,7 @@ class Figure:
     heading: str
     caption: str
     alternative: str
+    legend: tuple[Legend, ...]
     wide: Markup
     narrow: Markup
 
@@ -116,6 +126,7 @@ class Page:
     headline: str
     lead: tuple[str, ...]
     figures: tuple[Figure, ...] = ()
+    tier_heading: str = ""
     tier_rows: tuple[TierRowView, ...] = ()
     devices: tuple[DeviceView, ...] = ()
     devices_note: str = ""
