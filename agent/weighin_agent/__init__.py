@@ -1,0 +1,1 @@
+"""The agent: probes a device, weighs it in, and delivers the run."""

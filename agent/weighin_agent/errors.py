@@ -31,6 +31,14 @@ class EnvironmentFailure(AgentError):  # noqa: N818 - EnvironmentError is a name
     """The surroundings lack something that the work needs."""
 
 
+class CaseError(AgentError):
+    """A case gave no measurement; ``reason`` is one of ``weighin_agent.run.CaseFailureReason``."""
+
+    def __init__(self, text: str, *, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 class StateError(AgentError):
     """The state folder cannot be read, written or locked."""
 

@@ -62,8 +62,8 @@ class CardRow:
 class Card:
     """All rows of a run and what they say together.
 
-    ``tier`` is the largest size class with a comfortable decoder, None if there is none. ``limited_by`` names what keeps
-    the device from more: "memory", "bandwidth" or "compute", None when nothing measured shows a limit.
+    ``tier`` is the largest size class with a comfortable decoder, None if there is none. ``limited_by`` names what the
+    device runs out of first: "memory", "bandwidth" or "compute"; None when no decoder was measured.
     """
 
     limits_version: str

@@ -1,0 +1,1 @@
+"""The micro-benchmark: synthesise models on the device, time their layers, one child process per case."""

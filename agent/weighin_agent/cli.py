@@ -1,0 +1,356 @@
+"""The command `weighin-agent`: arguments, exit codes, and what goes to which stream. The only wiring of the agent."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from rich.console import Console
+
+from weighin_agent import fleet, terminal
+from weighin_agent.delivery import DeliveryReport
+from weighin_agent.errors import AgentError, UsageError
+from weighin_agent.files import write_durably
+from weighin_agent.probe import probe
+from weighin_agent.run import CaseFailureReason, Run
+from weighin_agent.state import State, state_folder
+from weighin_agent.verify import verify
+from weighin_agent.weigh_in import card_of, weigh_in
+from weighin_agent.wire import message_to_json, run_to_message
+from weighin_analysis.architecture import Architecture
+from weighin_analysis.catalog import architecture, parse_architecture
+from weighin_analysis.errors import AnalysisError
+from weighin_analysis.scheme import Scheme
+from weighin_analysis.suite import SUITE_NAMES, load_suite, suite_case
+
+CONSENT_VERSION = 1
+CONSENT_TEXT = """\
+weighin sends what `weighin-agent probe` shows and the raw timings of each weigh-in; `weighin-agent preview` prints the
+exact message. It never reads or sends serial numbers, MAC or network addresses, host or user names, paths, files,
+packages or processes. The device is known by a random number made on it."""
+INTERRUPTED = 130
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 success, 1 "no" or some part failed, 2 bad usage, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    command: Command = options.command
+    try:
+        code = command(options)
+    except AgentError as error:
+        code = _complain(str(error), error.exit_code)
+    except AnalysisError as error:
+        code = _complain(str(error), 1)
+    except KeyboardInterrupt:
+        code = _complain("interrupted; nothing was left running", INTERRUPTED)
+    sys.exit(code)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"weighin-agent: {text}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="weighin-agent",
+        description="Weigh this device in: which LLM size classes can it run, how fast, how sure.",
+        epilog="example: weighin-agent run --no-submit",
+    )
+    parser.add_argument("--version", action="version", version=f"weighin-agent {version('weighin-agent')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_probe(commands)
+    _add_run(commands)
+    _add_verify(commands)
+    _add_enroll(commands)
+    _add_simple(commands, "submit", _submit, "send the runs that wait in the spool")
+    _add_simple(commands, "status", _status, "where things stand: enrolment, spool, last delivery")
+    _add_simple(commands, "preview", _preview, "print the exact messages that wait to be sent")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Command,
+    about: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=about, description=about, epilog=f"example: weighin-agent {example}")
+    parser.set_defaults(command=command)
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text for people")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps identity and spool (default: $WEIGHIN_STATE_DIR, else the system's place for it)",
+    )
+    return parser
+
+
+def _add_simple(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, about: str
+) -> None:
+    _add(commands, name, command, about, f"{name} --json")
+
+
+def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    _add(commands, "probe", _probe, "read what this device is, without a benchmark", "probe --json")
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "probe and benchmark this device, print its card, keep the run and send it if enrolled"
+    parser = _add(commands, "run", _run, about, "run --no-submit --json")
+    parser.add_argument("--suite", choices=SUITE_NAMES, default="quick", help="what to run (default: %(default)s)")
+    _add_execution_provider(parser)
+    parser.add_argument("--no-submit", action="store_true", help="keep the run in the spool; send nothing now")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON document to FILE")
+
+
+def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "run a full model beside its own layer probe and print the error of the prediction"
+    parser = _add(commands, "verify", _verify, about, "verify --architecture Qwen2.5-0.5B --repeats 3")
+    parser.add_argument(
+        "--architecture",
+        action="append",
+        metavar="NAME|FILE.json",
+        help="a reference architecture or a file that describes one (default: Qwen2.5-0.5B); may be repeated",
+    )
+    parser.add_argument(
+        "--scheme",
+        action="append",
+        type=Scheme,
+        choices=[s for s in Scheme if s is not Scheme.FP16],
+        help="quantization scheme (default: int4_block32); may be repeated",
+    )
+    parser.add_argument(
+        "--repeats", type=_positive, default=1, metavar="N", help="fresh processes per case (default: 1)"
+    )
+    _add_execution_provider(parser)
+
+
+def _add_enroll(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "enroll",
+        _enroll,
+        "join the fleet of an aggregator on this machine",
+        f"enroll --insecure 127.0.0.1:50051 --accept-consent {CONSENT_VERSION}",
+    )
+    parser.add_argument("address", metavar="HOST:PORT", help="where the aggregator listens")
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        required=True,
+        help="plain text; loopback only. Required: mutual TLS with an enrolment token is not built yet",
+    )
+    parser.add_argument(
+        "--accept-consent",
+        type=int,
+        metavar="VERSION",
+        default=0,
+        help=f"accept what is sent, without being asked; the present version is {CONSENT_VERSION}",
+    )
+
+
+def _add_execution_provider(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ep",
+        default="auto",
+        metavar="NAME",
+        help="execution provider to measure: auto, all, or a name that `probe` lists as measured (default: auto)",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _state(options: argparse.Namespace) -> State:
+    return State(state_folder(options.state))
+
+
+def _console() -> Console:
+    """Return standard output for people, wide where it is no terminal: whoever reads it later wraps it."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2))
+
+
+def _work_folder(state: State) -> Path:
+    return state.folder / "work"
+
+
+def _execution_provider(options: argparse.Namespace) -> str:
+    # One execution provider is measured so far, so "auto" and "all" mean the same.
+    return "cpu" if options.ep in ("auto", "all") else options.ep
+
+
+def _probe(options: argparse.Namespace) -> int:
+    device, gaps = probe(_state(options).folder)
+    if options.json:
+        _print_json({"device": asdict(device), "probe_gaps": [asdict(gap) for gap in gaps]})
+    else:
+        terminal.print_device(_console(), device, gaps)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    state, suite = _state(options), load_suite(options.suite)
+    errors = Console(stderr=True, highlight=False)
+    if options.output and not options.output.parent.is_dir():
+        raise UsageError(f"--output {options.output}: there is no folder {options.output.parent}")
+    with fleet.working(state) as spool:
+        enrolment = state.enrolment()
+        with terminal.suite_progress(errors, suite) as watcher:
+            run = weigh_in(
+                suite,
+                execution_provider=_execution_provider(options),
+                folder=_work_folder(state),
+                consent_version=enrolment.consent_version if enrolment else 0,
+                watcher=watcher,
+            )
+        message = run_to_message(run)
+        entry = fleet.keep_run(state, spool, message.SerializeToString())
+        card = card_of(run)
+        document = {"run_id": entry.run_id, "run": message_to_json(message), **_card_document(asdict(card))}
+        if options.output:
+            write_durably(options.output, (json.dumps(document, indent=2) + "\n").encode())
+        if options.json:
+            _print_json(document)
+        else:
+            terminal.print_card(_console(), card, run)
+        report = None if options.no_submit else fleet.deliver_runs(state, spool)
+    print(_delivery_line(entry.run_id, report), file=sys.stderr)
+    return 1 if _some_part_failed(run) or (report and report.quarantined) else 0
+
+
+def _card_document(card: dict[str, object]) -> dict[str, object]:
+    """Return the judgements: the rows under "card", what they say together beside it."""
+    return {"card": card.pop("rows"), **card}
+
+
+def _some_part_failed(run: Run) -> bool:
+    """Return whether a case failed; a class that does not fit is an answer, not a failure."""
+    return any(failure.reason is not CaseFailureReason.MEMORY_GATE for failure in run.failures)
+
+
+def _delivery_line(run_id: str | None, report: DeliveryReport | None) -> str:
+    if report is None:
+        return f"run {run_id} is kept in the spool; send it with `weighin-agent submit`"
+    parts = []
+    if report.stored_count or report.duplicate_count:
+        parts.append(f"{report.stored_count + report.duplicate_count} run(s) stored by the aggregator")
+    parts += [f"refused and set aside: {run.reason}: {run.detail}" for run in report.quarantined]
+    if report.kept_count:
+        parts.append(f"{report.kept_count} run(s) kept in the spool: {report.kept_detail}")
+    return "; ".join(parts) or "nothing waits to be sent"
+
+
+def _verify(options: argparse.Namespace) -> int:
+    state, suite = _state(options), load_suite("quick")
+    shapes = [_read_architecture(text) for text in options.architecture or ["Qwen2.5-0.5B"]]
+    schemes = options.scheme or [Scheme.INT4_BLOCK32]
+    cases = [suite_case(shape, scheme, suite.probe) for shape in shapes for scheme in schemes]
+    errors = Console(stderr=True, highlight=False)
+    spinner = errors.status("reading the device") if errors.is_terminal else nullcontext()
+    with fleet.working(state), spinner as status:
+        device, _ = probe(state.folder, bandwidth=False)
+        verification = verify(
+            suite,
+            cases,
+            device,
+            execution_provider=_execution_provider(options),
+            repeats=options.repeats,
+            folder=_work_folder(state),
+            on_progress=lambda case, repeat, share: (
+                status.update(
+                    f"{case.architecture.name} {case.scheme}, repeat {repeat + 1} of {options.repeats}: {share:.0%}"
+                )
+                if status
+                else None
+            ),
+        )
+    if options.json:
+        _print_json(asdict(verification))
+    else:
+        terminal.print_verification(_console(), verification)
+    return 0
+
+
+def _read_architecture(text: str) -> Architecture:
+    """Return a reference architecture by name, or the one that a JSON file describes."""
+    if not text.endswith(".json"):
+        return architecture(text)
+    try:
+        return parse_architecture(Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--architecture {text}: {error.strerror}") from error
+
+
+def _enroll(options: argparse.Namespace) -> int:
+    state = _state(options)
+    consent = options.accept_consent or _ask_consent()
+    if consent != CONSENT_VERSION:
+        raise UsageError(f"consent version {consent} is not offered; accept with --accept-consent {CONSENT_VERSION}")
+    with fleet.working(state) as spool:
+        enrolment = fleet.enroll_insecure(state, spool, options.address, consent)
+    if options.json:
+        _print_json(asdict(enrolment))
+    else:
+        print(f"enrolled with the aggregator at {enrolment.aggregator_address}; `weighin-agent run` sends to it")
+    return 0
+
+
+def _ask_consent() -> int:
+    print(CONSENT_TEXT, file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise UsageError(f"nothing is sent without consent; accept it with --accept-consent {CONSENT_VERSION}")
+    print("Send this? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("not enrolled: consent was not given")
+    return CONSENT_VERSION
+
+
+def _submit(options: argparse.Namespace) -> int:
+    state = _state(options)
+    with fleet.working(state) as spool:
+        report = fleet.deliver_runs(state, spool)
+    if options.json:
+        _print_json(asdict(report))
+    else:
+        print(_delivery_line(None, report))
+    return 1 if report.quarantined or report.kept_count else 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = fleet.status(_state(options))
+    if options.json:
+        _print_json(asdict(status) | {"state_folder": str(status.state_folder)})
+    else:
+        terminal.print_status(_console(), status)
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    _print_json([asdict(pending) for pending in fleet.preview(_state(options))])
+    return 0

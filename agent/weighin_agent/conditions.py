@@ -1,0 +1,100 @@
+"""The state of the device around a run: free memory, load of others, power, clock, temperature, and a canary."""
+
+import time
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import psutil
+
+from weighin_agent.cpu_load import read_cpu_seconds
+from weighin_agent.device import ProbeGap, ProbeGapReason
+from weighin_agent.run import Canary, Conditions, PowerSource
+
+_LOAD_INTERVAL_SECONDS = 0.5
+_CANARY_MATRIX = 1024
+_CANARY_BLOCK_BYTES = 64 << 20
+_CANARY_SAMPLES = 8
+# Names under which Linux drivers report the processor's own sensors.
+_PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal", "acpitz")
+Clock = Callable[[], float]
+
+
+def read_conditions(sleep: Callable[[float], None] = time.sleep) -> Conditions:
+    """Read the present conditions; takes about a second."""
+    foreign, steal = _load(sleep)
+    return Conditions(
+        memory_available_bytes=int(psutil.virtual_memory().available),
+        foreign_cpu_share=foreign,
+        steal_cpu_share=steal,
+        power_source=_power_source(),
+        frequency_hertz=_frequency_hertz(),
+        temperature_celsius=_temperature_celsius(),
+        canary=run_canary(),
+    )
+
+
+def condition_gaps(conditions: Conditions) -> tuple[ProbeGap, ...]:
+    """Return a gap for every condition that this system does not tell."""
+    missing = [field.name for field in fields(conditions) if getattr(conditions, field.name) is None]
+    return tuple(
+        ProbeGap(
+            fact=f"conditions.{name}", reason=ProbeGapReason.NOT_OFFERED, detail="the system does not tell it here"
+        )
+        for name in missing
+    )
+
+
+def run_canary(clock: Clock = time.perf_counter) -> Canary:
+    """Time two loads of known size, about 0.2 s together."""
+    matrix = np.ones((_CANARY_MATRIX, _CANARY_MATRIX), np.float32)
+    block = np.ones(_CANARY_BLOCK_BYTES // 8, np.uint64)
+    product = _quick_time(lambda: matrix @ matrix, clock)
+    summing = _quick_time(lambda: np.add.reduce(block), clock)
+    return Canary(matrix_flops=2 * _CANARY_MATRIX**3 / product, read_bytes_per_second=block.nbytes / summing)
+
+
+def _quick_time(work: Callable[[], object], clock: Clock) -> float:
+    """Return the 20th percentile of the times of ``work``: below the bursts of other load."""
+    times = []
+    for _ in range(_CANARY_SAMPLES):
+        begin = clock()
+        work()
+        times.append(clock() - begin)
+    return float(np.percentile(times, 20))
+
+
+def _load(sleep: Callable[[float], None]) -> tuple[float | None, float | None]:
+    """Return the shares of CPU time of others and of the hypervisor, while this process sleeps."""
+    before = read_cpu_seconds()
+    sleep(_LOAD_INTERVAL_SECONDS)
+    after = read_cpu_seconds()
+    total = after.total - before.total
+    if total <= 0:
+        return None, None
+    steal = None if before.steal is None or after.steal is None else (after.steal - before.steal) / total
+    return (after.busy - before.busy) / total, steal
+
+
+def _power_source() -> PowerSource | None:
+    read = getattr(psutil, "sensors_battery", None)  # missing on some systems
+    if read is None:
+        return None
+    battery = read()
+    if battery is None:
+        return PowerSource.MAINS
+    if battery.power_plugged is None:
+        return None
+    return PowerSource.MAINS if battery.power_plugged else PowerSource.BATTERY
+
+
+def _frequency_hertz() -> int | None:
+    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    return round(frequency.current * 1e6) if frequency and frequency.current else None
+
+
+def _temperature_celsius() -> float | None:
+    read = getattr(psutil, "sensors_temperatures", None)  # Linux and FreeBSD only
+    sensors = read() if read else {}
+    found = [s.current for name in _PROCESSOR_SENSORS for s in sensors.get(name, ()) if s.current is not None]
+    return max(found, default=None)

@@ -1,0 +1,142 @@
+"""A weigh-in: probe the device, run a suite case by case, and put everything that was found out into a run."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from weighin_agent.bench.job import Job
+from weighin_agent.bench.runner import run_case
+from weighin_agent.conditions import condition_gaps, read_conditions
+from weighin_agent.device import Device
+from weighin_agent.errors import UsageError
+from weighin_agent.probe import available_bytes, probe
+from weighin_agent.run import CaseFailure, CaseFailureReason, Run, Source
+from weighin_analysis.card import Card
+from weighin_analysis.judge import judge
+from weighin_analysis.measurement import Case, Measurement
+from weighin_analysis.suite import Suite, SuiteCase
+
+# A case ends itself after its budget of rounds; this is for one that hangs.
+CASE_TIMEOUT_SECONDS = 120.0
+# A child that would take more than this share of the free memory is not started, nor may it allocate more.
+MEMORY_SHARE = 0.8
+
+OnCase = Callable[[int, SuiteCase], None]
+OnProgress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """Who wants to know how far a weigh-in is: a case begins, a case has done a share, a case has failed."""
+
+    on_case: OnCase
+    on_progress: OnProgress
+    on_failure: Callable[[CaseFailure], None]
+
+
+def weigh_in(suite: Suite, *, execution_provider: str, folder: Path, consent_version: int, watcher: Watcher) -> Run:
+    """Run the suite on this device and return the run; takes about as long as the suite's rounds say.
+
+    Synthesised models lie in ``folder`` while they are needed. UsageError if the execution provider is not measured
+    here. KeyboardInterrupt ends the present case and leaves no process and no file behind.
+    """
+    observe_time, begin = datetime.now(UTC), time.monotonic()
+    device, gaps = probe(folder)
+    check_execution_provider(device, execution_provider)
+    before = read_conditions()
+    measurements: list[Measurement] = []
+    failures: list[CaseFailure] = []
+    with work_folder(folder):
+        for index, suite_case in enumerate(suite.cases):
+            watcher.on_case(index, suite_case)
+            job = make_job(suite, suite_case, device, execution_provider=execution_provider, folder=folder)
+            outcome = run_case(job, timeout_seconds=CASE_TIMEOUT_SECONDS, on_progress=watcher.on_progress)
+            if isinstance(outcome, CaseFailure):
+                failures.append(outcome)
+                watcher.on_failure(outcome)
+            else:
+                measurements += outcome
+    return Run(
+        source=Source.NATIVE,
+        observe_time=observe_time,
+        elapsed_seconds=time.monotonic() - begin,
+        agent_version=version("weighin-agent"),
+        consent_version=consent_version,
+        suite=suite.name,
+        suite_version=suite.version,
+        suite_sha256=suite.sha256,
+        device=device,
+        probe_gaps=gaps + condition_gaps(before),
+        before=before,
+        after=read_conditions(),
+        measurements=tuple(measurements),
+        failures=tuple(failures),
+    )
+
+
+def card_of(run: Run) -> Card:
+    """Judge a run with the analysis core."""
+    return judge(
+        run.measurements,
+        memory_available_bytes=run.before.memory_available_bytes,
+        read_bandwidth_bytes_per_second=run.device.memory.read_bandwidth_bytes_per_second,
+        gated_cases=[f.case for f in run.failures if f.reason is CaseFailureReason.MEMORY_GATE],
+    )
+
+
+def check_execution_provider(device: Device, name: str) -> None:
+    """Raise UsageError unless the execution provider is measured here; its text names those that are."""
+    measured = [ep.name for ep in device.execution_providers if ep.measured]
+    if name in measured:
+        return
+    offered = {ep.name: ep.reason for ep in device.execution_providers}
+    why = f"is not measured here: {offered[name]}" if name in offered else "is not offered by the runtime here"
+    raise UsageError(f"execution provider {name!r} {why}; use --ep {' or '.join(measured) or 'auto'}")
+
+
+def make_job(
+    suite: Suite,
+    suite_case: SuiteCase,
+    device: Device,
+    *,
+    execution_provider: str,
+    folder: Path,
+    full_model: bool = False,
+) -> Job:
+    """Return the job of a case on this device: a thread on every physical core, a share of the free memory."""
+    available = available_bytes()
+    return Job(
+        case=Case(
+            architecture=suite_case.architecture,
+            scheme=suite_case.scheme,
+            execution_provider=execution_provider,
+            threads=device.cpu.physical_core_count or device.cpu.logical_core_count or 1,
+            probe_layers=suite_case.probe_layers,
+            head_columns=suite_case.head_columns,
+        ),
+        folder=folder,
+        weights=suite.weights,
+        lengths=suite.lengths,
+        rounds=suite.rounds,
+        full_model=full_model,
+        memory_limit_bytes=None if available is None else round(MEMORY_SHARE * available),
+    )
+
+
+@contextmanager
+def work_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder for synthesised models that is gone afterwards; what a killed agent left there goes first.
+
+    The caller holds the lock of the state folder, so that no other agent is at work in it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,180 @@
+"""The border between a run and the contract: values to weighin.v1 messages. Nothing else of the agent knows both."""
+
+from google.protobuf import json_format
+
+from weighin.v1 import device_pb2, measurement_pb2, run_pb2
+from weighin_agent.device import Accelerator, Cache, Cpu, Device, ProbeGap
+from weighin_agent.run import SCHEMA_VERSION, Canary, CaseFailure, Conditions, Run
+from weighin_analysis.architecture import Architecture
+from weighin_analysis.measurement import Case, Measurement, Series
+
+
+def run_to_message(run: Run) -> run_pb2.Run:
+    """Return the run as the message that is submitted. None becomes an unset field."""
+    message = run_pb2.Run(
+        schema_version=SCHEMA_VERSION,
+        source=run_pb2.Source.Value(f"SOURCE_{run.source.name}"),
+        agent_version=run.agent_version,
+        consent_version=run.consent_version,
+        suite=run.suite,
+        suite_version=run.suite_version,
+        suite_sha256=run.suite_sha256,
+        device=_device(run.device),
+        probe_gaps=[_probe_gap(gap) for gap in run.probe_gaps],
+        before=_conditions(run.before),
+        after=_conditions(run.after),
+        measurements=[_measurement(measurement) for measurement in run.measurements],
+        failures=[_failure(failure) for failure in run.failures],
+    )
+    message.observe_time.FromDatetime(run.observe_time)
+    message.elapsed.FromNanoseconds(round(run.elapsed_seconds * 1e9))
+    return message
+
+
+def message_to_json(message: run_pb2.Run) -> dict[str, object]:
+    """Return a run as canonical protobuf JSON: lowerCamelCase names, 64-bit integers as strings."""
+    document: dict[str, object] = json_format.MessageToDict(message)
+    return document
+
+
+def _device(device: Device) -> device_pb2.Device:
+    system, virtual, versions = device.operating_system, device.virtualization, device.runtime_versions
+    message = device_pb2.Device(
+        cpu=_cpu(device.cpu),
+        memory=device_pb2.Memory(
+            total_bytes=device.memory.total_bytes,
+            available_bytes=device.memory.available_bytes,
+            read_bandwidth_bytes_per_second=device.memory.read_bandwidth_bytes_per_second,
+            single_thread_read_bandwidth_bytes_per_second=device.memory.single_thread_read_bandwidth_bytes_per_second,
+        ),
+        storage=device_pb2.Storage(free_bytes=device.storage.free_bytes),
+        operating_system=device_pb2.OperatingSystem(
+            family=system.family, name=system.name, version=system.version, kernel=system.kernel
+        ),
+        accelerators=[_accelerator(accelerator) for accelerator in device.accelerators],
+        execution_providers=[
+            device_pb2.ExecutionProvider(name=ep.name, measured=ep.measured, reason=ep.reason)
+            for ep in device.execution_providers
+        ],
+        runtime_versions=device_pb2.RuntimeVersions(
+            python=versions.python, onnxruntime=versions.onnxruntime, onnx=versions.onnx, numpy=versions.numpy
+        ),
+    )
+    if virtual:
+        kind = device_pb2.VirtualizationKind.Value(f"VIRTUALIZATION_KIND_{virtual.kind.name}")
+        message.virtualization.CopyFrom(device_pb2.Virtualization(kind=kind, product=virtual.product))
+    return message
+
+
+def _cpu(cpu: Cpu) -> device_pb2.Cpu:
+    return device_pb2.Cpu(
+        model=cpu.model,
+        vendor=cpu.vendor,
+        architecture=cpu.architecture,
+        physical_core_count=cpu.physical_core_count,
+        logical_core_count=cpu.logical_core_count,
+        instruction_sets=cpu.instruction_sets,
+        caches=[_cache(cache) for cache in cpu.caches],
+        max_frequency_hertz=cpu.max_frequency_hertz,
+    )
+
+
+def _cache(cache: Cache) -> device_pb2.Cache:
+    return device_pb2.Cache(
+        level=cache.level,
+        kind=device_pb2.CacheKind.Value(f"CACHE_KIND_{cache.kind.name}"),
+        size_bytes=cache.size_bytes,
+        instance_count=cache.instance_count,
+    )
+
+
+def _accelerator(accelerator: Accelerator) -> device_pb2.Accelerator:
+    return device_pb2.Accelerator(
+        kind=device_pb2.AcceleratorKind.Value(f"ACCELERATOR_KIND_{accelerator.kind.name}"),
+        vendor=accelerator.vendor,
+        model=accelerator.model,
+        memory_total_bytes=accelerator.memory_total_bytes,
+        memory_available_bytes=accelerator.memory_available_bytes,
+        driver_version=accelerator.driver_version,
+        compute_capability=accelerator.compute_capability,
+    )
+
+
+def _probe_gap(gap: ProbeGap) -> device_pb2.ProbeGap:
+    reason = device_pb2.ProbeGapReason.Value(f"PROBE_GAP_REASON_{gap.reason.name}")
+    return device_pb2.ProbeGap(fact=gap.fact, reason=reason, detail=gap.detail)
+
+
+def _conditions(conditions: Conditions) -> run_pb2.Conditions:
+    power, canary = conditions.power_source, conditions.canary
+    return run_pb2.Conditions(
+        memory_available_bytes=conditions.memory_available_bytes,
+        foreign_cpu_share=conditions.foreign_cpu_share,
+        steal_cpu_share=conditions.steal_cpu_share,
+        power_source=run_pb2.PowerSource.Value(f"POWER_SOURCE_{power.name if power else 'UNSPECIFIED'}"),
+        frequency_hertz=conditions.frequency_hertz,
+        temperature_celsius=conditions.temperature_celsius,
+        canary=_canary(canary) if canary else None,
+    )
+
+
+def _canary(canary: Canary) -> run_pb2.Canary:
+    return run_pb2.Canary(matrix_flops=canary.matrix_flops, read_bytes_per_second=canary.read_bytes_per_second)
+
+
+def _architecture(architecture: Architecture) -> measurement_pb2.Architecture:
+    return measurement_pb2.Architecture(
+        name=architecture.name,
+        kind=measurement_pb2.ArchitectureKind.Value(f"ARCHITECTURE_KIND_{architecture.kind.name}"),
+        layers=architecture.layers,
+        hidden=architecture.hidden,
+        ffn=architecture.ffn,
+        heads=architecture.heads,
+        kv_heads=architecture.kv_heads,
+        head_dim=architecture.head_dim,
+        vocab=architecture.vocab,
+        tied_embeddings=architecture.tied_embeddings,
+    )
+
+
+def _case(case: Case) -> measurement_pb2.Case:
+    return measurement_pb2.Case(
+        architecture=_architecture(case.architecture),
+        scheme=measurement_pb2.Scheme.Value(f"SCHEME_{case.scheme.name}"),
+        execution_provider=case.execution_provider,
+        threads=case.threads,
+        probe_layers=case.probe_layers,
+        head_columns=case.head_columns,
+        layers_graph_sha256=bytes.fromhex(case.layers_graph_sha256),
+        head_graph_sha256=bytes.fromhex(case.head_graph_sha256),
+    )
+
+
+def _measurement(measurement: Measurement) -> measurement_pb2.Measurement:
+    return measurement_pb2.Measurement(
+        case=_case(measurement.case),
+        execution_provider=measurement.execution_provider,
+        phase=measurement_pb2.Phase.Value(f"PHASE_{measurement.phase.name}"),
+        token_count=measurement.token_count,
+        context_depth=measurement.context_depth,
+        series=[_series(series) for series in measurement.series],
+        peak_memory_bytes=measurement.peak_memory_bytes,
+    )
+
+
+def _series(series: Series) -> measurement_pb2.Series:
+    return measurement_pb2.Series(
+        part=measurement_pb2.SeriesPart.Value(f"SERIES_PART_{series.part.name}"),
+        round=series.round,
+        phase=measurement_pb2.Phase.Value(f"PHASE_{series.phase.name}"),
+        token_count=series.token_count,
+        context_depth=series.context_depth,
+        clock=measurement_pb2.ClockKind.Value(f"CLOCK_KIND_{series.clock.name}"),
+        sample_seconds=series.sample_seconds,
+        foreign_cpu_share=series.foreign_cpu_share,
+    )
+
+
+def _failure(failure: CaseFailure) -> measurement_pb2.CaseFailure:
+    reason = measurement_pb2.CaseFailureReason.Value(f"CASE_FAILURE_REASON_{failure.reason.name}")
+    return measurement_pb2.CaseFailure(case=_case(failure.case), reason=reason, detail=failure.detail)

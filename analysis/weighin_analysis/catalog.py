@@ -1,0 +1,92 @@
+"""Size classes and reference architectures, read from the data files of this package."""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_analysis.errors import CatalogError
+
+_COUNTS = ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeClass:
+    """A band of models by parameter count, lower border inclusive; ``upper`` is None for the last.
+
+    ``reference`` names the architecture that stands for the class on a device, None where there is none.
+    """
+
+    name: str
+    lower: int
+    upper: int | None
+    reference: str | None
+
+
+def read_data(name: str) -> dict[str, Any]:
+    """Return a data file of this package as the tables of its TOML; CatalogError if there is no such file."""
+    path = files("weighin_analysis") / "data" / name
+    if not path.is_file():
+        raise CatalogError(f"there is no data file {name}")
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+@cache
+def architectures() -> dict[str, Architecture]:
+    """Return the reference architectures by name."""
+    rows = read_data("architectures.toml")["architecture"]
+    return {row["name"]: Architecture(**row | {"kind": ArchitectureKind(row["kind"])}) for row in rows}
+
+
+def architecture(name: str) -> Architecture:
+    """Return a reference architecture; CatalogError names the known ones."""
+    if name not in architectures():
+        raise CatalogError(f"unknown architecture {name!r}; known are {', '.join(architectures())}")
+    return architectures()[name]
+
+
+def parse_architecture(text: str) -> Architecture:
+    """Return the architecture that a JSON text describes, with the column names of the model tables.
+
+    ``{"model", "layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "tied_embeddings"}``, a decoder
+    unless ``"arch": "encoder"``; further keys are ignored. CatalogError says which field is missing or wrong.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise CatalogError(f"the architecture is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise CatalogError("the architecture is not a JSON object")
+    kind = data.get("arch", "decoder")
+    if kind not in set(ArchitectureKind):
+        raise CatalogError(f"arch: {kind!r} is neither decoder nor encoder")
+    for key in _COUNTS:
+        value = data.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CatalogError(f"{key}: must be a whole number above 0")
+    if not isinstance(data.get("model"), str) or not isinstance(data.get("tied_embeddings"), bool):
+        raise CatalogError("model must be a text and tied_embeddings true or false")
+    return Architecture(
+        name=data["model"],
+        kind=ArchitectureKind(kind),
+        tied_embeddings=data["tied_embeddings"],
+        **{key: data[key] for key in _COUNTS},
+    )
+
+
+@cache
+def size_classes() -> tuple[SizeClass, ...]:
+    """Return all size classes, smallest first."""
+    rows = read_data("size_classes.toml")["size_class"]
+    return tuple(
+        SizeClass(name=row["name"], lower=row["from"], upper=row.get("to"), reference=row.get("reference"))
+        for row in rows
+    )
+
+
+def size_class_of(parameter_count: int) -> SizeClass:
+    """Return the class whose band holds ``parameter_count`` (at least 0)."""
+    return next(c for c in size_classes() if c.upper is None or parameter_count < c.upper)

@@ -1,0 +1,166 @@
+"""From raw samples to times and rates with an interval: the formula of docs/method.md.
+
+time in round r = L/m * p20(layer samples of r) + V/Vs * p20(head samples of r); the estimate is the median over r.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from weighin_analysis.card import Estimate
+from weighin_analysis.errors import EstimateError
+from weighin_analysis.measurement import Measurement, Series, SeriesPart
+
+FORMULA_VERSION = "layer-probe-1"
+
+# Spread of the method itself, as standard deviations of ln(time) (docs/method.md, section 8): whole models, layer
+# probes, and layer probes of a single layer.
+WHOLE_MODEL_SD = 0.03
+LAYER_PROBE_SD = 0.06
+SINGLE_LAYER_SD = 0.08
+# Added where a time is extrapolated beyond the lengths that were run: attention grows faster than linearly.
+EXTRAPOLATION_SD = 0.10
+# Two runs of one device minutes apart differ by this much on virtual machines and laptops.
+BETWEEN_RUNS_SD = 0.10
+# Other programs on the same cores only ever slow a measurement down, by how much depends on luck: with two threads a
+# share of 0.4 to 0.5 cost a factor of 2 to 4 (docs/method.md, section 7). Below this share nothing was seen.
+DISTURBED_SHARE = 0.05
+DISTURBED_SD_PER_SHARE = 2.0
+# Asymptotic standard error of a median over that of a mean, for normal noise: sqrt(pi / 2).
+MEDIAN_PENALTY = 1.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundTimes:
+    """Time of the full model in each round, in seconds; ``method_sd`` is the spread of how it was obtained.
+
+    ``extrapolated`` tells that the length asked for lies beyond those that were run; ``foreign_cpu_share`` is the
+    median share of the processor that other programs used, None if not readable.
+    """
+
+    seconds: tuple[float, ...]
+    method_sd: float
+    extrapolated: bool = False
+    foreign_cpu_share: float | None = None
+
+    @property
+    def median_seconds(self) -> float:
+        """The estimate of the time."""
+        return float(np.median(self.seconds))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other programs took so much of the processor that the time is likely too long."""
+        return (self.foreign_cpu_share or 0.0) > DISTURBED_SHARE
+
+    def log_sd(self) -> float:
+        """Return the standard deviation of ln(time): method, scatter of rounds, drift between runs, other load."""
+        rounds_sd = MEDIAN_PENALTY * float(np.std(np.log(self.seconds))) / math.sqrt(len(self.seconds))
+        extra = EXTRAPOLATION_SD if self.extrapolated else 0.0
+        load = DISTURBED_SD_PER_SHARE * (self.foreign_cpu_share or 0.0) if self.disturbed else 0.0
+        return math.hypot(self.method_sd, rounds_sd, BETWEEN_RUNS_SD, extra, load)
+
+
+def usable_samples(series: Series) -> list[float]:
+    """Return the samples that can be times: finite and positive."""
+    return [s for s in series.sample_seconds if math.isfinite(s) and s > 0]
+
+
+def round_statistic(series: Iterable[Series], part: SeriesPart) -> dict[int, float]:
+    """Return {round: 20th percentile of its samples of ``part``}, seconds.
+
+    Other load only ever adds time, in bursts; the 20th percentile stays below the bursts without being as biased by
+    the number of samples as the minimum.
+    """
+    samples: defaultdict[int, list[float]] = defaultdict(list)
+    for one in series:
+        if one.part is part:
+            samples[one.round] += usable_samples(one)
+    return {number: float(np.percentile(values, 20)) for number, values in samples.items() if values}
+
+
+def method_sd(measurement: Measurement) -> float:
+    """Return the spread of the method for the layer probe of this measurement."""
+    case = measurement.case
+    if case.probe_layers == case.architecture.layers:
+        return WHOLE_MODEL_SD
+    return SINGLE_LAYER_SD if case.probe_layers == 1 else LAYER_PROBE_SD
+
+
+def foreign_cpu_share(series: Iterable[Series]) -> float | None:
+    """Return the median over series of the share that other programs used, None if none could be read."""
+    shares = [one.foreign_cpu_share for one in series if one.foreign_cpu_share is not None]
+    return float(np.median(shares)) if shares else None
+
+
+def full_model_times(measurement: Measurement) -> RoundTimes:
+    """Return the time of the full model in each round, computed from the layer probe.
+
+    EstimateError when no round holds a usable layer sample and, for a model with a head, a usable head sample.
+    """
+    case, series = measurement.case, measurement.series
+    layers = round_statistic(series, SeriesPart.LAYERS)
+    scale = case.architecture.layers / case.probe_layers
+    if case.head_columns:
+        head = round_statistic(series, SeriesPart.HEAD)
+        share = case.architecture.vocab / case.head_columns
+        times = [scale * layers[r] + share * head[r] for r in sorted(layers.keys() & head.keys())]
+    else:
+        times = [scale * layers[r] for r in sorted(layers)]
+    if not times:
+        raise EstimateError(f"{case.architecture.name} {case.scheme}: no round holds usable samples")
+    return RoundTimes(
+        seconds=tuple(times), method_sd=method_sd(measurement), foreign_cpu_share=foreign_cpu_share(series)
+    )
+
+
+def anchor_times(measurement: Measurement) -> RoundTimes:
+    """Return the measured time of the full model in each round; EstimateError when it was not run."""
+    times = round_statistic(measurement.series, SeriesPart.FULL_MODEL)
+    if not times:
+        raise EstimateError(f"{measurement.case.architecture.name} {measurement.case.scheme}: no full model was run")
+    return RoundTimes(seconds=tuple(times[r] for r in sorted(times)), method_sd=0.0)
+
+
+def times_at(points: Sequence[tuple[int, RoundTimes]], length: int) -> RoundTimes:
+    """Return the times at ``length`` from measured (length, times): as measured, or on the line between neighbours.
+
+    Decode time is linear in the context depth and prefill time nearly linear in the prompt length. Beyond the
+    measured lengths the line through the two nearest is continued and the result says so.
+    """
+    points = sorted(points, key=lambda point: point[0])
+    exact = [times for at, times in points if at == length]
+    if exact:
+        return exact[0]
+    if len(points) < 2:
+        raise EstimateError(f"nothing measured at length {length}, and only one other length")
+    upper = next((i for i, (at, _) in enumerate(points) if at > length), len(points) - 1)
+    (x0, t0), (x1, t1) = points[max(0, upper - 1)], points[max(1, upper)]
+    weight = (length - x0) / (x1 - x0)
+    seconds = tuple(a + (b - a) * weight for a, b in zip(t0.seconds, t1.seconds, strict=False))
+    if min(seconds) <= 0:
+        raise EstimateError(f"the line through the measured lengths gives no positive time at {length}")
+    outside = not points[0][0] <= length <= points[-1][0]
+    return RoundTimes(
+        seconds=seconds,
+        method_sd=max(t0.method_sd, t1.method_sd),
+        extrapolated=outside,
+        foreign_cpu_share=max((t.foreign_cpu_share for t in (t0, t1) if t.foreign_cpu_share is not None), default=None),
+    )
+
+
+def time_estimate(times: RoundTimes, interval_probability: float) -> Estimate:
+    """Return the time in seconds with its interval, symmetric on the log scale."""
+    spread = NormalDist().inv_cdf(0.5 + interval_probability / 2) * times.log_sd()
+    middle = times.median_seconds
+    return Estimate(value=middle, low=middle * math.exp(-spread), high=middle * math.exp(spread))
+
+
+def rate_estimate(times: RoundTimes, token_count: int, interval_probability: float) -> Estimate:
+    """Return tokens per second for ``token_count`` tokens in the given time, with the interval of the time."""
+    time = time_estimate(times, interval_probability)
+    return Estimate(value=token_count / time.value, low=token_count / time.high, high=token_count / time.low)
