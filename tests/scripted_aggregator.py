@@ -1,12 +1,13 @@
 """A real gRPC server on a free loopback port that answers each call as a test tells it to."""
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
@@ -112,8 +113,7 @@ def scripted_aggregator(
 
 
 def deaf_address() -> str:
-    """A loopback address where nobody listens: bound once by us, so that it is nobody else's, and let go."""
-    server = grpc.server(ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.stop(grace=None).wait()
-    return f"127.0.0.1:{port}"
+    """A loopback address where nobody listens: a port that was ours a moment ago."""
+    with socket.socket() as once:
+        once.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{once.getsockname()[1]}"

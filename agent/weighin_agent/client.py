@@ -12,7 +12,7 @@ from typing import Self, cast
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
@@ -69,14 +69,14 @@ class RunAnswer:
 
 
 def parse_loopback_address(address: str) -> str:
-    """Check a plain-text address and write it as gRPC wants it, for example "127.0.0.1:8443".
+    """Check a plain-text address and write it as gRPC wants it, for example "127.0.0.1:50051".
 
     Raises UsageError where it is not HOST:PORT, or where the host is not this machine: plain text goes nowhere else.
     """
     host, colon, port = address.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
-        raise UsageError(f"{address!r} is not an address; give HOST:PORT, for example 127.0.0.1:8443")
+        raise UsageError(f"{address!r} is not an address; give HOST:PORT, for example 127.0.0.1:50051")
     if host == "localhost":
         host = "127.0.0.1"  # not looked up: a hosts file could send it elsewhere
     try:
