@@ -83,14 +83,18 @@ class Services:
             if self._stopping:
                 raise Refusal(Reason.SHUTTING_DOWN)
             return await handle(data, context)
-        except Refusal as error:
-            refusal = error
+        except Refusal as refusal:
+            status = refusal.status()
         except Exception:  # noqa: BLE001 - whatever nobody foresaw leaves as one fixed text; the log keeps the rest
-            refusal = Refusal(Reason.INTERNAL_ERROR, error_id=secrets.token_hex(8))
-            _log.exception("internal_error", error_id=refusal.error_id)
-        status = refusal.status()
-        await context.abort(status.code, status.details, status.trailing_metadata)
-        raise AssertionError("abort ends the call")
+            error_id = secrets.token_hex(8)
+            _log.exception("internal_error", error_id=error_id)
+            status = Refusal(Reason.INTERNAL_ERROR, error_id).status()
+        # Not context.abort: it keeps its exception, which keeps the call, and gRPC refuses new streams of a connection
+        # while too many finished ones are kept.
+        context.set_code(status.code)
+        context.set_details(status.details)
+        context.set_trailing_metadata(status.trailing_metadata)
+        return b""
 
     async def _submit_runs(self, data: bytes, context: Context) -> bytes:
         device = device_id(context.invocation_metadata() or ())
