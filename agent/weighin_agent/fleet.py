@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
@@ -106,17 +106,9 @@ def deliver_runs(
             heed_own_backoff=heed_own_backoff,
             pace=pace,
         )
-    state.save_last_delivery(
-        {
-            "time_seconds": pace.now_seconds(),
-            "stored_count": report.stored_count,
-            "duplicate_count": report.duplicate_count,
-            "quarantined_count": len(report.quarantined),
-            "kept_count": report.kept_count,
-            "kept_reason": report.kept_reason,
-            "kept_detail": report.kept_detail,
-        }
-    )
+    # What was delivered stays delivered, even where a full disk has no room to remember it.
+    with suppress(StateError):
+        state.save_last_delivery(asdict(_last_delivery_of(report, pace.now_seconds())))
     return report
 
 
@@ -206,6 +198,18 @@ def _device_id(state: State) -> str:
     if identity is None:
         raise StateError(f"the identity in {state.folder} is gone; start the agent again to make a new one")
     return identity.device_id
+
+
+def _last_delivery_of(report: DeliveryReport, time_seconds: float) -> LastDelivery:
+    return LastDelivery(
+        time_seconds=time_seconds,
+        stored_count=report.stored_count,
+        duplicate_count=report.duplicate_count,
+        quarantined_count=len(report.quarantined),
+        kept_count=report.kept_count,
+        kept_reason=report.kept_reason,
+        kept_detail=report.kept_detail,
+    )
 
 
 def _last_delivery(state: State) -> LastDelivery | None:

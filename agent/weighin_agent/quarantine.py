@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,10 @@ class Quarantine:
         """Move the file at ``path`` here, with a note of the reason."""
         note = {"reason": reason, "detail": detail, "quarantine_time_seconds": self._now_seconds()}
         target = self.folder / path.name
-        # The note first: a file in the quarantine then always has one, and a note without a file says nothing.
-        files.write_durably(_note_path(target), json.dumps(note).encode())
+        # The note first: after a crash in between it stands alone and says nothing. A full disk has no room for it, but
+        # a file that cannot be used must still get out of the way of the others.
+        with suppress(OSError):
+            files.write_durably(_note_path(target), json.dumps(note).encode())
         files.move_durably(path, target)
         return _quarantined(target)
 

@@ -7,7 +7,7 @@ that write are for the one process that holds the lock of the state folder.
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,17 +121,17 @@ class Spool:
 
     def note_attempts(self, run_ids: Iterable[str]) -> None:
         """Count one try for each run; to be called before sending."""
-        self._save(self.ledger.with_attempts(run_ids))
+        self._remember(self.ledger.with_attempts(run_ids))
 
     def note_mismatch(self, run_id: str) -> int:
         """Count one answer that the run's bytes arrived altered; returns how many there were by now."""
-        self._save(self.ledger.with_mismatch(run_id))
+        self._remember(self.ledger.with_mismatch(run_id))
         return self.ledger.mismatch_counts[run_id]
 
     def set_backoff(self, backoff: Backoff) -> None:
         """Remember across processes how long to leave the aggregator alone."""
         if backoff != self.ledger.backoff:
-            self._save(replace(self.ledger, backoff=backoff))
+            self._remember(replace(self.ledger, backoff=backoff))
 
     def _write(self, run: bytes, *, run_id: str, sequence: int) -> Entry:
         envelope = services_pb2.RunEnvelope(
@@ -142,6 +142,12 @@ class Spool:
         with self._translated():
             files.write_durably(self.folder / entry.file_name, data)
         return entry
+
+    def _remember(self, ledger: Ledger) -> None:
+        """Save what does no harm if it is forgotten: on a full disk, delivering is what makes room."""
+        with suppress(SpoolError):
+            self._save(ledger)
+        self._ledger = ledger
 
     def _save(self, ledger: Ledger) -> None:
         with self._translated():

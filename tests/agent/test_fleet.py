@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from weighin.v1 import run_pb2
 from weighin_agent.errors import DeliveryError, StateError, UsageError
 from weighin_agent.fleet import deliver_runs, enroll_insecure, keep_run, preview, status, working
 from weighin_agent.state import Enrolment, State
+
+FULL_DISK_AGENT = Path(__file__).parents[1] / "full_disk_agent.py"
 
 
 def serialized_run(consent_version: int = 1) -> bytes:
@@ -145,3 +149,21 @@ def test_preview_shows_every_waiting_run_whole_and_changes_nothing(state: State)
 def test_two_agents_cannot_work_at_once(state: State) -> None:
     with working(state), pytest.raises(StateError, match="another weighin-agent"), working(state):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_on_a_full_disk_no_run_is_taken_but_what_waits_is_delivered(state: State) -> None:
+    with scripted_aggregator() as aggregator:
+        with working(state) as spool:
+            enroll_insecure(state, spool, aggregator.address, 1)
+            first, *_others = [keep_run(state, spool, b"run") for _ in range(3)]
+            (spool.folder / first.file_name).write_bytes(b"damaged")
+        agent = subprocess.run(
+            [sys.executable, FULL_DISK_AGENT, state.folder], capture_output=True, text=True, timeout=60, check=False
+        )
+    refused, counts = agent.stdout.splitlines()
+    assert (agent.returncode, agent.stderr) == (0, "")
+    assert str(state.folder) in refused
+    assert counts == "2 1"
+    assert (status(state).pending_count, status(state).quarantined_count) == (0, 1)
+    assert not list(state.folder.rglob("*.tmp"))
