@@ -3,6 +3,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.rpc import status_pb2  # type: ignore[import-untyped]
 from scripted_aggregator import deaf_address, failure, outcomes, scripted_aggregator, store_all
 from spooled import add_runs, open_spool
 
@@ -17,6 +18,15 @@ from weighin_agent.errors import (
 )
 
 DEVICE_ID = "0b6f1c1e-6a51-4d0c-9d7e-2f4f5a7c9b10"
+
+
+class BareStatus(grpc.Status):
+    """A status with any trailing metadata, as a proxy in between may send it."""
+
+    def __init__(self, code: grpc.StatusCode, details: str, metadata: tuple[tuple[str, bytes], ...]) -> None:
+        self.code = code
+        self.details = details
+        self.trailing_metadata = metadata
 
 
 @pytest.fixture
@@ -127,6 +137,16 @@ def test_reason_and_delay_are_read_from_the_details(request_of_two: services_pb2
     error = error_of(failure(grpc.StatusCode.UNAVAILABLE, "OVERLOADED", 7.5), request_of_two)
     assert isinstance(error, AggregatorAwayError)
     assert (error.reason, error.retry_after_seconds) == ("OVERLOADED", 7.5)
+
+
+@pytest.mark.parametrize("details", [b"\xff\xff", status_pb2.Status(code=13, message="other").SerializeToString()])
+def test_details_that_are_garbage_or_contradict_the_status_are_not_believed(
+    details: bytes, request_of_two: services_pb2.SubmitRunsRequest
+) -> None:
+    answer = BareStatus(grpc.StatusCode.UNAVAILABLE, "no", (("grpc-status-details-bin", details),))
+    error = error_of(answer, request_of_two)
+    assert isinstance(error, AggregatorAwayError)
+    assert (error.reason, error.retry_after_seconds) == ("UNAVAILABLE", None)
 
 
 def test_a_quota_is_a_delay_and_not_an_oversized_call(request_of_two: services_pb2.SubmitRunsRequest) -> None:
