@@ -57,7 +57,7 @@ def load_snapshot(folder: Path) -> Snapshot:
     except duckdb.Error as cause:
         first_line = str(cause).splitlines()[0]
         raise SnapshotError(f"{folder}: a table cannot be read ({first_line}); {_TAKE_ANOTHER}") from cause
-    except (KeyError, ValueError) as cause:
+    except (KeyError, TypeError, ValueError) as cause:  # a column, a null or a word that does not belong there
         raise SnapshotError(
             f"{folder}: a table holds what this version does not know ({cause}); upgrade weighin-analysis"
         ) from cause
@@ -111,9 +111,11 @@ def _read_tables(folder: Path, files: Mapping[str, Path]) -> dict[str, list[dict
         "autoload_known_extensions": False,
     }
     with duckdb.connect(":memory:", config=config) as connection:
-        # Text in the files is data, whatever it says: nothing outside this folder can be read or written.
-        folder_text = str(folder.resolve()).replace("'", "''")
-        connection.execute(f"SET allowed_directories = ['{folder_text}/']")
+        # Nothing outside this folder can be read or written. DuckDB takes every file name for a pattern and checks it
+        # as one, so the folder is allowed in both spellings.
+        real = str(folder.resolve())
+        allowed = ", ".join("'" + name.replace("'", "''") + "/'" for name in (real, glob.escape(real)))
+        connection.execute(f"SET allowed_directories = [{allowed}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         for table, path in files.items():

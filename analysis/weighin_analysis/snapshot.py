@@ -34,11 +34,11 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionProvider:
-    """What the runtime offers; ``reason`` says why it was not measured and is empty when it was."""
+    """What the runtime offers; ``reason`` says why it was not measured, None when it was."""
 
     name: str
     measured: bool
-    reason: str
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

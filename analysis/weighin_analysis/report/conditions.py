@@ -12,6 +12,9 @@ from weighin_analysis.snapshot import Conditions, RunRecord
 FOREIGN_LOAD_SHARE = 0.10
 STEAL_SHARE = 0.05
 
+# Why, is told with everything else that is missing from the run.
+ABSENT = "not readable"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
@@ -42,7 +45,7 @@ _CONDITIONS = (
 
 
 def conditions_view(run: RunRecord) -> tuple[ConditionView, ...]:
-    """Return a row per condition; what was not readable says so."""
+    """Return a row per condition."""
     rows = [_condition_view(run, condition) for condition in _CONDITIONS]
     power = [_power_text(state) for state in (run.before, run.after)]
     rows.insert(3, ConditionView(name="Power", before=power[0], after=power[1], change=""))
@@ -54,8 +57,8 @@ def _condition_view(run: RunRecord, condition: _Condition) -> ConditionView:
     change = _change(before, after) if condition.compared else None
     return ConditionView(
         name=condition.name,
-        before=_absent_text(run, condition.field) if before is None else condition.show(before),
-        after=_absent_text(run, condition.field) if after is None else condition.show(after),
+        before=ABSENT if before is None else condition.show(before),
+        after=ABSENT if after is None else condition.show(after),
         change="" if change is None else signed_percent(change),
     )
 
@@ -70,15 +73,7 @@ def _change(before: float | None, after: float | None) -> float | None:
 
 
 def _power_text(state: Conditions | None) -> str:
-    known = state is not None and state.power_source not in {None, "unspecified"}
-    return str(state.power_source) if state and known else "not readable"
-
-
-def _absent_text(run: RunRecord, field: str) -> str:
-    # A gap of the canary as a whole stands for both of its numbers.
-    facts = {f"conditions.{field}", "conditions.canary" if field.startswith("canary") else "conditions"}
-    gap = next((gap for gap in run.gaps if gap.fact in facts), None)
-    return f"not readable: {gap.detail or gap.reason.replace('_', ' ')}" if gap else "not readable"
+    return (state.power_source if state else None) or ABSENT
 
 
 def condition_warnings(run: RunRecord) -> tuple[str, ...]:

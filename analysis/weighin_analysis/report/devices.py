@@ -133,7 +133,7 @@ def _system_text(hardware: Hardware) -> str:
 def _virtualization_text(hardware: Hardware) -> str:
     kind = "none seen" if hardware.virtualization_kind == "none" else _words(hardware.virtualization_kind or "")
     product = f" ({hardware.virtualization_product})" if hardware.virtualization_product else ""
-    return kind + product if kind != "unspecified" else ""
+    return kind + product
 
 
 def _accelerator_text(accelerator: Accelerator) -> str:

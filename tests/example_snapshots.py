@@ -1,0 +1,32 @@
+"""Snapshot folders for tests, made by the aggregator's own code from example runs."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from example_runs import envelope, run_id
+
+from weighin.v1 import run_pb2
+from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.limits import Limits
+from weighin_aggregator.records import to_batch
+from weighin_aggregator.snapshot import write_snapshot
+from weighin_aggregator.store import Store
+
+RECEIVE_TIME = datetime(2026, 2, 28, 10, 0)
+
+
+def device_id(number: int) -> str:
+    """A valid device_id that begins with its number."""
+    return f"{number:08x}-6a51-4d0c-9d7e-2f4f5a7c9b10"
+
+
+def make_snapshot(folder: Path, runs: Iterable[tuple[str, run_pb2.Run]]) -> Path:
+    """Store (device_id, run) pairs in this order, one minute apart, and return the folder of their snapshot."""
+    with Store.open(folder / "data", create=True) as store:
+        for number, (device, run) in enumerate(runs, start=1):
+            accepted = examine(envelope(run, run_id(number), sequence=number), Limits())
+            assert isinstance(accepted, Accepted), accepted
+            store.insert(to_batch([accepted], device, RECEIVE_TIME + timedelta(minutes=number)).tables)
+        write_snapshot(store, folder / "snapshot")
+    return folder / "snapshot"
