@@ -64,9 +64,10 @@ class Stats:
 class Store:
     """An open store. Its methods are called from one thread at a time; all raise errors of StoreError only."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-        self._connection = connection
+    def __init__(self, path: Path) -> None:
         self._path = path
+        self._connection = duckdb.connect(config=dict(_SETTINGS))
+        self._is_attached = False
 
     @classmethod
     def open(cls, data: Path, *, create: bool = False) -> Self:
@@ -80,7 +81,7 @@ class Store:
             _make_directory(data)
         elif not path.is_file():
             raise StoreMissingError(f"no store in {data}; make one with: weighin-aggregator init --data {data}")
-        store = cls(duckdb.connect(config=dict(_SETTINGS)), path)
+        store = cls(path)
         try:
             store._attach()
             store._migrate()
@@ -156,15 +157,15 @@ class Store:
     def recover(self) -> None:
         """Bring the database back after a failed write.
 
-        A checkpoint that runs out of disk invalidates the database: every statement fails, reads too, until the file
-        is attached anew. Committed runs are then all there.
+        A checkpoint that runs out of disk invalidates the database: every statement fails, reads too, even the one
+        that would detach the file. A new DuckDB instance reads the file and its log again; what was committed is there.
         """
-        for statement in ("ROLLBACK", "USE memory", "DETACH store"):
-            # Each may be pointless in the state we are in; attaching tells whether it worked.
-            with suppress(duckdb.Error):
-                self._connection.execute(statement)
+        self._is_attached = False
+        with suppress(duckdb.Error):  # What it could not write is in the log, or was never acknowledged.
+            self._connection.close()
         with _translated():
-            self._attach()
+            self._connection = duckdb.connect(config=dict(_SETTINGS))
+        self._attach()
 
     def stats(self) -> Stats:
         """Count what the store holds."""
@@ -184,6 +185,8 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if not self._is_attached:
+            raise StoreUnavailableError(f"{self._path} is not open")
         with _translated():
             self._connection.execute("BEGIN")
             try:
@@ -198,6 +201,7 @@ class Store:
         try:
             self._connection.execute(f"ATTACH {_quoted(self._path)} AS store {_ATTACH_OPTIONS}")
             self._connection.execute("USE store")
+            self._is_attached = True
         except duckdb.IOException as error:
             raise _not_opened(self._path, error) from error
         except duckdb.Error as error:

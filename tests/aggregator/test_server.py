@@ -1,0 +1,127 @@
+"""A serving process from outside: health, stopping, a full disk, and what it writes to its log."""
+
+import json
+import resource
+import sys
+import threading
+from pathlib import Path
+
+import aggregator_process
+import example_runs
+import grpc
+import pytest
+from aggregator_process import Client, Server, command, new_run_id, outcomes, refusal, wait_until
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from weighin.v1 import services_pb2
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def health(client: Client, service: str = "") -> int:
+    request = health_pb2.HealthCheckRequest(service=service)
+    status: int = health_pb2_grpc.HealthStub(client.channel).Check(request, timeout=10).status
+    return status
+
+
+def new_envelopes(count: int) -> list[services_pb2.RunEnvelope]:
+    run = example_runs.example_run()
+    return [example_runs.envelope(run, new_run_id()) for _ in range(count)]
+
+
+@pytest.mark.parametrize("service", ["", "weighin.v1.RunService"])
+def test_a_server_that_can_store_runs_says_that_it_serves(client: Client, service: str) -> None:
+    assert health(client, service) == SERVING
+
+
+def test_sigterm_stores_everything_that_was_taken_and_leaves_nothing_to_replay(data: Path, tmp_path: Path) -> None:
+    server = aggregator_process.start(data, tmp_path / "log")
+    acknowledged: list[str] = []
+    refusals: list[grpc.StatusCode] = []
+    first_answer = threading.Event()
+
+    def send() -> None:
+        with aggregator_process.client(server.address) as client:
+            while True:
+                envelopes = new_envelopes(5)
+                try:
+                    results = client.submit(*envelopes)
+                except grpc.RpcError as error:
+                    refusals.append(refusal(error)[0])
+                    return
+                acknowledged.extend(result.run_id for result in results)
+                first_answer.set()
+
+    senders = [threading.Thread(target=send) for _ in range(3)]
+    for sender in senders:
+        sender.start()
+    assert first_answer.wait(30)
+    assert server.stop() == 0
+    for sender in senders:
+        sender.join()
+    assert refusals == [grpc.StatusCode.UNAVAILABLE] * 3
+    assert not (data / "weighin.duckdb.wal").exists()
+    assert not (data / "serving.json").exists()
+    counts = json.loads(command("stats", "--data", data, "--json").stdout)
+    assert counts["runs"] >= len(acknowledged) > 0
+
+
+def test_an_idle_connection_or_a_health_watcher_does_not_hold_up_the_end(data: Path, tmp_path: Path) -> None:
+    server = aggregator_process.start(data, tmp_path / "log")
+    with aggregator_process.client(server.address) as client:
+        watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == SERVING
+        server.process.terminate()
+        assert next(watch).status == NOT_SERVING
+        assert server.process.wait(timeout=15) == 0
+
+
+def file_size_limit(server: Server, limit_bytes: int) -> None:
+    """Let no file of the process grow over the limit: for its writes, the disk is full."""
+    _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (limit_bytes, hard))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process's files")
+@pytest.mark.parametrize("in_checkpoint", [False, True], ids=["in the log", "in a checkpoint"])
+def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(data: Path, tmp_path: Path, in_checkpoint: bool) -> None:
+    with (
+        aggregator_process.serving(data, tmp_path / "log") as server,
+        aggregator_process.client(server.address) as client,
+    ):
+        acknowledged = {result.run_id for result in client.submit(*new_envelopes(3))}
+        # The log is emptied at 16 MB: below that the log itself meets the limit, above it the file does.
+        file_size_limit(server, (20 if in_checkpoint else 1) << 20)
+        sent: list[services_pb2.RunEnvelope] = []
+
+        def submit_until_refused() -> None:
+            for _ in range(60):
+                sent[:] = new_envelopes(100 if in_checkpoint else 3)
+                acknowledged.update(result.run_id for result in client.submit(*sent))
+
+        with pytest.raises(grpc.RpcError) as caught:
+            submit_until_refused()
+        assert refusal(caught.value) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE", 60.0)
+        assert health(client) == NOT_SERVING
+        file_size_limit(server, resource.RLIM_INFINITY)
+        wait_until(lambda: health(client) == SERVING)
+        again = client.submit(*sent)
+        assert {outcome for outcome, _ in outcomes(again)} <= {"STORED", "DUPLICATE"}
+        acknowledged.update(result.run_id for result in again)
+    counts = json.loads(command("stats", "--data", data, "--json").stdout)
+    assert counts["runs"] == len(acknowledged)
+
+
+def test_the_log_is_structured_and_repeats_nothing_that_was_sent(data: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with aggregator_process.serving(data, log) as server, aggregator_process.client(server.address) as client:
+        run = example_runs.example_run()
+        run.suite = "<canary>"
+        client.submit(example_runs.envelope(run, "canary"), example_runs.envelope(run, new_run_id()))
+        client.submit(*new_envelopes(1))
+    text = log.read_text()
+    assert "canary" not in text
+    events = [json.loads(line) for line in text.splitlines()]
+    assert [event["event"] for event in events] == ["serving", "runs_submitted", "runs_submitted", "stopped"]
+    assert (events[1]["rejected"], events[2]["stored"]) == (2, 1)
