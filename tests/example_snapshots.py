@@ -6,7 +6,7 @@ from pathlib import Path
 
 from example_runs import envelope, run_id
 
-from weighin.v1 import run_pb2
+from weighin.v1 import run_pb2, services_pb2
 from weighin_aggregator.intake import Accepted, examine
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.records import to_batch
@@ -21,12 +21,20 @@ def device_id(number: int) -> str:
     return f"{number:08x}-6a51-4d0c-9d7e-2f4f5a7c9b10"
 
 
-def make_snapshot(folder: Path, runs: Iterable[tuple[str, run_pb2.Run]]) -> Path:
-    """Store (device_id, run) pairs in this order, one minute apart, and return the folder of their snapshot."""
+def make_snapshot(folder: Path, runs: Iterable[tuple[str, run_pb2.Run]], *, examined: bool = True) -> Path:
+    """Store (device_id, run) pairs in this order, one minute apart, and return the folder of their snapshot.
+
+    Without ``examined`` runs are stored that no aggregator would take: a reader must not rely on its rules.
+    """
     with Store.open(folder / "data", create=True) as store:
         for number, (device, run) in enumerate(runs, start=1):
-            accepted = examine(envelope(run, run_id(number), sequence=number), Limits())
+            sent = envelope(run, run_id(number), sequence=number)
+            accepted = examine(sent, Limits()) if examined else _accepted(sent, run)
             assert isinstance(accepted, Accepted), accepted
             store.insert(to_batch([accepted], device, RECEIVE_TIME + timedelta(minutes=number)).tables)
         write_snapshot(store, folder / "snapshot")
     return folder / "snapshot"
+
+
+def _accepted(sent: services_pb2.RunEnvelope, run: run_pb2.Run) -> Accepted:
+    return Accepted(run_id=sent.run_id, sequence=sent.sequence, sha256=sent.run_sha256, raw=sent.run, run=run)

@@ -1,0 +1,115 @@
+"""The commands `report` and `tiers`: exit codes, one JSON document, one line for bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from example_runs import SMALL_BOARD, example_run
+from example_snapshots import device_id, make_snapshot
+
+COMMAND = (str(Path(sys.executable).with_name("weighin-analysis")),)
+BOTH = pytest.mark.parametrize("name", ["report", "tiers"])
+
+
+def run(*arguments: str | Path, command: tuple[str, ...] = COMMAND) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+
+
+def options(name: str, snapshot: Path, out: Path) -> tuple[str | Path, ...]:
+    return (name, "--snapshot", snapshot, *(("--out", out) if name == "report" else ()))
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pairs = [(device_id(1), example_run(1)), (device_id(2), example_run(2, SMALL_BOARD))]
+    return make_snapshot(tmp_path_factory.mktemp("fleet"), pairs)
+
+
+def test_report_writes_the_page_and_says_where(snapshot: Path, tmp_path: Path) -> None:
+    done = run("report", "--snapshot", snapshot, "--out", tmp_path / "new" / "report")
+    path = tmp_path / "new" / "report" / "index.html"
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: 2 devices\n", "")
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_report_as_json_is_one_document(snapshot: Path, tmp_path: Path) -> None:
+    done = run("report", "--snapshot", snapshot, "--out", tmp_path, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"report": str(tmp_path / "index.html"), "devices": 2}
+
+
+def test_tiers_names_every_device(snapshot: Path) -> None:
+    done = run("tiers", "--snapshot", snapshot)
+    assert (done.returncode, done.stderr) == (0, "")
+    headline, columns, *lines = done.stdout.splitlines()
+    assert headline.startswith("Of 2 devices, ")
+    assert columns.split() == ["device", "tier", "headline"]
+    assert [line.split()[0] for line in lines] == [device_id(2), device_id(1)]
+    assert lines[1].split()[1] == "1B"
+
+
+def test_tiers_as_json_carries_the_versions_of_its_judgements(snapshot: Path) -> None:
+    done = run("tiers", "--snapshot", snapshot, "--json")
+    document = json.loads(done.stdout)
+    assert document["headline"].startswith("Of 2 devices, ")
+    laptop = document["devices"][1]
+    assert (laptop["device_id"], laptop["tier"]) == (device_id(1), "1B")
+    assert laptop["limits_version"]
+    assert laptop["formula_version"]
+
+
+@BOTH
+def test_a_snapshot_without_runs_is_an_answer(name: str, tmp_path: Path) -> None:
+    empty = make_snapshot(tmp_path, [])
+    done = run(*options(name, empty, tmp_path / "out"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+
+
+@BOTH
+@pytest.mark.parametrize("state", ["missing", "not a snapshot", "damaged"])
+def test_a_snapshot_that_cannot_be_read_is_told_in_one_line(name: str, state: str, tmp_path: Path) -> None:
+    folder = tmp_path / "it"
+    if state == "not a snapshot":
+        folder.mkdir()
+    if state == "damaged":
+        folder = make_snapshot(folder, [(device_id(1), example_run(1))])
+        (folder / "run.parquet").write_bytes(b"")
+    done = run(*options(name, folder, tmp_path / "out"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"weighin-analysis: {folder}")
+    assert done.stderr.count("\n") == 1
+    assert "weighin-aggregator snapshot" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("dance",), ("report",), ("report", "--snapshot", "x"), ("tiers",), ("tiers", "--snapshot")]
+)
+def test_wrong_usage_is_exit_2(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: weighin-analysis" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("report",), ("tiers",)])
+def test_help_shows_an_example(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "example: weighin-analysis" in done.stdout
+
+
+@BOTH
+@pytest.mark.parametrize("module", ["duckdb", "altair", "jinja2"])
+def test_without_the_report_extra_one_line_says_what_to_install(
+    name: str, module: str, snapshot: Path, tmp_path: Path
+) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from weighin_analysis.cli import main; sys.exit(main())"
+    done = run(*options(name, snapshot, tmp_path), command=(sys.executable, "-c", code))
+    if name == "tiers" and module != "duckdb":
+        assert done.returncode == 0, "tiers needs neither charts nor templates"
+    else:
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"weighin-analysis: {module} is not installed; install weighin-analysis[report]\n"
