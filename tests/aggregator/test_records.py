@@ -1,0 +1,62 @@
+"""From runs to rows: medians, hardware ids, and absence."""
+
+import math
+import statistics
+
+import example_runs
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weighin.v1 import run_pb2
+from weighin_aggregator.intake import Accepted
+from weighin_aggregator.records import medians, to_batch
+from weighin_aggregator.store import utc_now
+
+floats = st.floats(width=32)
+
+
+@given(st.lists(st.lists(floats, min_size=1, max_size=9), min_size=1, max_size=20))
+def test_a_median_is_that_of_its_own_series_and_absent_where_a_sample_is_impossible(series: list[list[float]]) -> None:
+    flat = np.array([sample for samples in series for sample in samples], np.float32)
+    offsets = np.cumsum([0, *map(len, series)], dtype=np.int32)
+    for samples, median in zip(series, medians(flat, offsets).to_pylist(), strict=True):
+        if all(math.isfinite(sample) and sample > 0 for sample in samples):
+            assert median == np.float32(statistics.median(samples))
+        else:
+            assert median is None
+
+
+def hardware_id(run: run_pb2.Run) -> str:
+    item = Accepted(run_id=example_runs.run_id(1), sequence=1, sha256=bytes(32), raw=b"", run=run)
+    batch = to_batch([item], example_runs.DEVICE_ID, utc_now())
+    (row,) = batch.tables["hardware"].to_pylist()
+    assert batch.tables["run"]["hardware_id"].to_pylist() == [row["hardware_id"]]
+    return str(row["hardware_id"])
+
+
+def test_the_same_machine_keeps_its_hardware_id_while_its_free_memory_changes() -> None:
+    busy = example_runs.example_run(2)
+    busy.device.memory.available_bytes -= 1 << 30
+    busy.device.storage.free_bytes -= 64 << 20
+    assert hardware_id(busy) == hardware_id(example_runs.example_run(1))
+
+
+def test_another_driver_is_other_hardware() -> None:
+    updated = example_runs.example_run(1)
+    updated.device.accelerators[0].driver_version = "6.2.0"
+    assert hardware_id(updated) != hardware_id(example_runs.example_run(1))
+
+
+def test_a_run_without_anything_optional_becomes_rows_with_nulls() -> None:
+    run = example_runs.example_run()
+    for name in ("before", "after", "probe_gaps", "measurements"):
+        run.ClearField(name)
+    run.device.Clear()
+    item = Accepted(run_id=example_runs.run_id(1), sequence=1, sha256=bytes(32), raw=b"", run=run)
+    tables = to_batch([item], example_runs.DEVICE_ID, utc_now()).tables
+    (row,) = tables["run"].to_pylist()
+    assert (row["before"], row["storage_free_bytes"], row["read_bandwidth_bytes_per_second"]) == (None, None, None)
+    (hardware,) = tables["hardware"].to_pylist()
+    assert {key for key, value in hardware.items() if value not in (None, [])} == {"hardware_id"}
+    assert (tables["measurement"].num_rows, tables["series"].num_rows, tables["probe_gap"].num_rows) == (0, 0, 0)

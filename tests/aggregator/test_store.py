@@ -1,0 +1,103 @@
+"""The store by itself: opening, versions, and what a wrong file gets."""
+
+from pathlib import Path
+
+import duckdb
+import example_runs
+import pyarrow as pa
+import pytest
+
+from weighin_aggregator import columns
+from weighin_aggregator.errors import StoreMissingError, StoreRefusedError, StoreVersionError
+from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.limits import DEFAULT_LIMITS
+from weighin_aggregator.records import Batch, to_batch
+from weighin_aggregator.schema import MIGRATIONS
+from weighin_aggregator.store import Known, Store, utc_now
+
+
+def batch(*seeds: int) -> Batch:
+    accepted = [examine(example_runs.example_envelope(seed), DEFAULT_LIMITS) for seed in seeds]
+    return to_batch([item for item in accepted if isinstance(item, Accepted)], example_runs.DEVICE_ID, utc_now())
+
+
+def ask(data: Path, sql: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(data / "weighin.duckdb"), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_opening_what_is_not_there_says_so_and_makes_nothing(data: Path) -> None:
+    with pytest.raises(StoreMissingError):
+        Store.open(data)
+    assert not data.exists()
+
+
+def test_a_path_may_hold_quotes_and_spaces(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "it's a store", create=True) as store:
+        assert store.stats().runs == 0
+
+
+def test_every_migration_is_recorded_once_however_often_the_store_is_opened(data: Path) -> None:
+    for _ in range(2):
+        Store.open(data, create=True).close()
+    assert ask(data, "SELECT version FROM migration") == [(number + 1,) for number in range(len(MIGRATIONS))]
+
+
+def test_a_store_of_a_newer_aggregator_is_refused_and_left_alone(data: Path) -> None:
+    Store.open(data, create=True).close()
+    with duckdb.connect(str(data / "weighin.duckdb")) as connection:
+        connection.execute("INSERT INTO migration VALUES (99, now()::TIMESTAMP)")
+    with pytest.raises(StoreVersionError, match="schema version 99"):
+        Store.open(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [
+        ("run", columns.RUN),
+        ("hardware", columns.HARDWARE),
+        ("measurement", columns.MEASUREMENT),
+        ("series", columns.SERIES),
+        ("case_failure", columns.CASE_FAILURE),
+        ("probe_gap", columns.PROBE_GAP),
+    ],
+)
+def test_rows_have_the_columns_of_their_table_in_its_order(data: Path, name: str, schema: pa.Schema) -> None:
+    Store.open(data, create=True).close()
+    assert [row[0] for row in ask(data, f"SELECT column_name FROM (DESCRIBE {name})")] == schema.names
+
+
+def test_the_bytes_of_a_run_are_kept_as_they_came(data: Path) -> None:
+    with Store.open(data, create=True) as store:
+        assert store.insert(batch(1).tables) == {}
+    assert ask(data, "SELECT raw FROM run") == [(example_runs.example_envelope(1).run,)]
+
+
+def test_what_is_known_is_told_and_only_the_rest_is_stored(data: Path) -> None:
+    with Store.open(data, create=True) as store:
+        store.insert(batch(1, 2).tables)
+        known = store.insert(batch(2, 3).tables)
+        assert store.stats().runs == 3
+    old = example_runs.example_envelope(2)
+    assert known == {old.run_id: Known(device_id=example_runs.DEVICE_ID, sha256=old.run_sha256)}
+    for table in ("measurement", "series", "case_failure", "probe_gap"):
+        assert ask(data, f"SELECT count(DISTINCT run_id) FROM {table}") == [(3,)]
+        assert ask(data, f"SELECT count(DISTINCT n) FROM (SELECT count(*) AS n FROM {table} GROUP BY run_id)") == [(1,)]
+
+
+def test_rows_that_fit_no_table_leave_nothing_behind(data: Path) -> None:
+    with Store.open(data, create=True) as store:
+        tables = dict(batch(1).tables)
+        tables["probe_gap"] = tables["probe_gap"].set_column(0, "run_id", pa.array(["no UUID"]))
+        with pytest.raises(StoreRefusedError):
+            store.insert(tables)
+        assert store.stats().runs == 0
+        assert store.insert(batch(1).tables) == {}
+
+
+def test_a_store_that_was_reopened_in_place_knows_everything(data: Path) -> None:
+    with Store.open(data, create=True) as store:
+        store.insert(batch(1).tables)
+        store.recover()
+        assert store.stats().runs == 1
+        assert len(store.insert(batch(1, 2).tables)) == 1
