@@ -204,7 +204,7 @@ def test_names_of_real_processors_pass(name: str) -> None:
         "x" * 129,
         "<b>",
         "a;b",
-        "café",
+        "über",
         "line\n",
         "CPU of 00-1A-2B-3C-4D-5E",
         "123e4567-e89b-12d3-a456-426614174000",
@@ -221,7 +221,7 @@ def test_a_line_for_a_person_may_be_any_printable_ascii(detail: str) -> None:
     assert found(set_to("failures.0.detail", detail)) == []
 
 
-@pytest.mark.parametrize("detail", ["x" * 257, "caf\u00e9", "\x1b[31m", "on 00:1a:2b:3c:4d:5e"])
+@pytest.mark.parametrize("detail", ["x" * 257, "\u00fcber", "\x1b[31m", "on 00:1a:2b:3c:4d:5e"])
 def test_a_line_for_a_person_may_not_be_long_or_strange_or_name_a_machine(detail: str) -> None:
     assert len(found(set_to("failures.0.detail", detail))) == 1
 
