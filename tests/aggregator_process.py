@@ -52,11 +52,11 @@ class Server:
         return self.process.wait(timeout=START_SECONDS)
 
 
-def start(data: Path, log: Path) -> Server:
+def start(data: Path, log: Path, host: str = "127.0.0.1") -> Server:
     """Serve a data directory on a free port; returns when it listens. ``log`` takes its standard error."""
     with log.open("a") as errors:
         process = subprocess.Popen(
-            _line("serve", "--data", data, "--insecure", "--listen", "127.0.0.1:0"),
+            _line("serve", "--data", data, "--insecure", "--listen", f"{host}:0"),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -73,9 +73,9 @@ def start(data: Path, log: Path) -> Server:
 
 
 @contextmanager
-def serving(data: Path, log: Path) -> Iterator[Server]:
+def serving(data: Path, log: Path, host: str = "127.0.0.1") -> Iterator[Server]:
     """Serve inside the block; the process is gone after it."""
-    server = start(data, log)
+    server = start(data, log, host)
     try:
         yield server
     finally:

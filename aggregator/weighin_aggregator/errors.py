@@ -2,7 +2,7 @@
 
 AggregatorError
 ├── UsageError               a command that cannot mean what it says
-├── ListenError              an address that cannot be listened on
+├── ListenError              an address that cannot be listened on, or cannot be announced
 ├── SnapshotError            a snapshot that could not be made or put in place
 └── StoreError
     ├── StoreMissingError    no store in the data directory
@@ -24,7 +24,7 @@ class UsageError(AggregatorError):
 
 
 class ListenError(AggregatorError):
-    """An address that cannot be listened on."""
+    """An address that cannot be listened on, or cannot be announced."""
 
 
 class SnapshotError(AggregatorError):

@@ -49,7 +49,7 @@ async def running(config: Config) -> AsyncIterator[str]:
     with Store.open(config.data, create=True) as store:
         reporter = _HealthReporter()
         committer = Committer(store, config.limits, reporter.from_thread)
-        services = Services(committer, config.limits, config.data / "snapshots")
+        services = Services(committer, config.limits, config.data.absolute() / "snapshots")
         server = grpc.aio.server(options=_options(config.limits))
         server.add_generic_rpc_handlers(services.handlers())
         health_pb2_grpc.add_HealthServicer_to_server(reporter.servicer, server)

@@ -15,7 +15,7 @@ from typing import cast
 import grpc
 
 from weighin.v1 import services_pb2, services_pb2_grpc
-from weighin_aggregator.errors import SnapshotError, StoreBusyError
+from weighin_aggregator.errors import ListenError, SnapshotError, StoreBusyError
 
 _FILE_NAME = "serving.json"
 _SNAPSHOT_TIMEOUT_SECONDS = 600.0
@@ -31,11 +31,14 @@ class Serving:
 
 @contextmanager
 def announced(data: Path, address: str) -> Iterator[None]:
-    """Say in the data directory that this process serves it, for as long as it does."""
+    """Say in the data directory that this process serves it, for as long as it does. Raises ListenError."""
     path = data / _FILE_NAME
     fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(asdict(Serving(pid=os.getpid(), address=address))))
-    fresh.replace(path)
+    try:
+        fresh.write_text(json.dumps(asdict(Serving(pid=os.getpid(), address=address))))
+        fresh.replace(path)
+    except OSError as error:
+        raise ListenError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         yield
     finally:

@@ -49,6 +49,18 @@ def test_serve_listens_on_a_loopback_address_only(data: Path, listen: str) -> No
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("host", ["localhost", "[::1]"])
+def test_serve_listens_on_the_other_names_of_loopback_too(data: Path, tmp_path: Path, host: str) -> None:
+    if host == "[::1]" and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with (
+        aggregator_process.serving(data, tmp_path / "log", host) as server,
+        aggregator_process.client(server.address) as client,
+    ):
+        assert client.submit() == []
+        assert command("stats", "--data", data).returncode == 0
+
+
 def test_a_port_in_use_is_one_clear_line(data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
