@@ -113,3 +113,7 @@ def _tiers(options: argparse.Namespace) -> int:
 def _printable(text: str) -> str:
     """Return a text from a snapshot without characters that a terminal would obey."""
     return "".join(character if character.isprintable() else "�" for character in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -221,6 +221,7 @@ def test_a_large_fleet_is_counted_in_full_and_shown_in_part(
     page = Page(html)
     assert "Of 300 devices, 300 (100 %)" in page.text
     assert "The 3 devices with the newest runs are shown; all 300 are counted above." in page.text
+    assert "Of more than 120 in a row an even part is drawn" in page.text
     assert len([found for found in page.attributes("details") if found.get("class") == "device"]) == 3
     assert all(device_id(number) in page.text for number in (0, 150, 299))
 

@@ -34,8 +34,8 @@ Draw = Callable[..., str]
 
 _EMPTY_LEAD = (
     "This snapshot holds no run.",
-    "Enrol a device with `weighin-agent enroll TOKEN`, weigh it in with `weighin-agent run`, then take a new snapshot "
-    "with `weighin-aggregator snapshot --out DIR` and write this report again.",
+    "Enrol a device with “weighin-agent enroll TOKEN”, weigh it in with “weighin-agent run”, then take a new snapshot "
+    "with “weighin-aggregator snapshot” and write this report again.",
 )
 _CANNOT_SAY = (
     "Other runtimes: every number is for ONNX Runtime in the version named below. llama.cpp, MLX or a browser may be "
@@ -141,7 +141,7 @@ def _devices_note(shown: int, total: int) -> str:
         return ""
     return (
         f"The {shown} devices with the newest runs are shown; all {total} are counted above. "
-        "`weighin-analysis tiers --json` lists every one."
+        "“weighin-analysis tiers --json” lists every one."
     )
 
 

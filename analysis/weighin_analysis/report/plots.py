@@ -174,6 +174,8 @@ def _plot(
         points += _points([dot for dot, _ in row], alone=alone)
         sentences.append(_row_words(group, row, alone=alone))
     crowd = "" if alone else " One dot per device, with its best scheme."
+    if len(results) > MAX_DOTS_IN_ROW:
+        crowd += f" Of more than {MAX_DOTS_IN_ROW} in a row an even part is drawn, from end to end."
     return Plot(
         anchor=anchor,
         heading=heading,
