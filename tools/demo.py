@@ -2,8 +2,8 @@
 
     python tools/demo.py .demo
 
-Starts an aggregator on the loopback interface, enrols this machine with it, weighs it in, and writes the report. A second
-call adds a second run of the same device.
+Starts an aggregator on the loopback interface, enrols this machine with it, weighs it in, and writes the report. A
+second call adds a second run of the same device.
 """
 
 import subprocess
@@ -76,4 +76,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit("demo: interrupted")
     except subprocess.CalledProcessError as failed:
-        sys.exit(f"demo: {Path(failed.cmd[0]).name} {failed.cmd[1]} failed with exit code {failed.returncode}, see above")
+        sys.exit(
+            f"demo: {Path(failed.cmd[0]).name} {failed.cmd[1]} failed with exit code {failed.returncode}, see above"
+        )

@@ -1,7 +1,7 @@
 """Generate the Python code of the contract from proto/weighin/v1/*.proto.
 
-    python tools/generate.py           write it beside the .proto files
-    python tools/generate.py --check   exit 1 if the committed code differs from what would be written
+python tools/generate.py           write it beside the .proto files
+python tools/generate.py --check   exit 1 if the committed code differs from what would be written
 """
 
 import argparse
@@ -30,8 +30,11 @@ def generate(target: Path) -> None:
 def stale(committed: Path, fresh: Path) -> list[str]:
     """Return the generated files that are missing, left over or different in ``committed``."""
     names = {p.relative_to(root).as_posix() for root in (committed, fresh) for p in root.glob("weighin/v1/*_pb2*.py*")}
-    read = lambda path: path.read_bytes() if path.exists() else None  # noqa: E731
-    return sorted(name for name in names if read(committed / name) != read(fresh / name))
+    return sorted(name for name in names if _content(committed / name) != _content(fresh / name))
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def main() -> None:

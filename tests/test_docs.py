@@ -1,0 +1,119 @@
+"""Every command in README is run, in its order, in a scratch folder; a command that nobody runs fails here."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+README_ADDRESS = "127.0.0.1:50051"
+# `make demo` is run by end_to_end/test_demo.py; `make test` is what runs this test.
+RUN_ELSEWHERE = {"make demo": "tools/demo.py", "make test": "pytest"}
+
+
+def commands(text: str) -> list[str]:
+    """Return the lines of all shell blocks."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+README = commands((ROOT / "README.md").read_text())
+
+
+def free_address() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+class Reader:
+    """Somebody who types what README says, into a shell with its own home and a free port in place of README's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = free_address()
+        self.server: subprocess.Popen[str] | None = None
+        self.environment = os.environ | {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "WEIGHIN_STATE_DIR": str(folder / "state"),
+        }
+
+    def type(self, line: str) -> None:
+        words = shlex.split(line.replace(README_ADDRESS, self.address))
+        if words[:2] == ["weighin-aggregator", "serve"]:
+            self.serve(words)
+            return
+        done = subprocess.run(words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+    def serve(self, words: list[str]) -> None:
+        """The terminal that stays open; README uses the default port, which a test must not take."""
+        command = [*words, "--listen", self.address]
+        self.server = subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, text=True
+        )
+        assert self.server.stdout
+        assert self.server.stdout.readline().strip() == f"listening on {self.address}"
+
+    def leave(self) -> None:
+        if self.server:
+            self.server.send_signal(signal.SIGINT)
+            assert self.server.wait(timeout=30) == 0
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    someone = Reader(tmp_path)
+    yield someone
+    someone.leave()
+
+
+def test_the_two_commands_come_first() -> None:
+    assert README[:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("line", RUN_ELSEWHERE)
+def test_a_command_that_is_run_elsewhere_really_is(line: str) -> None:
+    """Asked of make itself."""
+    plan = subprocess.run(["make", "-n", *line.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert RUN_ELSEWHERE[line] in plan.stdout
+
+
+@pytest.mark.slow
+def test_every_other_command_works_in_the_order_of_the_text(reader: Reader) -> None:
+    for line in README:
+        if line in RUN_ELSEWHERE or line == ". .venv/bin/activate":
+            continue
+        reader.type(line)
+    assert (reader.folder / "report" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_every_command_in_the_other_documents_exists(document: Path) -> None:
+    """Their options are those of the program's own help; the programs are the installed ones."""
+    for line in commands(document.read_text()):
+        words = shlex.split(line, comments=True)
+        if not words or not words[0].startswith("weighin-"):
+            continue
+        verb = [word for word in words[1:] if not word.startswith("-")][:1]
+        shown = subprocess.run([BIN / words[0], *verb, "--help"], capture_output=True, text=True, check=False)
+        assert shown.returncode == 0, line
+        for option in (word.split("=")[0] for word in words if word.startswith("--")):
+            assert option in shown.stdout, f"{line}: {option}"
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    broken = []
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        targets = re.findall(r"\]\(([^)#]+)\)", document.read_text())
+        local = [target for target in targets if "://" not in target]
+        broken += [f"{document.name}: {target}" for target in local if not (document.parent / target).exists()]
+    assert broken == []
