@@ -11,6 +11,7 @@ from weighin_analysis.architecture import Architecture, ArchitectureKind
 from weighin_analysis.errors import CatalogError
 
 _COUNTS = ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab")
+_MOST_COUNT = 2**31 - 1  # what the contract carries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +57,17 @@ def parse_architecture(text: str) -> Architecture:
     """
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CatalogError(f"the architecture is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise CatalogError("the architecture is not a JSON object")
     kind = data.get("arch", "decoder")
-    if kind not in set(ArchitectureKind):
+    if kind not in list(ArchitectureKind):  # a list: the kind may be anything, hashable or not
         raise CatalogError(f"arch: {kind!r} is neither decoder nor encoder")
     for key in _COUNTS:
         value = data.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CatalogError(f"{key}: must be a whole number above 0")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST_COUNT:
+            raise CatalogError(f"{key}: must be a whole number from 1 to {_MOST_COUNT}")
     if not isinstance(data.get("model"), str) or not isinstance(data.get("tied_embeddings"), bool):
         raise CatalogError("model must be a text and tied_embeddings true or false")
     return Architecture(

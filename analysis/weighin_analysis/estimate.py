@@ -132,19 +132,20 @@ def times_at(points: Sequence[tuple[int, RoundTimes]], length: int) -> RoundTime
     Decode time is linear in the context depth and prefill time nearly linear in the prompt length. Beyond the
     measured lengths the line through the two nearest is continued and the result says so.
     """
-    points = sorted(points, key=lambda point: point[0])
-    exact = [times for at, times in points if at == length]
-    if exact:
-        return exact[0]
-    if len(points) < 2:
-        raise EstimateError(f"nothing measured at length {length}, and only one other length")
-    upper = next((i for i, (at, _) in enumerate(points) if at > length), len(points) - 1)
-    (x0, t0), (x1, t1) = points[max(0, upper - 1)], points[max(1, upper)]
+    measured = dict(points)
+    if length in measured:
+        return measured[length]
+    if len(measured) < 2:
+        raise EstimateError(f"nothing measured at length {length}, and fewer than two other lengths")
+    lengths = sorted(measured)
+    upper = next((i for i, at in enumerate(lengths) if at > length), len(lengths) - 1)
+    x0, x1 = lengths[max(0, upper - 1)], lengths[max(1, upper)]
+    t0, t1 = measured[x0], measured[x1]
     weight = (length - x0) / (x1 - x0)
     seconds = tuple(a + (b - a) * weight for a, b in zip(t0.seconds, t1.seconds, strict=False))
     if min(seconds) <= 0:
         raise EstimateError(f"the line through the measured lengths gives no positive time at {length}")
-    outside = not points[0][0] <= length <= points[-1][0]
+    outside = not lengths[0] <= length <= lengths[-1]
     return RoundTimes(
         seconds=seconds,
         method_sd=max(t0.method_sd, t1.method_sd),
