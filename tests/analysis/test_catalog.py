@@ -1,0 +1,115 @@
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weighin_analysis.architecture import ArchitectureKind
+from weighin_analysis.catalog import (
+    architecture,
+    architectures,
+    parse_architecture,
+    read_data,
+    size_class_of,
+    size_classes,
+)
+from weighin_analysis.errors import CatalogError
+from weighin_analysis.limits import current_limits
+
+FILE: dict[str, object] = {
+    "model": "mine",
+    "layers": 2,
+    "hidden": 64,
+    "ffn": 128,
+    "heads": 4,
+    "kv_heads": 2,
+    "head_dim": 16,
+    "vocab": 1000,
+    "tied_embeddings": True,
+}
+
+
+def test_every_model_lies_in_exactly_one_class() -> None:
+    classes = size_classes()
+    assert classes[0].lower == 0
+    assert classes[-1].upper is None
+    for smaller, larger in pairwise(classes):
+        assert smaller.upper == larger.lower
+        assert smaller.lower < larger.lower
+    assert len({c.name for c in classes}) == len(classes)
+
+
+def test_every_reference_lies_in_the_band_that_it_stands_for() -> None:
+    references = {c.name: c.reference for c in size_classes() if c.reference}
+    assert list(references) == ["0.1B", "0.3B", "0.5B", "1B", "2B", "4B", "7B"]
+    for size_class, name in references.items():
+        shape = architecture(name)
+        assert size_class_of(shape.parameter_count).name == size_class
+        assert shape.kind is ArchitectureKind.DECODER
+
+
+@given(st.integers(0, 10**13))
+def test_the_class_of_a_number_of_parameters_holds_it(parameters: int) -> None:
+    found = size_class_of(parameters)
+    assert found.lower <= parameters
+    assert found.upper is None or parameters < found.upper
+
+
+@pytest.mark.parametrize("border", [c.lower for c in size_classes()])
+def test_the_lower_border_belongs_to_the_class(border: int) -> None:
+    assert size_class_of(border).lower == border
+
+
+def test_an_unknown_architecture_is_refused_with_the_known_names() -> None:
+    with pytest.raises(CatalogError, match=r"'GPT-9'.*SmolLM2-135M.*Llama-3\.1-8B"):
+        architecture("GPT-9")
+
+
+def test_an_unknown_data_file_is_refused() -> None:
+    with pytest.raises(CatalogError, match=r"suite_odd\.toml"):
+        read_data("suite_odd.toml")
+
+
+def test_the_names_of_the_table_are_the_names_of_the_architectures() -> None:
+    assert all(shape.name == name for name, shape in architectures().items())
+
+
+def test_an_architecture_is_read_from_a_file() -> None:
+    shape = parse_architecture(json.dumps(FILE | {"parameters": 123, "licence": "any"}))
+    assert (shape.name, shape.kind, shape.layers, shape.tied_embeddings) == ("mine", ArchitectureKind.DECODER, 2, True)
+    assert parse_architecture(json.dumps(FILE | {"arch": "encoder"})).kind is ArchitectureKind.ENCODER
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ("[" * 100_000, "not JSON"),
+        (json.dumps(FILE | {"arch": "mamba"}), "arch: 'mamba'"),
+        (json.dumps(FILE | {"arch": ["decoder"]}), "arch: "),
+        (json.dumps(FILE | {"layers": 0}), "layers: "),
+        (json.dumps(FILE | {"layers": 1.5}), "layers: "),
+        (json.dumps(FILE | {"layers": 10**400}), "layers: "),
+        (json.dumps(FILE | {"vocab": True}), "vocab: "),
+        (json.dumps(FILE | {"ffn": "128"}), "ffn: "),
+        (json.dumps({k: v for k, v in FILE.items() if k != "kv_heads"}), "kv_heads: "),
+        (json.dumps(FILE | {"model": 5}), "model must be a text"),
+        (json.dumps(FILE | {"tied_embeddings": 1}), "tied_embeddings true or false"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_field_that_is_wrong(text: str, complaint: str) -> None:
+    with pytest.raises(CatalogError, match=complaint) as refused:
+        parse_architecture(text)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_usable_limits_are_no_stricter_than_the_comfortable_ones() -> None:
+    limits = current_limits()
+    better, worse = limits.decoder_comfortable, limits.decoder_usable
+    assert better.decode_tokens_per_second > worse.decode_tokens_per_second > 0
+    assert 0 < better.time_to_first_token_seconds < worse.time_to_first_token_seconds
+    assert 0 < limits.encoder_comfortable.latency_seconds < limits.encoder_usable.latency_seconds
+    assert 0 < limits.memory_share < 1
+    assert 0 < limits.interval_probability < 1

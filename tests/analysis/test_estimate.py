@@ -1,0 +1,259 @@
+import math
+from dataclasses import replace
+from statistics import NormalDist, median
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from made_measurements import lawful_measurement, measurement, probe_case, rounds_of, series
+
+from weighin_analysis.catalog import architecture, architectures
+from weighin_analysis.errors import EstimateError
+from weighin_analysis.estimate import (
+    BETWEEN_RUNS_SD,
+    EXTRAPOLATION_SD,
+    LAYER_PROBE_SD,
+    SINGLE_LAYER_SD,
+    WHOLE_MODEL_SD,
+    RoundTimes,
+    anchor_times,
+    full_model_times,
+    rate_estimate,
+    time_estimate,
+    times_at,
+)
+from weighin_analysis.measurement import Measurement, Phase, SeriesPart
+from weighin_analysis.scheme import Scheme
+
+QWEN = probe_case(architecture("Qwen2.5-0.5B"))
+ENCODER = probe_case(architecture("DistilBERT"), Scheme.INT8_DYNAMIC)
+
+seconds = st.floats(1e-6, 10.0)
+samples = st.lists(seconds, min_size=1, max_size=9)
+rounds = st.lists(samples, min_size=1, max_size=6)
+round_times = st.lists(seconds, min_size=1, max_size=8).map(
+    lambda found: RoundTimes(seconds=tuple(found), method_sd=LAYER_PROBE_SD)
+)
+
+
+def at(*found: float, **changes: float) -> RoundTimes:
+    return RoundTimes(seconds=found, method_sd=LAYER_PROBE_SD, foreign_cpu_share=changes.get("share"))
+
+
+# The formula.
+
+
+def test_the_time_of_a_round_is_the_formula_of_the_method_by_hand() -> None:
+    layers = [[0.010, 0.012, 0.011, 0.030, 0.013, 0.014], [0.020, 0.021, 0.022, 0.023, 0.024, 0.060]]
+    head = [[0.005, 0.006, 0.0055, 0.02, 0.0052, 0.0051], [0.007, 0.0071, 0.0072, 0.0073, 0.0074, 0.02]]
+    # The 20th percentile of six samples is the second smallest: five gaps, a fifth of the way.
+    by_hand = [24 / 11 * 0.011 + 151_936 / 114_176 * 0.0051, 24 / 11 * 0.021 + 151_936 / 114_176 * 0.0071]
+    assert (QWEN.probe_layers, QWEN.head_columns) == (11, 114_176)
+    times = full_model_times(rounds_of(QWEN, layers, head))
+    assert times.seconds == pytest.approx(by_hand)
+    assert times.median_seconds == pytest.approx(sum(by_hand) / 2)
+
+
+def test_the_estimate_is_the_median_over_rounds() -> None:
+    layers = [[0.01], [0.02], [0.9], [0.03], [0.011]]
+    times = full_model_times(rounds_of(replace(QWEN, probe_layers=24), layers, [[0.0001]] * 5))
+    assert times.median_seconds == pytest.approx(0.02 + 0.0001 * 151_936 / 114_176)
+
+
+def test_a_burst_within_a_round_does_not_move_the_time() -> None:
+    calm = full_model_times(rounds_of(ENCODER, [[0.01] * 8]))
+    burst = full_model_times(rounds_of(ENCODER, [[0.01] * 6 + [0.5, 0.7]]))
+    assert burst.seconds == calm.seconds
+
+
+def test_samples_of_one_round_count_together_in_whatever_series_they_come() -> None:
+    found = [series(SeriesPart.LAYERS, 0, [s]) for s in (0.01, 0.02, 0.03, 0.04, 0.05, 0.06)]
+    assert full_model_times(measurement(ENCODER, found)).seconds == pytest.approx((0.02,))
+
+
+@given(
+    name=st.sampled_from(list(architectures())),
+    layer=st.floats(1e-6, 1.0),
+    column=st.floats(1e-9, 1e-4),
+    phase=st.sampled_from(Phase),
+)
+def test_a_device_with_equal_layers_is_predicted_exactly(name: str, layer: float, column: float, phase: Phase) -> None:
+    shape = architecture(name)
+    measured = lawful_measurement(
+        probe_case(shape), phase, 32, layer_seconds=lambda _tokens, _depth: layer, column_seconds=column
+    )
+    truth = shape.layers * layer + (shape.vocab * column if shape.head_weight_count else 0.0)
+    assert full_model_times(measured).median_seconds == pytest.approx(truth)
+
+
+@given(layers=rounds, factor=st.floats(0.01, 100))
+def test_a_device_twice_as_slow_takes_twice_as_long(layers: list[list[float]], factor: float) -> None:
+    slow = [[s * factor for s in found] for found in layers]
+    fast_time = full_model_times(rounds_of(ENCODER, layers))
+    slow_time = full_model_times(rounds_of(ENCODER, slow))
+    assert slow_time.median_seconds == pytest.approx(factor * fast_time.median_seconds)
+    assert slow_time.log_sd() == pytest.approx(fast_time.log_sd())
+
+
+# Samples that are no times.
+
+
+@pytest.mark.parametrize("rubbish", [math.nan, math.inf, -math.inf, 0.0, -1.0])
+def test_a_sample_that_cannot_be_a_time_is_ignored(rubbish: float) -> None:
+    assert full_model_times(rounds_of(ENCODER, [[0.01, rubbish, 0.01], [rubbish]])).seconds == pytest.approx((0.01,))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        rounds_of(ENCODER, []),
+        rounds_of(ENCODER, [[], [math.nan], [0.0]]),
+        rounds_of(QWEN, [[0.01]], [[-1.0]]),
+        rounds_of(QWEN, [[0.01]]),
+        rounds_of(QWEN, [], [[0.01]]),
+    ],
+    ids=["no series", "only rubbish", "no usable head", "no head", "no layers"],
+)
+def test_without_a_usable_sample_there_is_no_time(found: Measurement) -> None:
+    with pytest.raises(EstimateError, match="no round holds usable samples"):
+        full_model_times(found)
+
+
+def test_a_round_needs_both_layers_and_head() -> None:
+    found = rounds_of(QWEN, [[0.011], [0.022], [0.033]], [[0.001], [math.nan], [0.001]])
+    assert len(full_model_times(found).seconds) == 2
+
+
+def test_without_an_anchor_there_is_no_measured_time() -> None:
+    with pytest.raises(EstimateError, match="no full model was run"):
+        anchor_times(rounds_of(QWEN, [[0.01]], [[0.01]]))
+
+
+def test_an_anchor_is_taken_as_it_was_measured() -> None:
+    found = [series(SeriesPart.FULL_MODEL, i, [0.1 * (i + 1)]) for i in range(3)]
+    assert anchor_times(measurement(QWEN, found)).seconds == pytest.approx((0.1, 0.2, 0.3))
+
+
+# The interval.
+
+
+@given(times=round_times, probability=st.floats(0.05, 0.99))
+def test_the_value_lies_in_its_interval(times: RoundTimes, probability: float) -> None:
+    time, rate = time_estimate(times, probability), rate_estimate(times, 7, probability)
+    assert 0 < time.low <= time.value <= time.high
+    assert 0 < rate.low <= rate.value <= rate.high
+    assert rate.value == pytest.approx(7 / time.value)
+
+
+@given(times=round_times, narrow=st.floats(0.05, 0.98))
+def test_a_surer_interval_is_wider(times: RoundTimes, narrow: float) -> None:
+    assert time_estimate(times, narrow).high < time_estimate(times, narrow + 0.01).high
+
+
+@given(times=round_times)
+def test_the_interval_is_never_narrower_than_method_and_drift(times: RoundTimes) -> None:
+    assert times.log_sd() >= math.hypot(times.method_sd, BETWEEN_RUNS_SD) * (1 - 1e-12)
+
+
+def test_the_interval_is_the_formula_of_the_method_by_hand() -> None:
+    times = at(0.1, 0.2, 0.4, 0.1)
+    scatter = 1.25 * float(np.std(np.log([0.1, 0.2, 0.4, 0.1]))) / 2
+    spread = 1.2816 * math.hypot(LAYER_PROBE_SD, scatter, BETWEEN_RUNS_SD)
+    found = time_estimate(times, 0.8)
+    assert NormalDist().inv_cdf(0.9) == pytest.approx(1.2816, abs=1e-4)
+    assert found.value == pytest.approx(median([0.1, 0.2, 0.4, 0.1]))
+    assert found.low == pytest.approx(0.15 * math.exp(-spread), rel=1e-4)
+    assert found.high == pytest.approx(0.15 * math.exp(spread), rel=1e-4)
+
+
+@given(spread=st.floats(1.01, 3.0), more=st.floats(1.01, 2.0))
+def test_scatter_between_rounds_widens_the_interval(spread: float, more: float) -> None:
+    calm, wild = at(1 / spread, 1.0, spread), at(1 / (spread * more), 1.0, spread * more)
+    assert time_estimate(wild, 0.8).high > time_estimate(calm, 0.8).high
+    assert time_estimate(wild, 0.8).value == time_estimate(calm, 0.8).value
+
+
+def test_load_of_others_widens_the_interval_and_never_moves_the_value() -> None:
+    layers = [[0.01], [0.011], [0.012]]
+    estimates = [
+        time_estimate(full_model_times(rounds_of(ENCODER, layers, share=share)), 0.8)
+        for share in (None, 0.0, 0.04, 0.1, 0.3, 0.6)
+    ]
+    assert len({e.value for e in estimates}) == 1
+    highs = [e.high for e in estimates]
+    assert highs[0] == highs[1] == highs[2]  # too little to matter
+    assert highs[2] < highs[3] < highs[4] < highs[5]
+
+
+def test_the_load_of_others_is_the_median_over_the_series() -> None:
+    found = [series(SeriesPart.LAYERS, i, [0.01], share=s) for i, s in enumerate((0.0, None, 0.5, 0.1))]
+    times = full_model_times(measurement(ENCODER, found))
+    assert times.foreign_cpu_share == 0.1
+    assert times.disturbed
+
+
+@pytest.mark.parametrize(
+    ("probe_layers", "spread"), [(24, WHOLE_MODEL_SD), (11, LAYER_PROBE_SD), (2, LAYER_PROBE_SD), (1, SINGLE_LAYER_SD)]
+)
+def test_the_fewer_layers_ran_the_less_sure_is_the_method(probe_layers: int, spread: float) -> None:
+    case = replace(QWEN, probe_layers=probe_layers)
+    assert full_model_times(rounds_of(case, [[0.01]], [[0.01]])).method_sd == spread
+
+
+# Between and beyond the measured lengths.
+
+
+@given(slope=st.floats(0, 1e-3), base=st.floats(1e-3, 1.0), length=st.integers(1, 5000))
+def test_times_between_and_beyond_two_lengths_lie_on_their_line(slope: float, base: float, length: int) -> None:
+    points = [(depth, at(base + slope * depth, 2 * base + slope * depth)) for depth in (960, 16)]
+    found = times_at(points, length)
+    assert found.seconds == pytest.approx((base + slope * length, 2 * base + slope * length))
+    assert found.extrapolated == (not 16 <= length <= 960)
+
+
+def test_a_length_that_was_measured_is_taken_as_it_is() -> None:
+    points = [(32, at(0.1)), (128, at(9.0)), (512, at(0.2))]
+    assert times_at(points, 128) == at(9.0)
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(80, 0.2), (320, 0.4), (1024, 0.5 + 512 * 0.2 / 384), (16, 0.1 - 16 * 0.2 / 96)]
+)
+def test_of_three_lengths_the_two_nearest_make_the_line(length: int, expected: float) -> None:
+    points = [(32, at(0.1)), (128, at(0.3)), (512, at(0.5))]
+    assert times_at(points, length).seconds == pytest.approx((expected,))
+
+
+def test_an_extrapolated_time_is_less_sure() -> None:
+    points = [(32, at(0.1, 0.1)), (128, at(0.3, 0.3))]
+    within, beyond = times_at(points, 64), times_at(points, 512)
+    assert beyond.log_sd() == pytest.approx(math.hypot(within.log_sd(), EXTRAPOLATION_SD))
+
+
+def test_a_line_carries_the_worse_method_and_the_heavier_load() -> None:
+    low = RoundTimes(seconds=(0.1,), method_sd=SINGLE_LAYER_SD, foreign_cpu_share=None)
+    high = RoundTimes(seconds=(0.3,), method_sd=LAYER_PROBE_SD, foreign_cpu_share=0.2)
+    found = times_at([(32, low), (128, high)], 64)
+    assert (found.method_sd, found.foreign_cpu_share) == (SINGLE_LAYER_SD, 0.2)
+
+
+@pytest.mark.parametrize("points", [[], [(32, at(0.1))], [(32, at(0.1)), (32, at(0.2))]])
+def test_fewer_than_two_lengths_make_no_line(points: list[tuple[int, RoundTimes]]) -> None:
+    with pytest.raises(EstimateError, match="nothing measured at length 512"):
+        times_at(points, 512)
+
+
+def test_a_line_that_falls_below_zero_gives_no_time() -> None:
+    with pytest.raises(EstimateError, match="no positive time at 4096"):
+        times_at([(32, at(0.2)), (128, at(0.1))], 4096)
+
+
+@given(first=round_times, second=round_times, length=st.integers(33, 127))
+def test_a_time_between_two_lengths_lies_between_their_times(
+    first: RoundTimes, second: RoundTimes, length: int
+) -> None:
+    assume(len(first.seconds) == len(second.seconds))
+    found = times_at([(32, first), (128, second)], length)
+    for a, between, b in zip(first.seconds, found.seconds, second.seconds, strict=True):
+        assert min(a, b) * (1 - 1e-9) <= between <= max(a, b) * (1 + 1e-9)
