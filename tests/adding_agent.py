@@ -8,8 +8,8 @@ from pathlib import Path
 
 from example_runs import example_run
 
-from weighin_agent.fleet import deliver_runs, enroll_insecure, keep_run, working
-from weighin_agent.state import State
+from weighin_agent.fleet.actions import deliver_runs, enroll_insecure, keep_run, working
+from weighin_agent.fleet.state import State
 
 RUNS_PER_DELIVERY = 3
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from weighin_agent.errors import AgentError
-from weighin_agent.fleet import deliver_runs, keep_run, working
-from weighin_agent.state import State
+from weighin_agent.fleet.actions import deliver_runs, keep_run, working
+from weighin_agent.fleet.state import State
 
 
 def main(folder: str) -> None:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from weighin_agent.delivery import Pace
-from weighin_agent.entry import Caps, Entry
-from weighin_agent.run_id import uuid7
-from weighin_agent.spool import Spool
+from weighin_agent.fleet.delivery import Pace
+from weighin_agent.fleet.entry import Caps, Entry
+from weighin_agent.fleet.run_id import uuid7
+from weighin_agent.fleet.spool import Spool
 
 NOON_SECONDS = 1_770_000_000.0
 

@@ -14,13 +14,14 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from weighin_agent import fleet, terminal
-from weighin_agent.delivery import DeliveryReport
+from weighin_agent import terminal
 from weighin_agent.errors import AgentError, UsageError
 from weighin_agent.files import write_durably
+from weighin_agent.fleet import actions as fleet
+from weighin_agent.fleet.delivery import DeliveryReport
+from weighin_agent.fleet.state import State, state_folder
 from weighin_agent.probe import probe
 from weighin_agent.run import CaseFailureReason, Run
-from weighin_agent.state import State, state_folder
 from weighin_agent.verify import verify
 from weighin_agent.weigh_in import card_of, weigh_in
 from weighin_agent.wire import message_to_json, run_to_message

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weighin_agent.device import Device, ProbeGap
-from weighin_agent.fleet import Status
+from weighin_agent.fleet.actions import Status
 from weighin_agent.run import CaseFailure, Run
 from weighin_agent.verify import PhaseErrors, Verification
 from weighin_agent.weigh_in import Watcher

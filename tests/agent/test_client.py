@@ -8,7 +8,6 @@ from scripted_aggregator import deaf_address, failure, outcomes, scripted_aggreg
 from spooled import add_runs, open_spool
 
 from weighin.v1 import services_pb2
-from weighin_agent.client import AggregatorClient, Outcome, parse_loopback_address
 from weighin_agent.errors import (
     AggregatorAwayError,
     DeliveryError,
@@ -16,6 +15,7 @@ from weighin_agent.errors import (
     UnacceptableRequestError,
     UsageError,
 )
+from weighin_agent.fleet.client import AggregatorClient, Outcome, parse_loopback_address
 
 DEVICE_ID = "0b6f1c1e-6a51-4d0c-9d7e-2f4f5a7c9b10"
 

@@ -18,11 +18,11 @@ from scripted_aggregator import (
 from spooled import NOON_SECONDS, HandClock, add_runs, open_spool, run_id_of
 
 from weighin.v1 import services_pb2
-from weighin_agent.client import AggregatorClient
-from weighin_agent.delivery import DeliveryReport, backoff_seconds, batches, deliver, standing_seconds
-from weighin_agent.entry import Entry
-from weighin_agent.ledger import Backoff
-from weighin_agent.spool import Spool
+from weighin_agent.fleet.client import AggregatorClient
+from weighin_agent.fleet.delivery import DeliveryReport, backoff_seconds, batches, deliver, standing_seconds
+from weighin_agent.fleet.entry import Entry
+from weighin_agent.fleet.ledger import Backoff
+from weighin_agent.fleet.spool import Spool
 
 DEVICE_ID = "0b6f1c1e-6a51-4d0c-9d7e-2f4f5a7c9b10"
 MISMATCH = "CHECKSUM_MISMATCH"

@@ -11,8 +11,8 @@ from spooled import NOON_SECONDS, HandClock
 
 from weighin.v1 import run_pb2
 from weighin_agent.errors import DeliveryError, StateError, UsageError
-from weighin_agent.fleet import deliver_runs, enroll_insecure, keep_run, preview, status, working
-from weighin_agent.state import Enrolment, State
+from weighin_agent.fleet.actions import deliver_runs, enroll_insecure, keep_run, preview, status, working
+from weighin_agent.fleet.state import Enrolment, State
 
 FULL_DISK_AGENT = Path(__file__).parents[1] / "full_disk_agent.py"
 
@@ -139,7 +139,7 @@ def test_preview_shows_every_waiting_run_whole_and_changes_nothing(state: State)
     before = {path: path.stat().st_mtime_ns for path in state.folder.rglob("*")}
     first, second = preview(state)
     assert first.run is not None
-    assert "probe_gaps" in first.run, "names as in the contract"
+    assert "probeGaps" in first.run, "canonical protobuf JSON"
     assert ParseDict(first.run, run_pb2.Run()) == example_run()
     assert (second.run, second.run_id) == (None, damaged.run_id)
     assert second.problem is not None

@@ -56,7 +56,7 @@ class DriverLibrary:
         return self._answer(handle, (8, 9))
 
 
-def test_a_driver_that_refuses_questions_leaves_gaps_for_those_facts_only():
+def test_a_driver_that_refuses_questions_leaves_gaps_for_those_facts_only() -> None:
     gaps = Gaps()
     accelerators = read_nvidia(gaps, DriverLibrary())
     assert accelerators is not None
@@ -75,7 +75,7 @@ def test_a_driver_that_refuses_questions_leaves_gaps_for_those_facts_only():
     }
 
 
-def test_a_device_that_fell_off_the_bus_does_not_hide_the_others():
+def test_a_device_that_fell_off_the_bus_does_not_hide_the_others() -> None:
     class HalfLost(DriverLibrary):
         def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
             if index == 0:
@@ -89,7 +89,7 @@ def test_a_device_that_fell_off_the_bus_does_not_hide_the_others():
     assert "accelerators.0" in {gap.fact for gap in gaps.all()}
 
 
-def test_no_driver_library_means_no_answer_and_no_gap():
+def test_no_driver_library_means_no_answer_and_no_gap() -> None:
     class NoDriver(DriverLibrary):
         def nvmlInit(self) -> None:  # noqa: N802
             raise RefusalError
@@ -100,18 +100,18 @@ def test_no_driver_library_means_no_answer_and_no_gap():
 
 
 @pytest.fixture
-def gaps():
+def gaps() -> Gaps:
     return Gaps()
 
 
 @pytest.fixture
-def without_nvidia_driver():
+def without_nvidia_driver() -> None:
     if read_nvidia(Gaps()) is not None:
         pytest.skip("this machine has an NVIDIA driver, whose devices would be listed as well")
 
 
 @pytest.mark.usefixtures("without_nvidia_driver")
-def test_an_amd_gpu_states_its_memory_and_a_virtual_screen_is_passed_over(tmp_path, gaps):
+def test_an_amd_gpu_states_its_memory_and_a_virtual_screen_is_passed_over(tmp_path: Path, gaps: Gaps) -> None:
     vram = {"mem_info_vram_total": str(24 * 2**30), "mem_info_vram_used": str(2**30)}
     add_pci_device(tmp_path, "0000:03:00.0", "0x1002", "0x744c", "0x030000", **vram)
     add_pci_device(tmp_path, "0000:00:01.0", "0x1af4", "0x1050", "0x030000")
@@ -124,7 +124,7 @@ def test_an_amd_gpu_states_its_memory_and_a_virtual_screen_is_passed_over(tmp_pa
 
 
 @pytest.mark.usefixtures("without_nvidia_driver")
-def test_graphics_inside_an_intel_processor_have_no_memory_of_their_own_to_miss(tmp_path, gaps):
+def test_graphics_inside_an_intel_processor_have_no_memory_of_their_own_to_miss(tmp_path: Path, gaps: Gaps) -> None:
     add_pci_device(tmp_path, "0000:00:02.0", "0x8086", "0x46a6", "0x030000")
     names = tmp_path / "usr/share/misc/pci.ids"
     names.parent.mkdir(parents=True)
@@ -135,7 +135,7 @@ def test_graphics_inside_an_intel_processor_have_no_memory_of_their_own_to_miss(
 
 
 @pytest.mark.usefixtures("without_nvidia_driver")
-def test_an_nvidia_device_without_its_driver_is_listed_and_says_what_to_do(tmp_path, gaps):
+def test_an_nvidia_device_without_its_driver_is_listed_and_says_what_to_do(tmp_path: Path, gaps: Gaps) -> None:
     add_pci_device(tmp_path, "0000:01:00.0", "0x10de", "0x2684", "0x030000")
     (accelerator,) = read_accelerators(gaps, tmp_path)
     assert accelerator.vendor == "NVIDIA"
@@ -143,7 +143,7 @@ def test_an_nvidia_device_without_its_driver_is_listed_and_says_what_to_do(tmp_p
 
 
 @pytest.mark.usefixtures("without_nvidia_driver")
-def test_a_board_without_a_pci_bus_shows_its_gpu_and_its_npu_by_their_drivers(tmp_path, gaps):
+def test_a_board_without_a_pci_bus_shows_its_gpu_and_its_npu_by_their_drivers(tmp_path: Path, gaps: Gaps) -> None:
     for node, driver in (("drm/renderD128", "v3d"), ("accel/accel0", "rocket"), ("drm/renderD129", "vgem")):
         folder = tmp_path / "sys/class" / node / "device"
         folder.mkdir(parents=True)
@@ -153,6 +153,6 @@ def test_a_board_without_a_pci_bus_shows_its_gpu_and_its_npu_by_their_drivers(tm
 
 
 @pytest.mark.usefixtures("without_nvidia_driver")
-def test_no_accelerator_is_no_gap(tmp_path, gaps):
+def test_no_accelerator_is_no_gap(tmp_path: Path, gaps: Gaps) -> None:
     assert read_accelerators(gaps, tmp_path) == ()
     assert gaps.all() == ()

@@ -28,15 +28,15 @@ def cpu_with_last_level_cache(size_bytes: int, instance_count: int = 1) -> Cpu:
     ],
 )
 def test_the_block_exceeds_four_times_the_caches_within_a_quarter_of_the_memory(
-    cpu, available_bytes, block_bytes, exceeds_caches
-):
+    cpu: Cpu, available_bytes: int | None, block_bytes: int, exceeds_caches: bool
+) -> None:
     plan = plan_block(cpu, available_bytes)
     assert plan is not None
     assert (plan.block_bytes, plan.exceeds_caches) == (block_bytes, exceeds_caches)
 
 
 @pytest.mark.parametrize("available_bytes", [None, 0, 3 * MIB])
-def test_without_room_nothing_is_measured_and_both_facts_are_gaps(available_bytes):
+def test_without_room_nothing_is_measured_and_both_facts_are_gaps(available_bytes: int | None) -> None:
     gaps = Gaps()
     assert read_bandwidth(gaps, Cpu(), available_bytes) == (None, None)
     assert [gap.fact for gap in gaps.all()] == [
@@ -45,7 +45,7 @@ def test_without_room_nothing_is_measured_and_both_facts_are_gaps(available_byte
     ]
 
 
-def test_the_rate_is_the_80th_percentile_of_the_passes():
+def test_the_rate_is_the_80th_percentile_of_the_passes() -> None:
     """Passes take 1, 2, 3 ... seconds in turn; three are enough, since together they exceed the budget."""
     instants = itertools.accumulate(itertools.chain.from_iterable((0.5, float(n)) for n in itertools.count(1)))
     many, single = measure_read_rates(8 * MIB, 2, clock=lambda: next(instants))
@@ -53,13 +53,13 @@ def test_the_rate_is_the_80th_percentile_of_the_passes():
     assert single == pytest.approx(8 * MIB / 4.4)  # p20 of 4, 5, 6
 
 
-def test_passes_stop_at_a_dozen_when_the_clock_says_that_they_are_fast():
+def test_passes_stop_at_a_dozen_when_the_clock_says_that_they_are_fast() -> None:
     readings = itertools.count()
     measure_read_rates(MIB, 2, clock=lambda: next(readings) * 1e-6)
     assert next(readings) == 2 * 12 * 2  # two readings a pass, twelve passes, two numbers of threads
 
 
-def test_a_cache_that_may_hold_the_block_is_said_beside_the_rates():
+def test_a_cache_that_may_hold_the_block_is_said_beside_the_rates() -> None:
     gaps = Gaps()
     many, single = read_bandwidth(gaps, cpu_with_last_level_cache(64 * MIB), 32 * MIB)
     assert many is not None

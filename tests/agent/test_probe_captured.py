@@ -61,14 +61,14 @@ def reasons(gaps: Gaps) -> dict[str, ProbeGapReason]:
     ],
 )
 def test_the_processor_is_named_with_the_instruction_sets_that_decide_kernels(
-    tmp_path, machine, logical_core_count, model, vendor, instruction_sets
-):
+    tmp_path: Path, machine: str, logical_core_count: int, model: str, vendor: str, instruction_sets: tuple[str, ...]
+) -> None:
     cpu, _ = cpu_of(machine, tmp_path, logical_core_count)
     assert (cpu.model, cpu.vendor, cpu.instruction_sets) == (model, vendor, instruction_sets)
     assert cpu.logical_core_count == logical_core_count
 
 
-def test_a_kvm_guest_is_read_in_full(tmp_path):
+def test_a_kvm_guest_is_read_in_full(tmp_path: Path) -> None:
     cpu, gaps = cpu_of("xeon_kvm_guest", tmp_path, 2)
     assert cpu.model == "Intel(R) Xeon(R) Processor"
     assert cpu.physical_core_count == 2
@@ -85,26 +85,26 @@ def test_a_kvm_guest_is_read_in_full(tmp_path):
     assert (virtualization.kind, virtualization.product) == ("virtual_machine", "kvm")
 
 
-def test_only_the_processors_that_may_be_used_are_counted(tmp_path):
+def test_only_the_processors_that_may_be_used_are_counted(tmp_path: Path) -> None:
     gaps = Gaps()
     cpu = read_cpu(gaps, lay_out("xeon_kvm_guest", tmp_path), frozenset({1}))
     assert (cpu.physical_core_count, cpu.logical_core_count) == (1, 1)
     assert [cache.instance_count for cache in cpu.caches] == [1, 1, 1, 1]
 
 
-def test_the_caches_of_a_raspberry_pi_5_are_counted_by_who_shares_them(tmp_path):
+def test_the_caches_of_a_raspberry_pi_5_are_counted_by_who_shares_them(tmp_path: Path) -> None:
     cpu, _ = cpu_of("raspberry_pi_5", tmp_path, 4)
     sizes = [(cache.level, cache.size_bytes, cache.instance_count) for cache in cpu.caches]
     assert sizes == [(1, 65536, 4), (1, 65536, 4), (2, 524288, 4), (3, 2097152, 1)]
     assert last_level_cache_bytes(cpu) == 2097152
 
 
-def test_a_ryzen_5_1600_has_as_many_last_level_caches_as_lscpu_counts(tmp_path):
+def test_a_ryzen_5_1600_has_as_many_last_level_caches_as_lscpu_counts(tmp_path: Path) -> None:
     cpu, _ = cpu_of("ryzen_5_1600", tmp_path, 12)
     assert cpu.caches == (Cache(level=3, kind=CacheKind.UNIFIED, size_bytes=8 * 2**20, instance_count=3),)
 
 
-def test_a_kernel_that_describes_no_caches_and_no_cores_leaves_gaps(tmp_path):
+def test_a_kernel_that_describes_no_caches_and_no_cores_leaves_gaps(tmp_path: Path) -> None:
     cpu, gaps = cpu_of("raspberry_pi_4", tmp_path, 4)
     assert cpu.caches == ()
     assert cpu.physical_core_count is None
@@ -112,7 +112,7 @@ def test_a_kernel_that_describes_no_caches_and_no_cores_leaves_gaps(tmp_path):
     assert set(reasons(gaps)) == {"cpu.caches", "cpu.physical_core_count", "cpu.max_frequency_hertz"}
 
 
-def test_without_any_file_every_fact_is_a_gap_and_nothing_is_zero(tmp_path):
+def test_without_any_file_every_fact_is_a_gap_and_nothing_is_zero(tmp_path: Path) -> None:
     gaps = Gaps()
     cpu = read_cpu(gaps, tmp_path, frozenset({0}))
     assert (cpu.model, cpu.vendor, cpu.physical_core_count, cpu.max_frequency_hertz) == (None, None, None, None)
@@ -134,12 +134,12 @@ def test_without_any_file_every_fact_is_a_gap_and_nothing_is_zero(tmp_path):
     }
 
 
-def test_memory_is_read_in_bytes(tmp_path):
+def test_memory_is_read_in_bytes(tmp_path: Path) -> None:
     root = lay_out("virtual_ubuntu_17_10", tmp_path)
     assert read_memory_sizes(Gaps(), root) == (4042048 * 1024, 3651940 * 1024)
 
 
-def test_a_container_may_use_less_memory_than_the_machine_has(tmp_path):
+def test_a_container_may_use_less_memory_than_the_machine_has(tmp_path: Path) -> None:
     root = lay_out("virtual_ubuntu_17_10", tmp_path)
     group = root / "sys/fs/cgroup/service"
     group.mkdir(parents=True)
@@ -158,7 +158,7 @@ def test_a_container_may_use_less_memory_than_the_machine_has(tmp_path):
         ("1:cpu,cpuacct:/a\n", {"cpu/a/cpu.cfs_quota_us": "50000", "cpu/a/cpu.cfs_period_us": "100000"}),
     ],
 )
-def test_a_processor_quota_is_said_beside_the_count(tmp_path, paths, files):
+def test_a_processor_quota_is_said_beside_the_count(tmp_path: Path, paths: str, files: dict[str, str]) -> None:
     root = lay_out("xeon_kvm_guest", tmp_path)
     (root / "proc/self").mkdir()
     (root / "proc/self/cgroup").write_text(paths)
@@ -174,13 +174,13 @@ def test_a_processor_quota_is_said_beside_the_count(tmp_path, paths, files):
     ]
 
 
-def test_the_distribution_is_read_where_etc_has_no_os_release(tmp_path):
+def test_the_distribution_is_read_where_etc_has_no_os_release(tmp_path: Path) -> None:
     root = lay_out("opensuse_tumbleweed", tmp_path)
     system = read_operating_system(Gaps(), root)
     assert (system.family, system.name, system.version) == ("linux", "openSUSE Tumbleweed", "20230108")
 
 
-def test_bare_metal_is_told_from_not_knowing(tmp_path):
+def test_bare_metal_is_told_from_not_knowing(tmp_path: Path) -> None:
     machine = read_virtualization(Gaps(), lay_out("core_ultra_9_285", tmp_path / "intel"))
     assert machine is not None
     assert machine.kind == "none"
@@ -190,7 +190,7 @@ def test_bare_metal_is_told_from_not_knowing(tmp_path):
     assert reasons(gaps) == {"virtualization": ProbeGapReason.NOT_OFFERED}
 
 
-def test_what_identifies_one_machine_is_read_past(tmp_path):
+def test_what_identifies_one_machine_is_read_past(tmp_path: Path) -> None:
     """Canaries stand wherever Linux keeps a serial number, a UUID or a name beside what the probe reads."""
     root = lay_out("raspberry_pi_5", tmp_path)
     canaries = [

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -13,9 +14,11 @@ from weighin_agent.probe.cpu_name import read_cpu_name
 from weighin_agent.probe.execution_providers import parse_execution_providers, read_execution_providers
 from weighin_agent.probe.gaps import Gaps
 
+WriteModule = Callable[[str, str], str]
+
 
 @pytest.fixture
-def write_module(tmp_path, monkeypatch):
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteModule:
     """Write a module that ``python -m`` finds, because the child starts in the same folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -26,12 +29,12 @@ def write_module(tmp_path, monkeypatch):
     return write
 
 
-def test_a_child_answers_with_its_last_line_whatever_it_printed_before(write_module):
+def test_a_child_answers_with_its_last_line_whatever_it_printed_before(write_module: WriteModule) -> None:
     module = write_module("chatty_child", "print('loading devices ...')\nprint('{\"model\": \"X\"}')")
     assert ask_child(module, 30).facts == {"model": "X"}
 
 
-def test_a_crash_is_a_gap_that_names_the_signal(write_module):
+def test_a_crash_is_a_gap_that_names_the_signal(write_module: WriteModule) -> None:
     source = "import os, signal\nos.kill(os.getpid(), signal.SIGILL)"
     gaps = Gaps()
     assert read_execution_providers(gaps, write_module("crashing_child", source)) == ()
@@ -40,7 +43,7 @@ def test_a_crash_is_a_gap_that_names_the_signal(write_module):
     assert "SIGILL" in gap.detail
 
 
-def test_a_missing_library_is_a_gap(write_module):
+def test_a_missing_library_is_a_gap(write_module: WriteModule) -> None:
     gaps = Gaps()
     assert read_execution_providers(gaps, write_module("failing_child", "import no_such_library")) == ()
     assert [gap.reason for gap in gaps.all()] == [ProbeGapReason.READ_FAILED]
@@ -54,7 +57,7 @@ def is_running(process_id: int) -> bool:
         return False
 
 
-def test_a_child_that_hangs_is_ended_with_everything_that_it_started(write_module):
+def test_a_child_that_hangs_is_ended_with_everything_that_it_started(write_module: WriteModule) -> None:
     """A grandchild that holds the pipe open must not hold the probe."""
     source = """
 import pathlib, signal, subprocess, sys
@@ -72,17 +75,17 @@ signal.pause()
 
 
 @pytest.mark.parametrize("source", ["", "print('hello')", "print('[1]')", "print('[' * 100000)"])
-def test_an_answer_that_does_not_parse_is_a_gap(write_module, source):
+def test_an_answer_that_does_not_parse_is_a_gap(write_module: WriteModule, source: str) -> None:
     assert ask_child(write_module("odd_child", source), 30).reason is ProbeGapReason.READ_FAILED
 
 
-def test_a_packaged_agent_starts_no_child(monkeypatch):
+def test_a_packaged_agent_starts_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """There the interpreter is the agent itself: starting it would start it again and again."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     assert ask_child("weighin_agent.probe.cpuinfo_child", 30).reason is ProbeGapReason.NOT_IMPLEMENTED
 
 
-def test_the_runtime_lists_the_cpu_as_measured_and_every_other_with_its_reason():
+def test_the_runtime_lists_the_cpu_as_measured_and_every_other_with_its_reason() -> None:
     gaps = Gaps()
     providers = read_execution_providers(gaps)
     assert gaps.all() == ()
@@ -90,19 +93,19 @@ def test_the_runtime_lists_the_cpu_as_measured_and_every_other_with_its_reason()
     assert all(provider.reason for provider in providers if not provider.measured)
 
 
-def test_execution_providers_have_our_short_names_or_the_runtimes_own():
+def test_execution_providers_have_our_short_names_or_the_runtimes_own() -> None:
     listed = ["AzureExecutionProvider", "CUDAExecutionProvider", "NewExecutionProvider", "CPUExecutionProvider", 5]
     providers = parse_execution_providers(listed)
     assert [provider.name for provider in providers] == ["cpu", "azure", "cuda", "NewExecutionProvider"]
     assert providers[1].reason == "it calls a remote service; nothing runs on this device"
 
 
-def test_the_last_reader_names_this_processor_or_says_why_not():
+def test_the_last_reader_names_this_processor_or_says_why_not() -> None:
     gaps = Gaps()
     assert (read_cpu_name(gaps) is None) == bool(gaps.all())
 
 
-def test_a_last_reader_without_an_answer_is_one_gap(write_module):
+def test_a_last_reader_without_an_answer_is_one_gap(write_module: WriteModule) -> None:
     gaps = Gaps()
     assert read_cpu_name(gaps, write_module("nameless_child", "print('{\"model\": null}')")) is None
     assert [(gap.fact, gap.reason) for gap in gaps.all()] == [("cpu.model", ProbeGapReason.NOT_OFFERED)]

@@ -19,11 +19,13 @@ from weighin_agent.probe import available_bytes, portable, probe
 from weighin_agent.probe.assemble import readers_for
 from weighin_agent.probe.gaps import Gaps
 
+Probed = tuple[Device, tuple[ProbeGap, ...]]
+
 GRAIN_BYTES = 64 * 2**20
 
 
 @pytest.fixture(scope="module")
-def probed(tmp_path_factory) -> tuple[Device, tuple[ProbeGap, ...]]:
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Probed:
     return probe(tmp_path_factory.mktemp("storage") / "not" / "yet" / "there")
 
 
@@ -46,7 +48,7 @@ def lscpu() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in lines}
 
 
-def test_the_processor_agrees_with_lscpu(probed, lscpu):
+def test_the_processor_agrees_with_lscpu(probed: Probed, lscpu: dict[str, str]) -> None:
     cpu = probed[0].cpu
     assert cpu.logical_core_count == int(lscpu["CPU(s)"])
     assert cpu.model in (None, lscpu.get("Model name"))
@@ -56,7 +58,7 @@ def test_the_processor_agrees_with_lscpu(probed, lscpu):
         assert cpu.physical_core_count == int(lscpu["Core(s) per socket"]) * int(lscpu["Socket(s)"])
 
 
-def test_the_caches_agree_with_lscpu(probed):
+def test_the_caches_agree_with_lscpu(probed: Probed) -> None:
     caches = json.loads(output_of("lscpu", "-J", "-B", "-C")).get("caches", [])
     if "one-size" not in (caches or [{}])[0]:
         pytest.skip("this lscpu does not list caches")
@@ -65,7 +67,7 @@ def test_the_caches_agree_with_lscpu(probed):
     assert ours == theirs or not ours
 
 
-def test_the_memory_agrees_with_free(probed):
+def test_the_memory_agrees_with_free(probed: Probed) -> None:
     memory = next(line.split() for line in output_of("free", "-b").splitlines() if line.startswith("Mem:"))
     assert probed[0].memory.total_bytes == int(memory[1])
     # What is available changes from moment to moment, and a container may be allowed less.
@@ -74,7 +76,7 @@ def test_the_memory_agrees_with_free(probed):
     assert 0 < available <= int(memory[1])
 
 
-def test_the_free_space_agrees_with_df(probed, tmp_path_factory):
+def test_the_free_space_agrees_with_df(probed: Probed, tmp_path_factory: pytest.TempPathFactory) -> None:
     free = int(output_of("df", "--output=avail", "-B1", str(tmp_path_factory.getbasetemp())).split()[-1])
     ours = probed[0].storage.free_bytes
     assert ours is not None
@@ -82,7 +84,7 @@ def test_the_free_space_agrees_with_df(probed, tmp_path_factory):
     assert abs(ours - free) < 64 * GRAIN_BYTES  # others write to the same disk meanwhile
 
 
-def test_virtualization_agrees_with_systemd(probed):
+def test_virtualization_agrees_with_systemd(probed: Probed) -> None:
     machine = output_of("systemd-detect-virt", "--vm").strip()
     container = output_of("systemd-detect-virt", "--container").strip()
     virtualization = probed[0].virtualization
@@ -96,7 +98,7 @@ def test_virtualization_agrees_with_systemd(probed):
         assert product in (virtualization.product or product)
 
 
-def test_the_distribution_agrees_with_python(probed):
+def test_the_distribution_agrees_with_python(probed: Probed) -> None:
     if platform.system() != "Linux":
         pytest.skip("only Linux has distributions")
     system = probed[0].operating_system
@@ -109,14 +111,14 @@ def test_the_distribution_agrees_with_python(probed):
     assert system.kernel in (None, platform.release())
 
 
-def test_bandwidth_was_measured(probed):
+def test_bandwidth_was_measured(probed: Probed) -> None:
     memory = probed[0].memory
     assert memory.read_bandwidth_bytes_per_second is not None
     assert memory.single_thread_read_bandwidth_bytes_per_second is not None
     assert memory.single_thread_read_bandwidth_bytes_per_second > 0
 
 
-def test_every_absent_fact_has_one_reason_and_no_fact_is_an_empty_text(probed):
+def test_every_absent_fact_has_one_reason_and_no_fact_is_an_empty_text(probed: Probed) -> None:
     device, gaps = probed
     known_gaps = [gap.fact for gap in gaps]
     for part in ("cpu", "memory", "storage", "operating_system", "runtime_versions"):
@@ -127,7 +129,7 @@ def test_every_absent_fact_has_one_reason_and_no_fact_is_an_empty_text(probed):
     assert all(gap.detail and "\n" not in gap.detail for gap in gaps)
 
 
-def test_bandwidth_can_be_left_out(tmp_path):
+def test_bandwidth_can_be_left_out(tmp_path: Path) -> None:
     device, gaps = probe(tmp_path, bandwidth=False)
     assert device.memory.read_bandwidth_bytes_per_second is None
     assert [gap.detail for gap in gaps if gap.fact.startswith("memory.")] == ["not measured: left out on request"] * 2
@@ -148,7 +150,7 @@ def identifying_texts() -> set[str]:
     return {text for text in texts if len(text) > 1} - {"127.0.0.1", "::1", "00:00:00:00:00:00"}
 
 
-def test_nothing_that_the_probe_says_identifies_this_machine_or_its_user(probed):
+def test_nothing_that_the_probe_says_identifies_this_machine_or_its_user(probed: Probed) -> None:
     device, gaps = probed
     said = json.dumps([asdict(device), [asdict(gap) for gap in gaps]])
     for text in identifying_texts():
@@ -156,7 +158,7 @@ def test_nothing_that_the_probe_says_identifies_this_machine_or_its_user(probed)
             assert not re.search(rf"(?<![\w.]){re.escape(shape)}(?![\w.])", said), "an identifying text got through"
 
 
-def test_a_system_without_readers_of_its_own_still_gets_its_facts_and_honest_gaps():
+def test_a_system_without_readers_of_its_own_still_gets_its_facts_and_honest_gaps() -> None:
     readers = readers_for("Darwin")
     assert readers is portable
     gaps = Gaps()
@@ -170,5 +172,5 @@ def test_a_system_without_readers_of_its_own_still_gets_its_facts_and_honest_gap
     assert {"cpu.vendor", "cpu.instruction_sets", "cpu.caches", "virtualization", "accelerators"} <= facts
 
 
-def test_both_sets_of_readers_offer_the_same_names():
+def test_both_sets_of_readers_offer_the_same_names() -> None:
     assert sorted(portable.__all__) == sorted(readers_for("Linux").__all__)

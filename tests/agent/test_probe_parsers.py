@@ -22,7 +22,7 @@ odd_text = st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join))
 
 
 @given(odd_text, st.frozensets(st.integers(0, 5)))
-def test_no_text_at_all_stops_a_reader_of_processors(odd, allowed):
+def test_no_text_at_all_stops_a_reader_of_processors(odd: str, allowed: set[int]) -> None:
     info = cpuinfo.parse_cpuinfo(odd)
     cpuinfo.parse_model(info, allowed)
     cpuinfo.parse_vendor(info, allowed)
@@ -32,7 +32,7 @@ def test_no_text_at_all_stops_a_reader_of_processors(odd, allowed):
 
 
 @given(odd_text)
-def test_no_text_at_all_stops_any_other_parser(odd):
+def test_no_text_at_all_stops_any_other_parser(odd: str) -> None:
     memory.parse_meminfo(odd)
     parse_os_release(odd)
     parse_kernel_release(odd)
@@ -50,13 +50,13 @@ def test_no_text_at_all_stops_any_other_parser(odd):
 
 
 @given(st.builds(Evidence, *[], hypervisor_flag=st.none() | st.booleans(), firmware=odd_text, kernel_version=odd_text))
-def test_any_evidence_gets_a_judgement_or_none(evidence):
+def test_any_evidence_gets_a_judgement_or_none(evidence: Evidence) -> None:
     verdict = judge_virtualization(evidence)
     assert verdict is None or verdict.kind in VirtualizationKind
 
 
 @given(st.text())
-def test_cleaned_text_holds_only_what_may_leave_the_device(dirty):
+def test_cleaned_text_holds_only_what_may_leave_the_device(dirty: str) -> None:
     clean = clean_text(dirty)
     assert clean is None or (0 < len(clean) <= 128 and clean == clean.strip() and "  " not in clean)
     assert clean is None or not set(clean) - set(
@@ -78,7 +78,7 @@ def test_cleaned_text_holds_only_what_may_leave_the_device(dirty):
         ("\0\n\t", None),
     ],
 )
-def test_free_text_loses_what_identifies_a_copy(dirty, clean):
+def test_free_text_loses_what_identifies_a_copy(dirty: str, clean: str | None) -> None:
     assert clean_text(dirty) == clean
 
 
@@ -86,11 +86,11 @@ def test_free_text_loses_what_identifies_a_copy(dirty, clean):
     ("listed", "cpus"),
     [("0-3,8\n", {0, 1, 2, 3, 8}), ("", set()), ("5", {5}), ("3-1", set()), ("0-99999999999", set()), ("x,2", {2})],
 )
-def test_a_list_of_processors_is_parsed(listed, cpus):
+def test_a_list_of_processors_is_parsed(listed: str, cpus: set[int]) -> None:
     assert parse_cpu_list(listed) == cpus
 
 
-def test_a_processor_with_two_kinds_of_core_states_its_largest_caches():
+def test_a_processor_with_two_kinds_of_core_states_its_largest_caches() -> None:
     """An Intel Core i7-12700H: six cores with 1.25 MiB each, and two groups of four with 2 MiB a group."""
     large = [CacheInstance(2, CacheKind.UNIFIED, 1280 * 1024, f"{2 * core}-{2 * core + 1}") for core in range(6)]
     small = [CacheInstance(2, CacheKind.UNIFIED, 2048 * 1024, shared_by) for shared_by in ("12-15", "16-19")]
@@ -100,13 +100,13 @@ def test_a_processor_with_two_kinds_of_core_states_its_largest_caches():
     assert not has_unequal_caches(large)
 
 
-def test_instruction_sets_are_those_that_every_core_has():
+def test_instruction_sets_are_those_that_every_core_has() -> None:
     info = cpuinfo.parse_cpuinfo("processor: 0\nflags: avx2 fma\n\nprocessor: 1\nflags: fma avx512f\n")
     assert cpuinfo.parse_instruction_sets(info, [0, 1]) == ("fma",)
     assert cpuinfo.parse_instruction_sets(info, [1]) == ("avx512f", "fma")
 
 
-def test_threads_of_one_core_count_once_where_only_cpuinfo_tells():
+def test_threads_of_one_core_count_once_where_only_cpuinfo_tells() -> None:
     blocks = [f"processor: {n}\nphysical id: {n // 4}\ncore id: {n % 2}\n" for n in range(8)]
     assert cpuinfo.parse_physical_core_count(cpuinfo.parse_cpuinfo("\n".join(blocks)), range(8)) == 4
 
@@ -164,13 +164,15 @@ def test_threads_of_one_core_count_once_where_only_cpuinfo_tells():
         (Evidence(has_docker_file=True), "container", "docker"),
     ],
 )
-def test_virtualization_is_told_from_what_the_system_shows(evidence, kind, product):
+def test_virtualization_is_told_from_what_the_system_shows(
+    evidence: Evidence, kind: str | None, product: str | None
+) -> None:
     verdict = judge_virtualization(evidence)
     assert verdict is not None
     assert (verdict.kind, verdict.product) == (kind, product)
 
 
-def test_a_device_is_named_by_the_list_of_its_own_vendor():
+def test_a_device_is_named_by_the_list_of_its_own_vendor() -> None:
     names = (
         "# names\n1002  AMD\n\t2684  Another\n10de  NVIDIA\n\t2684  AD102 [GeForce RTX 4090]\n\t\t1043 88e2  A card\n"
     )
@@ -178,6 +180,6 @@ def test_a_device_is_named_by_the_list_of_its_own_vendor():
     assert accelerators.parse_device_name(names, 0x10DE, 0x9999) is None
 
 
-def test_only_the_release_is_kept_of_the_kernels_version_line():
+def test_only_the_release_is_kept_of_the_kernels_version_line() -> None:
     assert parse_kernel_release("Linux version 6.1.0-18-amd64 (someone@somewhere) (gcc-12) #1") == "6.1.0-18-amd64"
     assert parse_kernel_release("Darwin Kernel Version 23.1.0") is None

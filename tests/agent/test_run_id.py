@@ -3,7 +3,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighin_agent.run_id import create_time_seconds, is_run_id, uuid7
+from weighin_agent.fleet.run_id import create_time_seconds, is_run_id, uuid7
 
 
 @given(st.integers(0, (1 << 48) - 1), st.binary(min_size=10, max_size=10))

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from spooled import NOON_SECONDS, HandClock, add_runs, open_spool, run_id_of
 
 from weighin_agent import files
-from weighin_agent.entry import Caps, Entry, surplus_runs
 from weighin_agent.errors import DamagedRunError, SpoolError
-from weighin_agent.ledger import Backoff
-from weighin_agent.run_id import uuid7
-from weighin_agent.spool import Spool
+from weighin_agent.fleet.entry import Caps, Entry, surplus_runs
+from weighin_agent.fleet.ledger import Backoff
+from weighin_agent.fleet.run_id import uuid7
+from weighin_agent.fleet.spool import Spool
 
 DAY = 86_400.0
 

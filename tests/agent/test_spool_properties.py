@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 from spooled import HandClock, add_runs, open_spool
 
-from weighin_agent.entry import Caps, Entry
 from weighin_agent.errors import DamagedRunError
-from weighin_agent.run_id import uuid7
+from weighin_agent.fleet.entry import Caps, Entry
+from weighin_agent.fleet.run_id import uuid7
 
 Damage = tuple[int, str, int]
 damages = st.lists(

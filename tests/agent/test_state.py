@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from weighin_agent.errors import StateError
-from weighin_agent.state import Enrolment, State, state_folder
+from weighin_agent.fleet.state import Enrolment, State, state_folder
 
 ENROLMENT = Enrolment(aggregator_address="127.0.0.1:8443", consent_version=1, insecure=True)
 HOLD_THE_LOCK = """
 import sys
 from pathlib import Path
-from weighin_agent.state import State
+from weighin_agent.fleet.state import State
 with State(Path(sys.argv[1])).locked():
     print("locked", flush=True)
     sys.stdin.read()

@@ -17,10 +17,10 @@ import duckdb
 import pytest
 from example_runs import example_run
 
-from weighin_agent.delivery import Pace
-from weighin_agent.fleet import deliver_runs, enroll_insecure, keep_run, working
-from weighin_agent.spool import Spool
-from weighin_agent.state import State
+from weighin_agent.fleet.actions import deliver_runs, enroll_insecure, keep_run, working
+from weighin_agent.fleet.delivery import Pace
+from weighin_agent.fleet.spool import Spool
+from weighin_agent.fleet.state import State
 
 KILLS = int(os.environ.get("WEIGHIN_KILLS", "10"))
 LATEST_KILL_SECONDS = 0.5

@@ -80,11 +80,13 @@ def encode_answer(answer: Answer) -> str:
 def decode_answer(line: str) -> Answer:
     """Return the answer of a line made by ``encode_answer``; ValueError, KeyError or TypeError if it is not one."""
     data = json.loads(line)
+    if not isinstance(data, dict):  # whatever a library of the child prints there
+        raise ValueError("an answer is a JSON object")
     match data.pop("kind"):
         case "Progress":
-            return Progress(**data)
+            return Progress(share=float(data["share"]))
         case "Failed":
-            return Failed(reason=CaseFailureReason(data["reason"]), detail=data["detail"])
+            return Failed(reason=CaseFailureReason(data["reason"]), detail=str(data["detail"]))
         case "Measured":
             return Measured(measurements=tuple(_measurement(row) for row in data["measurements"]))
         case kind:

@@ -50,12 +50,9 @@ class Model:
     def time(self, token_count: int, context_depth: int = 0) -> float:
         """Run ``token_count`` tokens behind ``context_depth`` tokens of context and return the seconds it took."""
         binding = self._bind(token_count, context_depth)
-        try:
-            begin = self._clock()
-            self._session.run_with_iobinding(binding)
-            return self._clock() - begin
-        except _RUNTIME_ERRORS as error:
-            raise _failed("running", error) from error
+        begin = self._clock()
+        self._run(binding)
+        return self._clock() - begin
 
     def check_finite(self) -> None:
         """Raise CaseError unless a short prompt gives finite numbers."""
@@ -65,7 +62,7 @@ class Model:
     def result(self, token_count: int, context_depth: int = 0) -> np.ndarray:
         """Run as ``time`` does and return the result: the last token's hidden state or logits, or all of an encoder."""
         binding = self._bind(token_count, context_depth)
-        self._session.run_with_iobinding(binding)
+        self._run(binding)
         return np.asarray(binding.copy_outputs_to_cpu()[-1])  # in binding order: bound last
 
     def _bind(self, token_count: int, context_depth: int) -> ort.IOBinding:
@@ -82,6 +79,12 @@ class Model:
             binding.bind_ortvalue_output(name, cache)
         binding.bind_output("result", "cpu")
         return binding
+
+    def _run(self, binding: ort.IOBinding) -> None:
+        try:
+            self._session.run_with_iobinding(binding)
+        except _RUNTIME_ERRORS as error:
+            raise _failed("running", error) from error
 
     def _prove(self, provider: str) -> None:
         """Check by the runtime's own node assignment, not by what was registered, where the work is."""
@@ -111,7 +114,11 @@ def _failed(doing: str, error: Exception) -> CaseError:
     return CaseError(f"the runtime failed while {doing} the graph: {type(error).__name__}", reason=reason)
 
 
-_RUNTIME_ERRORS = tuple(
-    getattr(ort.capi.onnxruntime_pybind11_state, name)
-    for name in ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException", "EPFail")
+# Loading raises the runtime's own errors; a run through a binding raises Python's RuntimeError.
+_RUNTIME_ERRORS = (
+    RuntimeError,
+    *(
+        getattr(ort.capi.onnxruntime_pybind11_state, name)
+        for name in ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException", "EPFail")
+    ),
 )

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from weighin.v1 import services_pb2
-from weighin_agent.client import SUBMIT_DEADLINE_SECONDS, AggregatorClient, Outcome, RunAnswer
-from weighin_agent.entry import Entry
 from weighin_agent.errors import (
     AggregatorAwayError,
     DamagedRunError,
     DeviceRefusedError,
     UnacceptableRequestError,
 )
-from weighin_agent.ledger import Backoff
-from weighin_agent.quarantine import QuarantinedRun
-from weighin_agent.spool import Spool
+from weighin_agent.fleet.client import SUBMIT_DEADLINE_SECONDS, AggregatorClient, Outcome, RunAnswer
+from weighin_agent.fleet.entry import Entry
+from weighin_agent.fleet.ledger import Backoff
+from weighin_agent.fleet.quarantine import QuarantinedRun
+from weighin_agent.fleet.spool import Spool
 
 GIVE_UP_AFTER_SECONDS = 20.0
 _BATCH_RUNS = 100

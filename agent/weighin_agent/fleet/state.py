@@ -12,7 +12,7 @@ import platformdirs
 
 from weighin_agent import files
 from weighin_agent.errors import StateError
-from weighin_agent.sealed import seal, unseal
+from weighin_agent.fleet.sealed import seal, unseal
 
 _DAMAGED_SUFFIX = ".damaged"
 

@@ -15,12 +15,12 @@ from google.protobuf.message import DecodeError
 
 from weighin.v1 import services_pb2
 from weighin_agent import files
-from weighin_agent.entry import Caps, Entry, parse_file_name, surplus_runs
 from weighin_agent.errors import DamagedRunError, SpoolError
-from weighin_agent.ledger import Backoff, Ledger, decode_ledger, encode_ledger
-from weighin_agent.quarantine import NOTE_SUFFIX, Quarantine, QuarantinedRun
-from weighin_agent.run_id import is_run_id
-from weighin_agent.sealed import seal, unseal
+from weighin_agent.fleet.entry import Caps, Entry, parse_file_name, surplus_runs
+from weighin_agent.fleet.ledger import Backoff, Ledger, decode_ledger, encode_ledger
+from weighin_agent.fleet.quarantine import NOTE_SUFFIX, Quarantine, QuarantinedRun
+from weighin_agent.fleet.run_id import is_run_id
+from weighin_agent.fleet.sealed import seal, unseal
 
 
 class Spool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from weighin_agent.run_id import create_time_seconds, is_run_id
+from weighin_agent.fleet.run_id import create_time_seconds, is_run_id
 
 # The first agent is younger than this moment (2025-01-01): a run_id from before it tells of a clock that was not set,
 # as on boards without a battery, and not of an old run.

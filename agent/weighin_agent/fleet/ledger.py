@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from weighin_agent.sealed import seal, unseal
+from weighin_agent.fleet.sealed import seal, unseal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,18 +6,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
 from weighin.v1 import run_pb2
-from weighin_agent.client import AggregatorClient, parse_loopback_address
-from weighin_agent.delivery import GIVE_UP_AFTER_SECONDS, DeliveryReport, Pace, deliver
-from weighin_agent.entry import Entry
 from weighin_agent.errors import DamagedRunError, DeliveryError, StateError, UsageError
-from weighin_agent.quarantine import QuarantinedRun
-from weighin_agent.run_id import create_time_seconds, uuid7
-from weighin_agent.spool import Spool
-from weighin_agent.state import Enrolment, State
+from weighin_agent.fleet.client import AggregatorClient, parse_loopback_address
+from weighin_agent.fleet.delivery import GIVE_UP_AFTER_SECONDS, DeliveryReport, Pace, deliver
+from weighin_agent.fleet.entry import Entry
+from weighin_agent.fleet.quarantine import QuarantinedRun
+from weighin_agent.fleet.run_id import create_time_seconds, uuid7
+from weighin_agent.fleet.spool import Spool
+from weighin_agent.fleet.state import Enrolment, State
+from weighin_agent.wire import message_to_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,7 @@ def _pending_run(spool: Spool, entry: Entry) -> PendingRun:
         run = run_pb2.Run.FromString(spool.read(entry).run)
     except (DamagedRunError, DecodeError) as error:
         return PendingRun(run_id=entry.run_id, run=None, problem=str(error))
-    return PendingRun(run_id=entry.run_id, run=MessageToDict(run, preserving_proto_field_name=True), problem=None)
+    return PendingRun(run_id=entry.run_id, run=message_to_json(run), problem=None)
 
 
 def _note_consent(spool: Spool, consent_version: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weighin_agent import files
-from weighin_agent.entry import Caps, parse_file_name
+from weighin_agent.fleet.entry import Caps, parse_file_name
 
 NOTE_SUFFIX = ".reason.json"
 
