@@ -72,7 +72,7 @@ def test_every_change_of_a_suite_changes_its_hash() -> None:
 
 
 def test_an_unknown_suite_is_refused_with_the_known_names() -> None:
-    with pytest.raises(CatalogError, match="'slow'.*quick"):
+    with pytest.raises(CatalogError, match=r"'slow'.*quick"):
         load_suite("slow")
 
 
