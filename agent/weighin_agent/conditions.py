@@ -9,6 +9,7 @@ import psutil
 
 from weighin_agent.cpu_load import read_cpu_seconds
 from weighin_agent.device import ProbeGap, ProbeGapReason
+from weighin_agent.probe import available_bytes
 from weighin_agent.run import Canary, Conditions, PowerSource
 
 _LOAD_INTERVAL_SECONDS = 0.5
@@ -24,7 +25,7 @@ def read_conditions(sleep: Callable[[float], None] = time.sleep) -> Conditions:
     """Read the present conditions; takes about a second."""
     foreign, steal = _load(sleep)
     return Conditions(
-        memory_available_bytes=int(psutil.virtual_memory().available),
+        memory_available_bytes=available_bytes(),
         foreign_cpu_share=foreign,
         steal_cpu_share=steal,
         power_source=_power_source(),

@@ -121,6 +121,8 @@ def print_card(console: Console, card: Card, run: Run) -> None:
     for row in card.rows:
         if row.reasons:
             console.print(f"  {row.architecture} {row.scheme}: {'; '.join(row.reasons)}", highlight=False)
+    for text in card.unjudged:
+        console.print(f"  not judged: {text}", highlight=False)
     for failure in run.failures:
         console.print(Text("  ") + failure_line(failure))
     console.print()

@@ -83,7 +83,7 @@ def card_of(run: Run) -> Card:
     """Judge a run with the analysis core."""
     return judge(
         run.measurements,
-        memory_available_bytes=run.before.memory_available_bytes,
+        memory_available_bytes=run.device.memory.available_bytes,
         read_bandwidth_bytes_per_second=run.device.memory.read_bandwidth_bytes_per_second,
         gated_cases=[f.case for f in run.failures if f.reason is CaseFailureReason.MEMORY_GATE],
     )

@@ -63,7 +63,8 @@ class Card:
     """All rows of a run and what they say together.
 
     ``tier`` is the largest size class with a comfortable decoder, None if there is none. ``limited_by`` names what the
-    device runs out of first: "memory", "bandwidth" or "compute"; None when no decoder was measured.
+    device runs out of first: "memory", "bandwidth" or "compute"; None when no decoder was measured. ``unjudged`` names
+    the cases that were measured but that no time can be computed from, each with the reason.
     """
 
     limits_version: str
@@ -72,3 +73,4 @@ class Card:
     tier: str | None
     limited_by: str | None
     rows: tuple[CardRow, ...]
+    unjudged: tuple[str, ...] = ()

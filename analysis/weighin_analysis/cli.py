@@ -85,11 +85,11 @@ def _tiers(options: argparse.Namespace) -> int:
     rows = [
         {
             "device_id": result.device.device_id,
-            "tier": result.card.tier if result.card else None,
-            "headline": result.card.headline if result.card else f"No judgement: {result.problem}.",
+            "tier": result.card.tier,
+            "headline": result.card.headline,
             "run_id": result.device.run.run_id,
-            "limits_version": result.card.limits_version if result.card else None,
-            "formula_version": result.card.formula_version if result.card else None,
+            "limits_version": result.card.limits_version,
+            "formula_version": result.card.formula_version,
         }
         for result in results
     ]

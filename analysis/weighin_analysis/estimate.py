@@ -80,7 +80,19 @@ def round_statistic(series: Iterable[Series], part: SeriesPart) -> dict[int, flo
     for one in series:
         if one.part is part:
             samples[one.round] += usable_samples(one)
-    return {number: float(np.percentile(values, 20)) for number, values in samples.items() if values}
+    return {number: percentile_20(values) for number, values in samples.items() if values}
+
+
+def percentile_20(values: Sequence[float]) -> float:
+    """Return the 20th percentile, linear between neighbours, as ``numpy.percentile`` does for much more time.
+
+    A report on a large fleet takes it hundreds of times per device.
+    """
+    ordered = sorted(values)
+    position = 0.2 * (len(ordered) - 1)
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
 def method_sd(measurement: Measurement) -> float:
@@ -112,7 +124,7 @@ def full_model_times(measurement: Measurement) -> RoundTimes:
     else:
         times = [scale * layers[r] for r in sorted(layers)]
     if not times:
-        raise EstimateError(f"{case.architecture.name} {case.scheme}: no round holds usable samples")
+        raise EstimateError("no round holds usable samples")
     return RoundTimes(
         seconds=tuple(times), method_sd=method_sd(measurement), foreign_cpu_share=foreign_cpu_share(series)
     )
@@ -122,7 +134,7 @@ def anchor_times(measurement: Measurement) -> RoundTimes:
     """Return the measured time of the full model in each round; EstimateError when it was not run."""
     times = round_statistic(measurement.series, SeriesPart.FULL_MODEL)
     if not times:
-        raise EstimateError(f"{measurement.case.architecture.name} {measurement.case.scheme}: no full model was run")
+        raise EstimateError("no full model was run")
     return RoundTimes(seconds=tuple(times[r] for r in sorted(times)), method_sd=0.0)
 
 

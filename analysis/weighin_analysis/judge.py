@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from weighin_analysis.architecture import Architecture, ArchitectureKind
 from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict
 from weighin_analysis.catalog import size_class_of, size_classes
+from weighin_analysis.errors import EstimateError
 from weighin_analysis.estimate import (
     DISTURBED_SHARE,
     FORMULA_VERSION,
@@ -33,15 +34,20 @@ def judge(
     """Return the card of one run under the current limits.
 
     ``memory_available_bytes`` is what was free when the run began, in the pool that the execution provider uses; None
-    judges speed alone and says so. ``gated_cases`` were not started because they would not fit. EstimateError if a
-    measured case holds no usable sample.
+    judges speed alone and says so. ``gated_cases`` were not started because they would not fit. A case that no time can
+    be computed from is named in ``unjudged``; it takes nothing from the others.
     """
     limits = current_limits()
     cases: defaultdict[Case, list[Measurement]] = defaultdict(list)
     for measurement in measurements:
         cases[measurement.case].append(measurement)
-    rows = [_row(case, found, memory_available_bytes, limits) for case, found in cases.items()]
-    rows += [_gated_row(case, limits) for case in gated_cases]
+    rows = [_gated_row(case, limits) for case in gated_cases]
+    unjudged = []
+    for case, found in cases.items():
+        try:
+            rows.append(_row(case, found, memory_available_bytes, limits))
+        except EstimateError as error:
+            unjudged.append(f"{case.architecture.name} {case.scheme}: {error}")
     rows.sort(key=lambda row: (_class_rank(row.size_class), row.architecture_kind == ArchitectureKind.DECODER))
     tier = _tier(rows)
     return Card(
@@ -51,6 +57,7 @@ def judge(
         tier=tier,
         limited_by=_limited_by(rows, cases, memory_available_bytes, read_bandwidth_bytes_per_second, limits),
         rows=tuple(rows),
+        unjudged=tuple(unjudged),
     )
 
 

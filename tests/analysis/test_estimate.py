@@ -19,6 +19,7 @@ from weighin_analysis.estimate import (
     RoundTimes,
     anchor_times,
     full_model_times,
+    percentile_20,
     rate_estimate,
     time_estimate,
     times_at,
@@ -257,3 +258,8 @@ def test_a_time_between_two_lengths_lies_between_their_times(
     found = times_at([(32, first), (128, second)], length)
     for a, between, b in zip(first.seconds, found.seconds, second.seconds, strict=True):
         assert min(a, b) * (1 - 1e-9) <= between <= max(a, b) * (1 + 1e-9)
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40))
+def test_the_20th_percentile_is_numpys(values: list[float]) -> None:
+    assert percentile_20(values) == pytest.approx(float(np.percentile(values, 20)))

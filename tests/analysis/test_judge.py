@@ -10,7 +10,6 @@ from weighin_analysis import judge as judge_module
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Basis, Card, CardRow, Verdict
 from weighin_analysis.catalog import architecture
-from weighin_analysis.errors import EstimateError
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.footprint import bytes_read_per_token, download_bytes
 from weighin_analysis.judge import judge
@@ -150,9 +149,12 @@ def test_all_layers_run_is_a_measurement_and_fewer_a_probe() -> None:
     assert only_row(card_of(decoder(QWEN, 40, 1))).basis is Basis.LAYER_PROBE
 
 
-def test_a_case_without_a_usable_sample_is_an_error() -> None:
-    with pytest.raises(EstimateError, match=r"Qwen2\.5-0\.5B int4_block32"):
-        card_of([*decoder(QWEN, 40, 1)[:2], measurement(QWEN, [], phase=Phase.PREFILL, length=512)])
+def test_a_case_without_a_usable_sample_is_named_and_takes_nothing_from_the_others() -> None:
+    broken = [*decoder(QWEN, 40, 1)[:2], measurement(QWEN, [], phase=Phase.PREFILL, length=512)]
+    card = card_of([*broken, *decoder(SMOL, 100, 1)])
+    assert card.unjudged == ("Qwen2.5-0.5B int4_block32: no round holds usable samples",)
+    assert [row.architecture for row in card.rows] == ["SmolLM2-135M"]
+    assert card.tier == "0.1B"
 
 
 # Memory.

@@ -67,7 +67,6 @@ def test_the_tier_table_lists_classes_without_reference_only_where_they_were_jud
 def test_a_case_stopped_by_the_memory_gate_does_not_fit() -> None:
     failures = tuple(CaseFailure(case=CASE, reason=reason, detail="") for reason in ("memory_gate", "timed_out"))
     result = judge_device(replace(DEVICE, run=replace(RUN, failures=failures)))
-    assert result.card is not None
     assert [row.verdict for row in result.card.rows] == [Verdict.DOES_NOT_FIT]
 
 
@@ -76,9 +75,9 @@ def test_a_device_that_cannot_be_judged_says_why_and_is_counted() -> None:
         case=CASE, execution_provider="cpu", phase=Phase.DECODE, token_count=1, context_depth=512, series=()
     )
     result = judge_device(replace(DEVICE, run=replace(RUN, measurements=(empty,))))
-    assert result.card is None
-    assert result.problem
-    assert fleet_headline([result]) == "This device's newest run could not be judged."
+    assert result.card.rows == ()
+    assert result.card.unjudged[0].startswith(f"{CASE.architecture.name} {CASE.scheme}: nothing measured")
+    assert fleet_headline([result]) == "No generating model was measured on this device."
     assert fleet_headline([result, of_tier("1B")]).startswith("Of 2 devices, 1 (50 %)")
 
 

@@ -36,9 +36,9 @@ def device_view(result: DeviceResult, limits: Limits) -> DeviceView:
         anchor=f"device-{device.device_id}",
         short_id=device.device_id[:8],
         title=hardware.cpu_model or "Processor not named",
-        tier=(card.tier if card else None) or "none",
-        headline=card.headline if card else f"No judgement: {result.problem}.",
-        limited_by=_LIMITED_BY.get(card.limited_by or "", "") if card else "",
+        tier=card.tier or "none",
+        headline=card.headline,
+        limited_by=_LIMITED_BY.get(card.limited_by or "", ""),
         facts=_facts(hardware, run),
         accelerators=tuple(_accelerator_text(one) for one in hardware.accelerators),
         providers=tuple(
@@ -47,7 +47,7 @@ def device_view(result: DeviceResult, limits: Limits) -> DeviceView:
             )
             for one in hardware.execution_providers
         ),
-        rows=tuple(_row_view(row, limits) for row in card.rows) if card else (),
+        rows=tuple(_row_view(row, limits) for row in card.rows),
         failures=tuple(
             Problem(
                 what=f"{failure.case.architecture.name}, {failure.case.scheme} on {failure.case.execution_provider}, "
@@ -59,7 +59,7 @@ def device_view(result: DeviceResult, limits: Limits) -> DeviceView:
         ),
         gaps=tuple(Problem(what=gap.fact, reason=_words(gap.reason), detail=gap.detail) for gap in run.gaps),
         conditions=conditions_view(run),
-        warnings=condition_warnings(run),
+        warnings=(*(f"Not judged: {text}." for text in card.unjudged), *condition_warnings(run)),
         run_facts=_run_facts(result),
     )
 

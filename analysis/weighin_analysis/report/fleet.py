@@ -9,7 +9,6 @@ from statistics import NormalDist
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Card, CardRow, Verdict
 from weighin_analysis.catalog import size_classes
-from weighin_analysis.errors import EstimateError
 from weighin_analysis.judge import judge
 from weighin_analysis.snapshot import DeviceRecord
 
@@ -19,11 +18,10 @@ VERDICTS = (Verdict.COMFORTABLE, Verdict.USABLE, Verdict.TOO_SLOW, Verdict.DOES_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceResult:
-    """A device with the card of its newest run; ``card`` is None where ``problem`` says why there is none."""
+    """A device with the card of its newest run."""
 
     device: DeviceRecord
-    card: Card | None
-    problem: str = ""
+    card: Card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,17 +34,14 @@ class TierRow:
 
 
 def judge_device(device: DeviceRecord) -> DeviceResult:
-    """Return the card of a device's newest run; a run that nothing can be computed from is kept, with the reason."""
+    """Return a device with the card of its newest run."""
     run = device.run
-    try:
-        card = judge(
-            run.measurements,
-            memory_available_bytes=run.memory_available_bytes,
-            read_bandwidth_bytes_per_second=run.read_bandwidth_bytes_per_second,
-            gated_cases=[failure.case for failure in run.failures if failure.reason == "memory_gate"],
-        )
-    except EstimateError as cause:
-        return DeviceResult(device=device, card=None, problem=str(cause))
+    card = judge(
+        run.measurements,
+        memory_available_bytes=run.memory_available_bytes,
+        read_bandwidth_bytes_per_second=run.read_bandwidth_bytes_per_second,
+        gated_cases=[failure.case for failure in run.failures if failure.reason == "memory_gate"],
+    )
     return DeviceResult(device=device, card=card)
 
 
@@ -55,10 +50,10 @@ def class_rank(size_class: str) -> int:
     return [one.name for one in size_classes()].index(size_class)
 
 
-def best_rows(card: Card | None) -> dict[str, CardRow]:
+def best_rows(card: Card) -> dict[str, CardRow]:
     """Return {size class: its best decoder row}: the best verdict, and among equals the fastest decode."""
     best: dict[str, CardRow] = {}
-    for row in card.rows if card else ():
+    for row in card.rows:
         if row.architecture_kind == ArchitectureKind.DECODER:
             best[row.size_class] = min(best.get(row.size_class, row), row, key=_badness)
     return best
@@ -89,7 +84,7 @@ def tier_table(results: Sequence[DeviceResult]) -> tuple[TierRow, ...]:
 
 def tier_counts(results: Sequence[DeviceResult]) -> list[tuple[str, int]]:
     """Return (tier, devices of that tier or a larger one) for every tier that occurs, the largest first."""
-    tiers = [result.card.tier for result in results if result.card and result.card.tier]
+    tiers = [result.card.tier for result in results if result.card.tier]
     found = sorted(set(tiers), key=class_rank, reverse=True)
     return [(tier, sum(class_rank(other) >= class_rank(tier) for other in tiers)) for tier in found]
 
@@ -99,14 +94,13 @@ def fleet_headline(results: Sequence[DeviceResult]) -> str:
     if not results:
         return "No runs yet."
     if len(results) == 1:
-        card = results[0].card
-        return card.headline if card else "This device's newest run could not be judged."
+        return results[0].card.headline
     total = len(results)
     parts = [
         f"{count} ({round(100 * count / total)} %){' comfortably run models of' if place == 0 else ''} {tier} or larger"
         for place, (tier, count) in enumerate(tier_counts(results))
     ]
-    without = sum(1 for result in results if not (result.card and result.card.tier))
+    without = sum(1 for result in results if not result.card.tier)
     if not parts:
         return f"None of {total} devices runs a measured class comfortably."
     tail = f"; {without} run no measured class comfortably" if without else ""
