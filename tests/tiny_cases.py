@@ -1,0 +1,134 @@
+"""Cases so small that their child processes take a quarter of a second, and what to know about those processes."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from weighin_agent.bench.job import Job
+from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_analysis.measurement import Case
+from weighin_analysis.scheme import Scheme
+from weighin_analysis.suite import Lengths, Rounds, Suite, load_suite, suite_case
+
+PATIENCE_SECONDS = 30.0
+
+TINY = Architecture(
+    name="Tiny",
+    kind=ArchitectureKind.DECODER,
+    layers=2,
+    hidden=64,
+    ffn=128,
+    heads=2,
+    kv_heads=1,
+    head_dim=32,
+    vocab=512,
+    tied_embeddings=True,
+)
+TINY_ENCODER = Architecture(
+    name="TinyEncoder",
+    kind=ArchitectureKind.ENCODER,
+    layers=2,
+    hidden=64,
+    ffn=128,
+    heads=2,
+    kv_heads=2,
+    head_dim=32,
+    vocab=512,
+    tied_embeddings=True,
+)
+LENGTHS = Lengths(
+    decode_context_depths=(4, 40),
+    decoder_prompt_tokens=(8, 16, 48),
+    encoder_prompt_tokens=(8, 16),
+    max_context_tokens=64,
+    long_prompt_limit_seconds=2.0,
+)
+ROUNDS = Rounds(count=3, least_count=2, budget_seconds=20.0, decode_samples=2, pause_seconds=0.0)
+# Minutes of work: such a child is ended by the test.
+ENDLESS = Rounds(count=1_000_000, least_count=1, budget_seconds=600.0, decode_samples=2, pause_seconds=0.001)
+
+
+def tiny_case(shape: Architecture = TINY, scheme: Scheme = Scheme.INT4_BLOCK32, *, threads: int = 1) -> Case:
+    """All layers of a tiny shape, and half of its head."""
+    decoder = shape.kind is ArchitectureKind.DECODER
+    return Case(
+        architecture=shape,
+        scheme=scheme,
+        execution_provider="cpu",
+        threads=threads,
+        probe_layers=shape.layers,
+        head_columns=shape.vocab // 2 if decoder else 0,
+    )
+
+
+def tiny_job(
+    folder: Path,
+    case: Case | None = None,
+    *,
+    lengths: Lengths = LENGTHS,
+    rounds: Rounds = ROUNDS,
+    full_model: bool = False,
+    memory_limit_bytes: int | None = None,
+) -> Job:
+    """A job for the real child process."""
+    return Job(
+        case=case or tiny_case(),
+        folder=folder,
+        weights=load_suite("quick").weights,
+        lengths=lengths,
+        rounds=rounds,
+        full_model=full_model,
+        memory_limit_bytes=memory_limit_bytes,
+    )
+
+
+def tiny_suite(rounds: Rounds = ROUNDS) -> Suite:
+    """The quick suite with three tiny models in the place of its own."""
+    quick = load_suite("quick")
+    lengths = Lengths(
+        decode_context_depths=(16, 40),
+        decoder_prompt_tokens=(8, 16),
+        encoder_prompt_tokens=(8, 128),
+        max_context_tokens=256,
+        long_prompt_limit_seconds=2.0,
+    )
+    planned = [(TINY_ENCODER, Scheme.INT8_DYNAMIC), (TINY, Scheme.INT4_BLOCK32), (TINY, Scheme.INT8_BLOCK32)]
+    return Suite(
+        name="tiny",
+        version=1,
+        weights=quick.weights,
+        lengths=lengths,
+        rounds=rounds,
+        probe=quick.probe,
+        cases=tuple(suite_case(shape, scheme, quick.probe) for shape, scheme in planned),
+    )
+
+
+def case_children(process: psutil.Process | None = None) -> list[psutil.Process]:
+    """The living child processes that measure a case for ``process``, this one unless told."""
+    found = []
+    for child in (process or psutil.Process()).children(recursive=True):
+        try:
+            if "weighin_agent.bench.child" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether a process has ended, reaped or not."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Return as soon as the condition holds; fail after a generous deadline."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS:g} s in vain: {what}"
+        time.sleep(0.01)
