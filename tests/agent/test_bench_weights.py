@@ -91,9 +91,7 @@ def test_a_tensor_gets_exactly_its_bytes_of_the_repeated_block(key: str, byte_co
     laid = b"".join(lay(block, key, byte_count))
     assert len(laid) == byte_count
     tiled = block.tobytes() * (byte_count // block.nbytes + 3)
-    start = tiled.find(laid[: block.nbytes])
-    assert start % 64 == 0
-    assert tiled[start : start + byte_count] == laid
+    assert any(tiled[start : start + byte_count] == laid for start in range(0, block.nbytes, 64))
 
 
 def start_of(key: str) -> int:

@@ -52,7 +52,7 @@ class CaseChild:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
-            errors="replace",  # a library in the child may print whatever it likes; that is no answer, and no error here
+            errors="replace",  # a library in the child may print whatever it likes: no answer, and no error here
             start_new_session=True,
             env=_environment(),
         )
