@@ -42,9 +42,12 @@ class Model:
         self._inputs = {i.name for i in self._session.get_inputs()}
         # Encoders and head slices have no cache; their graphs declare none.
         cached = range(layers) if "last_position" in self._inputs else ()
-        fill = np.full((1, shape.kv_heads, max_context, shape.head_dim), _CACHE_FILL, np.float32)
+        buffer = (1, shape.kv_heads, max_context, shape.head_dim)
+        # An OrtValue on the CPU is the memory of its array: every layer's keys and values need an array of their own.
         self._cache = {
-            f"{kind}{i}": ort.OrtValue.ortvalue_from_numpy(fill) for i in cached for kind in ("key", "value")
+            f"{kind}{i}": ort.OrtValue.ortvalue_from_numpy(np.full(buffer, _CACHE_FILL, np.float32))
+            for i in cached
+            for kind in ("key", "value")
         }
 
     def time(self, token_count: int, context_depth: int = 0) -> float:
@@ -67,13 +70,14 @@ class Model:
 
     def _bind(self, token_count: int, context_depth: int) -> ort.IOBinding:
         """Prepare a call outside the clock: inputs are made and buffers bound before it starts."""
-        binding, value = self._session.io_binding(), ort.OrtValue.ortvalue_from_numpy
+        binding = self._session.io_binding()
+        # bind_cpu_input keeps the array alive as long as the binding, which reads the array's own memory.
         ids = (np.arange(context_depth, context_depth + token_count, dtype=np.int64) * 37 % EMBEDDING_ROWS)[None]
-        binding.bind_ortvalue_input("ids", value(ids))
+        binding.bind_cpu_input("ids", ids)
         if "last_position" in self._inputs:
             total = context_depth + token_count
-            binding.bind_ortvalue_input("last_position", value(np.array([total - 1], np.int32)))
-            binding.bind_ortvalue_input("total_length", value(np.array([total], np.int32)))
+            binding.bind_cpu_input("last_position", np.array([total - 1], np.int32))
+            binding.bind_cpu_input("total_length", np.array([total], np.int32))
         for name, cache in self._cache.items():
             binding.bind_ortvalue_input(f"past_{name}", cache)
             binding.bind_ortvalue_output(name, cache)
@@ -115,10 +119,11 @@ def _failed(doing: str, error: Exception) -> CaseError:
 
 
 # Loading raises the runtime's own errors; a run through a binding raises Python's RuntimeError.
-_RUNTIME_ERRORS = (
+_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     *(
-        getattr(ort.capi.onnxruntime_pybind11_state, name)
-        for name in ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException", "EPFail")
+        e
+        for e in vars(ort.capi.onnxruntime_pybind11_state).values()
+        if isinstance(e, type) and issubclass(e, Exception)
     ),
 )
