@@ -1,4 +1,4 @@
-"""Hashes of every graph of the quick suite. ``python tests/graph_pins.py`` writes them anew, when a graph must change."""
+"""Hashes of the graphs of the quick suite; ``python tests/graph_pins.py`` writes them anew, when one must change."""
 
 import json
 import tempfile

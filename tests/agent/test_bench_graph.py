@@ -131,7 +131,7 @@ def intermediate_tensors(folder: Path, shape: Architecture, layers: int, tokens:
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = ort.InferenceSession(folder / "all.onnx", options)
     empty = np.zeros((1, shape.kv_heads, 0, shape.head_dim), np.float32)
-    inputs = {f"past_{kind}{i}": empty for kind in ("key", "value") for i in range(layers)}
+    inputs: dict[str, npt.NDArray[Any]] = {f"past_{kind}{i}": empty for kind in ("key", "value") for i in range(layers)}
     inputs["ids"] = (np.arange(tokens, dtype=np.int64) * 37 % 256)[None]
     inputs["last_position"] = np.array([tokens - 1], np.int32)
     inputs["total_length"] = np.array([tokens], np.int32)
