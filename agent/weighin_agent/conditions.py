@@ -18,6 +18,8 @@ _CANARY_BLOCK_BYTES = 64 << 20
 _CANARY_SAMPLES = 8
 # Names under which Linux drivers report the processor's own sensors.
 _PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal", "acpitz")
+# What psutil raises where a kernel offers half of what it looks for: a gap here, never the end of a run.
+_SENSOR_ERRORS = (psutil.Error, NotImplementedError, OSError, RuntimeError, ValueError)
 Clock = Callable[[], float]
 
 
@@ -78,10 +80,13 @@ def _load(sleep: Callable[[float], None]) -> tuple[float | None, float | None]:
 
 
 def _power_source() -> PowerSource | None:
-    read = getattr(psutil, "sensors_battery", None)  # missing on some systems
+    read = getattr(psutil, "sensors_battery", None)
     if read is None:
         return None
-    battery = read()
+    try:
+        battery = read()
+    except _SENSOR_ERRORS:
+        return None
     if battery is None:
         return PowerSource.MAINS
     if battery.power_plugged is None:
@@ -90,12 +95,18 @@ def _power_source() -> PowerSource | None:
 
 
 def _frequency_hertz() -> int | None:
-    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    try:
+        frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    except _SENSOR_ERRORS:
+        return None
     return round(frequency.current * 1e6) if frequency and frequency.current else None
 
 
 def _temperature_celsius() -> float | None:
     read = getattr(psutil, "sensors_temperatures", None)  # Linux and FreeBSD only
-    sensors = read() if read else {}
+    try:
+        sensors = read() if read else {}
+    except _SENSOR_ERRORS:
+        return None
     found = [s.current for name in _PROCESSOR_SENSORS for s in sensors.get(name, ()) if s.current is not None]
     return max(found, default=None)
