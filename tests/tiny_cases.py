@@ -45,9 +45,11 @@ LENGTHS = Lengths(
     max_context_tokens=64,
     long_prompt_limit_seconds=2.0,
 )
-ROUNDS = Rounds(count=3, least_count=2, budget_seconds=20.0, decode_samples=2, pause_seconds=0.0)
+ROUNDS = Rounds(count=3, most_count=3, least_count=2, budget_seconds=20.0, decode_samples=2, pause_seconds=0.0)
 # Minutes of work: such a child is ended by the test.
-ENDLESS = Rounds(count=1_000_000, least_count=1, budget_seconds=600.0, decode_samples=2, pause_seconds=0.001)
+ENDLESS = Rounds(
+    count=1_000_000, most_count=1_000_000, least_count=1, budget_seconds=600.0, decode_samples=2, pause_seconds=0.001
+)
 
 
 def tiny_case(shape: Architecture = TINY, scheme: Scheme = Scheme.INT4_BLOCK32, *, threads: int = 1) -> Case:

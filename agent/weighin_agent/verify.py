@@ -1,7 +1,7 @@
 """Proof of the method on this device: the full model beside its own layer probe, sample by sample in one process."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from weighin_analysis.suite import Suite, SuiteCase
 
 # A full model is written, loaded and run beside its probe: minutes on a slow device.
 VERIFY_TIMEOUT_SECONDS = 900.0
+# Its rounds are several times longer than those of a probe alone.
+BUDGET_FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +82,9 @@ def verify(
                 job = make_job(
                     suite, case, device, execution_provider=execution_provider, folder=folder, full_model=True
                 )
+                rounds = replace(job.rounds, budget_seconds=BUDGET_FACTOR * job.rounds.budget_seconds)
                 outcome = run_case(
-                    job,
+                    replace(job, rounds=rounds),
                     timeout_seconds=VERIFY_TIMEOUT_SECONDS,
                     on_progress=partial(on_progress, case, repeat),
                 )

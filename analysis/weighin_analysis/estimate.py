@@ -30,6 +30,9 @@ BETWEEN_RUNS_SD = 0.10
 # share of 0.4 to 0.5 cost a factor of 2 to 4 (docs/method.md, section 7). Below this share nothing was seen.
 DISTURBED_SHARE = 0.05
 DISTURBED_SD_PER_SHARE = 2.0
+# A round in which others used more than this says little about the device; it is left out while enough others remain.
+DISCARDED_SHARE = 0.2
+LEAST_QUIET_ROUNDS = 3
 # Asymptotic standard error of a median over that of a mean, for normal noise: sqrt(pi / 2).
 MEDIAN_PENALTY = 1.25
 
@@ -95,6 +98,17 @@ def percentile_20(values: Sequence[float]) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
+def disturbed_round(foreign_share: float | None) -> bool:
+    """Return whether others used so much of the processor that a round is better left out and run again."""
+    return (foreign_share or 0.0) > DISCARDED_SHARE
+
+
+def quiet_series(series: Sequence[Series]) -> Sequence[Series]:
+    """Return the series of the rounds that others left alone, or all of them where too few such rounds remain."""
+    quiet = {one.round for one in series if not disturbed_round(one.foreign_cpu_share)}
+    return [one for one in series if one.round in quiet] if len(quiet) >= LEAST_QUIET_ROUNDS else series
+
+
 def method_sd(measurement: Measurement) -> float:
     """Return the spread of the method for the layer probe of this measurement."""
     case = measurement.case
@@ -114,7 +128,7 @@ def full_model_times(measurement: Measurement) -> RoundTimes:
 
     EstimateError when no round holds a usable layer sample and, for a model with a head, a usable head sample.
     """
-    case, series = measurement.case, measurement.series
+    case, series = measurement.case, quiet_series(measurement.series)
     layers = round_statistic(series, SeriesPart.LAYERS)
     scale = case.architecture.layers / case.probe_layers
     if case.head_columns:
@@ -132,7 +146,7 @@ def full_model_times(measurement: Measurement) -> RoundTimes:
 
 def anchor_times(measurement: Measurement) -> RoundTimes:
     """Return the measured time of the full model in each round; EstimateError when it was not run."""
-    times = round_statistic(measurement.series, SeriesPart.FULL_MODEL)
+    times = round_statistic(quiet_series(measurement.series), SeriesPart.FULL_MODEL)
     if not times:
         raise EstimateError("no full model was run")
     return RoundTimes(seconds=tuple(times[r] for r in sorted(times)), method_sd=0.0)

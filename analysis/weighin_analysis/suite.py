@@ -49,10 +49,12 @@ class Lengths:
 class Rounds:
     """How often to measure: rounds, samples of each decode series in a round, pause between rounds.
 
-    A slow device ends a case after ``budget_seconds``, but not before ``least_count`` rounds.
+    ``count`` rounds that other programs left alone are wanted, and up to ``most_count`` are run for it. A slow device
+    ends a case after ``budget_seconds``, but not before ``least_count`` rounds.
     """
 
     count: int
+    most_count: int
     least_count: int
     budget_seconds: float
     decode_samples: int

@@ -16,7 +16,7 @@ LENGTHS = Lengths(
     max_context_tokens=1024,
     long_prompt_limit_seconds=2.0,
 )
-ROUNDS = Rounds(count=4, least_count=2, budget_seconds=100.0, decode_samples=3, pause_seconds=0.25)
+ROUNDS = Rounds(count=4, most_count=8, least_count=2, budget_seconds=100.0, decode_samples=3, pause_seconds=0.25)
 Call = tuple[str, int, int]  # model, token count, context depth
 
 
@@ -28,13 +28,15 @@ class Machine:
     calls: list[Call] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     progress: list[tuple[int, int]] = field(default_factory=list)
+    busy_rounds: int = 0  # so many rounds from the first on are disturbed
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
         self.calls.append(("pause", 0, 0))
 
     def foreign_share(self) -> float:
-        self.shares.append(len(self.shares) / 100)
+        busy = 0 < len(self.shares) <= self.busy_rounds
+        self.shares.append(0.5 if busy else len(self.shares) / 100)
         return self.shares[-1]
 
     def surroundings(self) -> Surroundings:
@@ -184,6 +186,13 @@ def test_a_round_carries_the_load_of_others_while_it_ran() -> None:
     # The first reading ends what came before the rounds; every series of a round carries that round's.
     for measurement in found:
         assert [s.foreign_cpu_share for s in measurement.series] == [0.01, 0.01, 0.02, 0.02, 0.03, 0.03, 0.04, 0.04]
+
+
+@pytest.mark.parametrize(("busy_rounds", "rounds"), [(0, 4), (1, 5), (3, 7), (20, 8)])
+def test_a_disturbed_round_is_kept_and_followed_by_one_more(busy_rounds: int, rounds: int) -> None:
+    machine = Machine(busy_rounds=busy_rounds)
+    found = machine.measure(tiny_case(), decoder_models(machine))
+    assert {len({s.round for s in m.series}) for m in found} == {rounds}
 
 
 def test_rounds_are_apart_by_their_pause() -> None:

@@ -188,7 +188,7 @@ def test_load_of_others_widens_the_interval_and_never_moves_the_value() -> None:
 
 
 def test_the_load_of_others_is_the_median_over_the_series() -> None:
-    found = [series(SeriesPart.LAYERS, i, [0.01], share=s) for i, s in enumerate((0.0, None, 0.5, 0.1))]
+    found = [series(SeriesPart.LAYERS, i, [0.01], share=s) for i, s in enumerate((0.0, None, 0.2, 0.1))]
     times = full_model_times(measurement(ENCODER, found))
     assert times.foreign_cpu_share == 0.1
     assert times.disturbed
@@ -263,3 +263,12 @@ def test_a_time_between_two_lengths_lies_between_their_times(
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40))
 def test_the_20th_percentile_is_numpys(values: list[float]) -> None:
     assert percentile_20(values) == pytest.approx(float(np.percentile(values, 20)))
+
+
+def test_disturbed_rounds_are_left_out_while_three_quiet_ones_remain() -> None:
+    """A round in which others took half of the processor is slow for a reason that is not the device."""
+    slow = [series(SeriesPart.LAYERS, i, [0.03], share=0.5) for i in range(2)]
+    quiet = [series(SeriesPart.LAYERS, i, [0.01], share=0.01) for i in range(2, 5)]
+    scale = ENCODER.architecture.layers / ENCODER.probe_layers
+    assert full_model_times(measurement(ENCODER, [*slow, *quiet])).seconds == pytest.approx([0.01 * scale] * 3)
+    assert len(full_model_times(measurement(ENCODER, [*slow, *quiet[:2]])).seconds) == 4

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from weighin_analysis.estimate import disturbed_round
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, Series, SeriesPart
 from weighin_analysis.suite import Lengths, Rounds
 
@@ -63,21 +64,24 @@ def measure(
 ) -> tuple[Measurement, ...]:
     """Warm up, run all rounds and return one measurement per phase and length.
 
-    ``on_round(done, planned)`` is called after each round. Peak memory and the provider that ran are the caller's to
-    add.
+    A round that other programs disturbed is kept and followed by one more. ``on_round(quiet, wanted)`` is called after
+    each round. Peak memory and the provider that ran are the caller's to add.
     """
     points = list(warm_up(case, models, lengths))
     series: defaultdict[Point, list[Series]] = defaultdict(list)
     begin = surroundings.now_seconds()
     surroundings.foreign_share()
-    for number in range(rounds.count):
-        if number >= rounds.least_count and surroundings.now_seconds() - begin > rounds.budget_seconds:
+    quiet = 0
+    for number in range(rounds.most_count):
+        spent = number >= rounds.least_count and surroundings.now_seconds() - begin > rounds.budget_seconds
+        if quiet == rounds.count or spent:
             break
         samples = {point: _sample(point, models, rounds) for point in points}
         share = surroundings.foreign_share()
         for point, parts in samples.items():
             series[point] += _series(point, parts, number, surroundings.clock, share)
-        on_round(number + 1, rounds.count)
+        quiet += not disturbed_round(share)
+        on_round(quiet, rounds.count)
         # The noise is slow (bursts of about half a second): rounds apart see different moments of it.
         surroundings.sleep(rounds.pause_seconds)
     return tuple(
