@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +188,21 @@ def test_an_interrupt_ends_the_child_and_clears_its_folder(folder: Path) -> None
 
     with pytest.raises(KeyboardInterrupt):
         outcome_of(tiny_job(folder, rounds=ENDLESS), on_progress=interrupt)
+
+
+def test_an_interrupt_while_the_child_is_started_ends_it_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment between the birth of the child and the first answer; a signal does not wait for a better one."""
+
+    def interrupted(job: Job) -> str:
+        assert job.case == tiny_case()
+        wait_until(lambda: len(case_children()) == 1, "the child has been born")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "encode_job", interrupted)
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        outcome_of(tiny_job(folder))
+    wait_until(lambda: threading.active_count() == threads, "the timer has ended")
 
 
 def test_a_child_whose_parent_was_killed_ends_by_itself(tmp_path: Path) -> None:

@@ -44,6 +44,25 @@ class CaseChild:
 
     def __init__(self, job: Job, timeout_seconds: float) -> None:
         self.timed_out = False
+        self._job = job
+        self._process: subprocess.Popen[str] | None = None
+        self._timer = threading.Timer(timeout_seconds, self._time_out)
+        self._timer.daemon = True  # the agent's own end never waits for it
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:  # Ctrl-C may come at any moment, also at this one
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _start(self) -> None:
         # A session of its own: Ctrl-C in the terminal reaches the parent alone, which then ends the child.
         self._process = subprocess.Popen(
             _COMMAND,
@@ -56,20 +75,16 @@ class CaseChild:
             start_new_session=True,
             env=_environment(),
         )
-        self._timer = threading.Timer(timeout_seconds, self._time_out)
         self._timer.start()
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died at once; the exit code tells
-            self._process.stdin.write(encode_job(job) + "\n")
+            self._process.stdin.write(encode_job(self._job) + "\n")
             self._process.stdin.flush()  # and stays open: its end tells the child that the parent is gone
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _end(self) -> None:
         self._timer.cancel()
+        if self._process is None:
+            return
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -79,6 +94,7 @@ class CaseChild:
 
     def outcome(self, on_progress: OnProgress) -> Measured | Failed:
         """Follow the child to its end and return what it answered, or how it ended without an answer."""
+        assert self._process is not None
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
@@ -97,7 +113,8 @@ class CaseChild:
 
     def _time_out(self) -> None:
         self.timed_out = True
-        self._process.kill()
+        if self._process is not None:
+            self._process.kill()
 
 
 def run_case(job: Job, *, timeout_seconds: float, on_progress: OnProgress) -> tuple[Measurement, ...] | CaseFailure:
