@@ -15,7 +15,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from weighin_agent import terminal
-from weighin_agent.errors import AgentError, UsageError
+from weighin_agent.errors import AgentError, EnvironmentFailure, UsageError
 from weighin_agent.files import write_durably
 from weighin_agent.fleet import actions as fleet
 from weighin_agent.fleet.delivery import DeliveryReport
@@ -27,7 +27,7 @@ from weighin_agent.weigh_in import card_of, weigh_in
 from weighin_agent.wire import message_to_json, run_to_message
 from weighin_analysis.architecture import Architecture
 from weighin_analysis.catalog import architecture, parse_architecture
-from weighin_analysis.errors import AnalysisError
+from weighin_analysis.errors import AnalysisError, CatalogError
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.suite import SUITE_NAMES, load_suite, suite_case
 
@@ -218,8 +218,8 @@ def _probe(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     state, suite = _state(options), load_suite(options.suite)
     errors = Console(stderr=True, highlight=False)
-    if options.output and not options.output.parent.is_dir():
-        raise UsageError(f"--output {options.output}: there is no folder {options.output.parent}")
+    if options.output:
+        _check_output(options.output)
     with fleet.working(state) as spool:
         enrolment = state.enrolment()
         with terminal.suite_progress(errors, suite) as watcher:
@@ -234,15 +234,31 @@ def _run(options: argparse.Namespace) -> int:
         entry = fleet.keep_run(state, spool, message.SerializeToString())
         card = card_of(run)
         document = {"run_id": entry.run_id, "run": message_to_json(message), **_card_document(asdict(card))}
-        if options.output:
-            write_durably(options.output, (json.dumps(document, indent=2) + "\n").encode())
         if options.json:
             _print_json(document)
         else:
             terminal.print_card(_console(), card, run)
+        if options.output:
+            _write_output(options.output, document)
         report = None if options.no_submit else fleet.deliver_runs(state, spool)
     print(_delivery_line(entry.run_id, report), file=sys.stderr)
     return 1 if _some_part_failed(run) or (report and report.quarantined) else 0
+
+
+def _check_output(path: Path) -> None:
+    """Complain about a place that cannot take the document before a minute of measuring, not after it."""
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise UsageError(f"--output {path}: is a folder; name a file in it")
+
+
+def _write_output(path: Path, document: object) -> None:
+    try:
+        write_durably(path, (json.dumps(document, indent=2) + "\n").encode())
+    except OSError as error:
+        text = f"--output {path}: {error.strerror or error}; the run is kept in the spool all the same"
+        raise EnvironmentFailure(text) from error
 
 
 def _card_document(card: dict[str, object]) -> dict[str, object]:
@@ -300,12 +316,14 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _read_architecture(text: str) -> Architecture:
     """Return a reference architecture by name, or the one that a JSON file describes."""
-    if not text.endswith(".json"):
-        return architecture(text)
     try:
+        if not text.endswith(".json"):
+            return architecture(text)
         return parse_architecture(Path(text).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--architecture {text}: {error.strerror}") from error
+        raise UsageError(f"--architecture {text}: {error.strerror or error}") from error
+    except (CatalogError, UnicodeDecodeError) as error:
+        raise UsageError(f"--architecture {text}: {error}") from error
 
 
 def _enroll(options: argparse.Namespace) -> int:
