@@ -1,0 +1,40 @@
+"""A child process for tests: the agent's command line with a suite of tiny models in the place of "quick".
+
+``tiny_agent.py SUITE ARGUMENT...``, where SUITE is one of those below; all but the suite's data is the agent's own.
+"""
+
+import sys
+from dataclasses import replace
+
+from tiny_cases import ENDLESS, TINY, tiny_suite
+
+from weighin_agent import cli
+from weighin_analysis.scheme import Scheme
+from weighin_analysis.suite import Suite, suite_case
+
+# More weights in one layer than any machine has memory for.
+GIANT = replace(TINY, name="Giant", hidden=1 << 20, ffn=1 << 22, heads=1 << 15)
+
+
+def suite_named(name: str) -> Suite:
+    brief = tiny_suite()
+    match name:
+        case "brief":
+            return brief
+        case "slow":  # about a second per case
+            return replace(brief, rounds=replace(ENDLESS, budget_seconds=1.0, pause_seconds=0.05))
+        case "endless":
+            return replace(brief, rounds=ENDLESS)
+        case "with_giant":
+            return replace(brief, cases=(*brief.cases, suite_case(GIANT, Scheme.INT4_BLOCK32, brief.probe)))
+    raise ValueError(name)
+
+
+def main(suite_name: str, *arguments: str) -> None:
+    suite = suite_named(suite_name)
+    cli.load_suite = lambda _name: suite  # type: ignore[assignment, attr-defined]
+    cli.main(arguments)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
