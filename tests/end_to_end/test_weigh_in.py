@@ -1,0 +1,177 @@
+"""The real quick suite, once: what a user gets from `weighin-agent run` on this machine."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_process import agent, only_document, spooled_runs
+from google.protobuf import json_format
+from graph_pins import PINS
+
+from weighin.v1 import measurement_pb2, run_pb2, services_pb2
+from weighin_agent.fleet.sealed import unseal
+from weighin_agent.run import SCHEMA_VERSION
+from weighin_analysis.card import Basis, Verdict
+from weighin_analysis.catalog import size_classes
+from weighin_analysis.estimate import FORMULA_VERSION
+from weighin_analysis.limits import current_limits
+from weighin_analysis.suite import load_suite
+
+pytestmark = pytest.mark.slow
+
+SUITE = load_suite("quick")
+MOST_RUN_BYTES = 256 * 1024
+ESTIMATES = (
+    "decode_tokens_per_second",
+    "prefill_tokens_per_second",
+    "time_to_first_token_seconds",
+    "latency_seconds",
+)
+Finished = tuple[Path, dict[str, Any], list[str]]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """State folder, document and lines of standard error of a run of the quick suite; about a minute."""
+    state = tmp_path_factory.mktemp("weigh_in") / "state"
+    done = agent("run", "--json", "--no-submit", "--state", state)
+    assert done.returncode == 0, done.stderr
+    return state, only_document(done.stdout), done.stderr.splitlines()
+
+
+@pytest.fixture(scope="session")
+def run(finished: Finished) -> run_pb2.Run:
+    return json_format.ParseDict(finished[1]["run"], run_pb2.Run())
+
+
+@pytest.fixture(scope="session")
+def card(finished: Finished) -> list[dict[str, Any]]:
+    rows = finished[1]["card"]
+    assert isinstance(rows, list)
+    return rows
+
+
+def test_the_document_follows_the_contract_of_the_command_line(finished: Finished) -> None:
+    document = finished[1]
+    texts = {"run_id", "headline", "limits_version", "formula_version"}
+    assert set(document) == texts | {"run", "card", "tier", "limited_by", "unjudged"}
+    assert all(isinstance(document[name], str) and document[name] for name in texts)
+    assert document["unjudged"] == []
+    assert (document["limits_version"], document["formula_version"]) == (current_limits().version, FORMULA_VERSION)
+    assert document["tier"] is None or document["tier"] in {c.name for c in size_classes()}
+    assert document["limited_by"] in {"memory", "bandwidth", "compute"}
+
+
+def test_every_case_of_the_suite_has_a_row(card: list[dict[str, Any]]) -> None:
+    assert {(row["architecture"], row["scheme"]) for row in card} == {
+        (case.architecture.name, case.scheme) for case in SUITE.cases
+    }
+    assert len(card) == len(SUITE.cases)
+
+
+def test_every_row_has_the_types_of_the_contract(card: list[dict[str, Any]]) -> None:
+    for row in card:
+        for name in ("size_class", "architecture", "scheme", "execution_provider"):
+            assert isinstance(row[name], str)
+        for name in ("memory_bytes", "download_bytes", "threads"):
+            assert isinstance(row[name], int)
+            assert row[name] > 0
+        assert row["verdict"] in set(Verdict)
+        assert row["basis"] in {Basis.MEASURED, Basis.LAYER_PROBE}
+        assert all(isinstance(reason, str) for reason in row["reasons"])
+        assert (row["decode_tokens_per_second"] is None) == (row["architecture_kind"] == "encoder")
+        assert (row["latency_seconds"] is None) == (row["architecture_kind"] == "decoder")
+        assert (row["time_to_first_token_seconds"] is None) == (row["architecture_kind"] == "encoder")
+
+
+def test_every_estimate_lies_in_its_interval(card: list[dict[str, Any]]) -> None:
+    for row in card:
+        for estimate in (row[name] for name in ESTIMATES if row[name] is not None):
+            assert set(estimate) == {"value", "low", "high"}
+            assert 0 < estimate["low"] <= estimate["value"] <= estimate["high"] < math.inf
+
+
+def test_larger_models_take_more_memory_and_longer_downloads(card: list[dict[str, Any]]) -> None:
+    decoders = [row for row in card if row["architecture_kind"] == "decoder"]
+    for smaller, larger in pairwise(decoders):
+        assert smaller["memory_bytes"] < larger["memory_bytes"]
+        assert smaller["download_bytes"] < larger["download_bytes"]
+
+
+def test_nothing_failed_and_every_measurement_has_all_its_series(run: run_pb2.Run) -> None:
+    assert list(run.failures) == []
+    for measurement in run.measurements:
+        rounds = {series.round for series in measurement.series}
+        assert rounds == set(range(len(rounds)))
+        assert SUITE.rounds.least_count <= len(rounds) <= SUITE.rounds.most_count
+        parts = {series.part for series in measurement.series}
+        assert len(measurement.series) == len(rounds) * len(parts)
+        head = {measurement_pb2.SERIES_PART_HEAD} if measurement.case.head_columns else set()
+        assert parts == {measurement_pb2.SERIES_PART_LAYERS} | head
+        for series in measurement.series:
+            assert len(series.sample_seconds) in (1, 2, SUITE.rounds.decode_samples)
+            assert all(0 < seconds < math.inf for seconds in series.sample_seconds)
+            assert 0 <= series.foreign_cpu_share <= 1
+
+
+def test_every_length_of_the_suite_was_measured(run: run_pb2.Run) -> None:
+    for case in SUITE.cases:
+        found = [m for m in run.measurements if m.case.architecture.name == case.architecture.name]
+        decodes = tuple(m.context_depth for m in found if m.phase == measurement_pb2.PHASE_DECODE)
+        prompts = tuple(m.token_count for m in found if m.phase == measurement_pb2.PHASE_PREFILL)
+        if case.head_columns:
+            assert decodes == SUITE.lengths.decode_context_depths
+            # A slow device leaves out the long prompt.
+            assert prompts in (SUITE.lengths.decoder_prompt_tokens, SUITE.lengths.decoder_prompt_tokens[:2])
+        else:
+            assert (decodes, prompts) == ((), SUITE.lengths.encoder_prompt_tokens)
+
+
+def test_the_graphs_that_ran_are_the_pinned_ones(run: run_pb2.Run) -> None:
+    pins = PINS.read_text()
+    for measurement in run.measurements:
+        assert measurement.case.layers_graph_sha256.hex() in pins
+        assert measurement.case.head_graph_sha256.hex() in pins
+        assert bool(measurement.case.head_graph_sha256) == bool(measurement.case.head_columns)
+
+
+def test_the_work_ran_where_it_was_asked_to_and_took_bounded_memory(run: run_pb2.Run) -> None:
+    for measurement in run.measurements:
+        assert measurement.execution_provider == measurement.case.execution_provider == "cpu"
+        assert 50_000_000 < measurement.peak_memory_bytes < 1_000_000_000
+
+
+def test_the_run_says_what_was_run_when_and_in_which_state(run: run_pb2.Run) -> None:
+    assert (run.schema_version, run.source) == (SCHEMA_VERSION, run_pb2.SOURCE_NATIVE)
+    assert (run.suite, run.suite_version, run.suite_sha256) == (SUITE.name, SUITE.version, SUITE.sha256)
+    assert run.consent_version == 0  # not enrolled: nothing was consented to, and nothing is sent
+    assert run.HasField("observe_time")
+    assert 1 < run.elapsed.seconds < 600
+    for conditions in (run.before, run.after):
+        assert conditions.canary.matrix_flops > 0
+    known_gaps = {gap.fact for gap in run.probe_gaps}
+    for name in ("memory_available_bytes", "foreign_cpu_share", "frequency_hertz", "temperature_celsius"):
+        assert run.before.HasField(name) or f"conditions.{name}" in known_gaps
+
+
+def test_what_is_spooled_is_what_was_printed_and_small(finished: Finished, run: run_pb2.Run) -> None:
+    state, document, _ = finished
+    (path,) = spooled_runs(state)
+    envelope = services_pb2.RunEnvelope.FromString(unseal(path.read_bytes()))
+    assert envelope.run_id == document["run_id"]
+    assert run_pb2.Run.FromString(envelope.run) == run
+    assert path.stat().st_size < MOST_RUN_BYTES
+
+
+def test_nothing_but_progress_goes_to_standard_error(finished: Finished) -> None:
+    _, document, errors = finished
+    names = [f"[{i + 1}/4] {case.architecture.name} {case.scheme}" for i, case in enumerate(SUITE.cases)]
+    assert errors == [*names, f"run {document['run_id']} is kept in the spool; send it with `weighin-agent submit`"]
+
+
+def test_no_weights_are_left_on_the_disk(finished: Finished) -> None:
+    state, _, _ = finished
+    assert not (state / "work").exists()
+    assert sum(path.stat().st_size for path in state.rglob("*") if path.is_file()) < 2 * MOST_RUN_BYTES
