@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field
 
 from weighin_agent.device import ProbeGapReason
+from weighin_agent.exit_codes import signal_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ def ask_child(module: str, timeout_seconds: float) -> ChildAnswer:
 def parse_answer(output: str, exit_code: int) -> ChildAnswer:
     """Read the last line of a child's output; a crash, an error or anything but a JSON object is a failure."""
     if exit_code < 0:
-        return _failed(ProbeGapReason.READ_FAILED, f"the reader crashed ({_signal_name(-exit_code)})")
+        return _failed(ProbeGapReason.READ_FAILED, f"the reader crashed ({signal_name(-exit_code)})")
     if exit_code > 0:
         return _failed(ProbeGapReason.READ_FAILED, f"the reader ended with exit code {exit_code}")
     lines = output.strip().splitlines()
@@ -72,13 +73,6 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _failed(reason: ProbeGapReason, detail: str) -> ChildAnswer:
