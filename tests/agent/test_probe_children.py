@@ -19,11 +19,13 @@ WriteModule = Callable[[str, str], str]
 
 @pytest.fixture
 def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteModule:
-    """Write a module that ``python -m`` finds, because the child starts in the same folder."""
+    """Write a module that ``python -m`` finds; what it writes itself lies in the current folder."""
+    (tmp_path / "modules").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
     monkeypatch.chdir(tmp_path)
 
     def write(name: str, source: str) -> str:
-        Path(name + ".py").write_text(source)
+        (tmp_path / "modules" / f"{name}.py").write_text(source)
         return name
 
     return write
@@ -41,6 +43,15 @@ def test_a_crash_is_a_gap_that_names_the_signal(write_module: WriteModule) -> No
     (gap,) = gaps.all()
     assert (gap.fact, gap.reason) == ("execution_providers", ProbeGapReason.READ_FAILED)
     assert "SIGILL" in gap.detail
+
+
+def test_a_module_in_the_current_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may have put it there: a folder of downloads is a usual place to start a program from."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("onnxruntime", "json", "weighin_agent"):
+        Path(f"{name}.py").write_text("open('planted code ran', 'w').close()")
+    assert read_execution_providers(Gaps())
+    assert not Path("planted code ran").exists()
 
 
 def test_a_missing_library_is_a_gap(write_module: WriteModule) -> None:

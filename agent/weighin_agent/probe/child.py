@@ -22,7 +22,7 @@ class ChildAnswer:
 
 
 def ask_child(module: str, timeout_seconds: float) -> ChildAnswer:
-    """Run ``python -m module``, which prints one JSON object as its last line. Never raises.
+    """Run ``python -P -m module``, which prints one JSON object as its last line. Never raises.
 
     The child leads a process group of its own, and the whole group ends with it: a grandchild that holds the pipe
     open would otherwise keep this call waiting for ever.
@@ -30,7 +30,8 @@ def ask_child(module: str, timeout_seconds: float) -> ChildAnswer:
     if getattr(sys, "frozen", False):
         # There is no interpreter to start: the "interpreter" is the agent itself, which would start without end.
         return _failed(ProbeGapReason.NOT_IMPLEMENTED, "not readable in a packaged agent")
-    command = [sys.executable, "-m", module]
+    # -P: the current folder is not searched for modules, so nothing that lies there is run.
+    command = [sys.executable, "-P", "-m", module]
     try:
         process = subprocess.Popen(
             command,
