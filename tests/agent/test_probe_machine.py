@@ -172,5 +172,13 @@ def test_a_system_without_readers_of_its_own_still_gets_its_facts_and_honest_gap
     assert {"cpu.vendor", "cpu.instruction_sets", "cpu.caches", "virtualization", "accelerators"} <= facts
 
 
+def test_the_kernel_of_an_unknown_system_is_its_release_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FreeBSD's version names the user, the host and the folder that built the kernel."""
+    monkeypatch.setattr(platform, "system", lambda: "FreeBSD")
+    monkeypatch.setattr(platform, "release", lambda: "14.1-RELEASE")
+    monkeypatch.setattr(platform, "version", lambda: "FreeBSD 14.1-RELEASE user@host:/usr/obj/home/user GENERIC")
+    assert portable.read_operating_system(Gaps()).kernel == "14.1-RELEASE"
+
+
 def test_both_sets_of_readers_offer_the_same_names() -> None:
     assert sorted(portable.__all__) == sorted(readers_for("Linux").__all__)

@@ -3,7 +3,7 @@
 from weighin_agent.device import ProbeGapReason
 from weighin_agent.probe.child import ask_child
 from weighin_agent.probe.gaps import Gaps
-from weighin_agent.probe.text import clean_text
+from weighin_agent.probe.text import clean_processor_name
 
 # It takes about a second on a desktop processor.
 _TIMEOUT_SECONDS = 10.0
@@ -13,7 +13,7 @@ def read_cpu_name(gaps: Gaps, module: str = "weighin_agent.probe.cpuinfo_child")
     """Ask py-cpuinfo, in a child process with a time limit."""
     answer = ask_child(module, _TIMEOUT_SECONDS)
     name = answer.facts.get("model")
-    model = clean_text(name) if isinstance(name, str) else None
+    model = clean_processor_name(name) if isinstance(name, str) else None
     return gaps.need(
         "cpu.model",
         model,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from weighin_agent.probe.arm_cores import CORES, VENDORS
-from weighin_agent.probe.text import clean_text, parse_hexadecimal, parse_whole_number
+from weighin_agent.probe.text import clean_processor_name, clean_text, parse_hexadecimal, parse_whole_number
 
 # The kernel's name of every instruction set that decides which matrix kernel a runtime takes, and ours.
 INSTRUCTION_SETS = {
@@ -77,7 +77,7 @@ def parse_model(info: CpuInfo, allowed: Iterable[int]) -> str | None:
     # An ARM kernel's "model name" is the instruction set ("ARMv7 Processor rev 3 (v7l)"), so the part goes first.
     if not names and not _arm_parts(info, allowed):
         names = [name for key in _NAME_KEYS for name in info.values(key, allowed)[:1]][:1]
-    return clean_text(" + ".join(dict.fromkeys(names)))
+    return clean_processor_name(" + ".join(dict.fromkeys(names)))
 
 
 def parse_vendor(info: CpuInfo, allowed: Iterable[int]) -> str | None:

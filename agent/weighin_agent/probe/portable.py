@@ -35,12 +35,14 @@ def read_operating_system(gaps: Gaps) -> OperatingSystem:
     system = platform.system()
     is_mac = system == "Darwin"
     reason = ProbeGapReason.NOT_OFFERED
-    version = clean_text(platform.mac_ver()[0] if is_mac else platform.release())
+    release = clean_text(platform.release())
+    version = clean_text(platform.mac_ver()[0]) if is_mac else release
     return OperatingSystem(
         family=_FAMILIES.get(system, (clean_text(system) or "unknown").lower()),
         name=gaps.need("operating_system.name", "macOS" if is_mac else clean_text(system), reason, "it has no name"),
         version=gaps.need("operating_system.version", version, reason, "the system states no version"),
-        kernel=gaps.need("operating_system.kernel", clean_text(platform.version()), reason, "it has no release"),
+        # Not platform.version(): on the BSDs it names who built the kernel, on which machine and in which folder.
+        kernel=gaps.need("operating_system.kernel", release, reason, "it has no release"),
     )
 
 

@@ -6,22 +6,43 @@ _MOST_CHARACTERS = 128
 _MOST_CPUS = 2**14
 
 # What may leave the device of a text that hardware or firmware wrote. No ":" and no ",": addresses need them.
-_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9 ()@.+/_-]+")
+_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9 ().+/_-]+")
+# The same, with the "@" before a processor's clock.
+_NOT_ALLOWED_IN_PROCESSORS = re.compile(r"[^A-Za-z0-9 ()@.+/_-]+")
 
-# Firmware sometimes puts what identifies one copy of a machine where a model name belongs.
-_IDENTIFYING = re.compile(
-    r"\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b"  # a UUID
-    r"|\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b"  # a MAC address
-    r"|\b(?=[0-9A-Z]*[0-9])[0-9A-Z]{14,}\b"  # a serial number: one long word of capitals and digits
-    r"|\b[0-9a-f]{12,}\b",  # any long hexadecimal number
-    re.IGNORECASE,
+# Firmware sometimes puts what identifies one copy of a machine where a model name belongs. No pattern asks what stands
+# around: a letter glued to an address must not save it. The longest shapes go first, so that none is cut in two.
+_IDENTIFYING = tuple(
+    re.compile(pattern, re.ASCII | re.IGNORECASE)
+    for pattern in (
+        r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}",  # a UUID
+        r"(?:[0-9a-f]{2}[ :-]){5,}[0-9a-f]{2}",  # a MAC address; cleaning makes a space of its colons
+        r"(?=[A-Z]*[0-9])[0-9A-Z]{14,}",  # a serial number: one long word of letters and digits
+        r"[0-9a-f]{12,}",  # any long hexadecimal number
+    )
 )
 
 
 def clean_text(text: str) -> str | None:
     """Reduce free text from hardware to what may leave the device; None if nothing is left."""
-    allowed = _NOT_ALLOWED.sub(" ", _IDENTIFYING.sub(" ", text))
-    return " ".join(allowed.split())[:_MOST_CHARACTERS].strip() or None
+    return _clean(text, _NOT_ALLOWED)
+
+
+def clean_processor_name(text: str) -> str | None:
+    """Reduce a processor's name as `clean_text` does, but keep the "@" before its clock."""
+    return _clean(text, _NOT_ALLOWED_IN_PROCESSORS)
+
+
+def _clean(text: str, not_allowed: re.Pattern[str]) -> str | None:
+    # Before, while the separators are what they were; and after, on exactly what would leave.
+    cleaned = " ".join(not_allowed.sub(" ", _without_marks(text)).split())
+    return " ".join(_without_marks(cleaned).split())[:_MOST_CHARACTERS].strip() or None
+
+
+def _without_marks(text: str) -> str:
+    for pattern in _IDENTIFYING:
+        text = pattern.sub(" ", text)
+    return text
 
 
 def parse_whole_number(text: str) -> int | None:
