@@ -4,6 +4,7 @@ A fact that could not be read is None and a `ProbeGap` says why; 0 is always a r
 Nothing here identifies a person or one copy of a machine.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -169,7 +170,7 @@ def last_level_cache(cpu: Cpu) -> Cache | None:
     return max(holding_data, key=lambda cache: cache.level, default=None)
 
 
-def last_level_cache_bytes(cpu: Cpu) -> int | None:
-    """Return the size of one instance of the last-level cache, bytes; None if no cache is known."""
-    cache = last_level_cache(cpu)
-    return None if cache is None else cache.size_bytes
+def usable_core_count(cpu: Cpu, quota_cores: float | None) -> int:
+    """Return how many threads can run all the time: one for each physical core, fewer under a container's quota."""
+    core_count = cpu.physical_core_count or cpu.logical_core_count or 1
+    return core_count if quota_cores is None else min(core_count, max(1, math.floor(quota_cores)))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from weighin_agent.device import Cache, CacheKind, Cpu, ProbeGapReason, last_level_cache_bytes
+from weighin_agent.device import Cache, CacheKind, Cpu, ProbeGapReason, last_level_cache
+from weighin_agent.probe import cpu_quota_cores
 from weighin_agent.probe.cpu import read_cpu
 from weighin_agent.probe.gaps import Gaps
 from weighin_agent.probe.memory import read_available_bytes, read_memory_sizes
@@ -96,7 +97,7 @@ def test_the_caches_of_a_raspberry_pi_5_are_counted_by_who_shares_them(tmp_path:
     cpu, _ = cpu_of("raspberry_pi_5", tmp_path, 4)
     sizes = [(cache.level, cache.size_bytes, cache.instance_count) for cache in cpu.caches]
     assert sizes == [(1, 65536, 4), (1, 65536, 4), (2, 524288, 4), (3, 2097152, 1)]
-    assert last_level_cache_bytes(cpu) == 2097152
+    assert last_level_cache(cpu) == cpu.caches[-1]
 
 
 def test_a_ryzen_5_1600_has_as_many_last_level_caches_as_lscpu_counts(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_kernel_that_describes_no_caches_and_no_cores_leaves_gaps(tmp_path: Pa
     cpu, gaps = cpu_of("raspberry_pi_4", tmp_path, 4)
     assert cpu.caches == ()
     assert cpu.physical_core_count is None
-    assert last_level_cache_bytes(cpu) is None
+    assert last_level_cache(cpu) is None
     assert set(reasons(gaps)) == {"cpu.caches", "cpu.physical_core_count", "cpu.max_frequency_hertz"}
 
 
@@ -168,10 +169,22 @@ def test_a_processor_quota_is_said_beside_the_count(tmp_path: Path, paths: str, 
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
     gaps = Gaps()
+    assert cpu_quota_cores(root) == 0.5
     assert read_cpu(gaps, root, frozenset({0, 1})).logical_core_count == 2
     assert [gap.detail for gap in gaps.all() if gap.fact == "cpu.logical_core_count"] == [
         "a limit of this container or service allows the time of 0.5 processors; the counts leave it out"
     ]
+
+
+def test_a_process_without_a_quota_has_none(tmp_path: Path) -> None:
+    assert cpu_quota_cores(tmp_path) is None
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n1:cpu:/\n")
+    (tmp_path / "sys/fs/cgroup/cpu").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_text("max 100000\n")
+    (tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_quota_us").write_text("-1\n")
+    (tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_period_us").write_text("100000\n")
+    assert cpu_quota_cores(tmp_path) is None
 
 
 def test_the_distribution_is_read_where_etc_has_no_os_release(tmp_path: Path) -> None:

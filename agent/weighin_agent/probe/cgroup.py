@@ -35,7 +35,7 @@ def parse_statistic(text: str, name: str) -> int:
     return 0
 
 
-def read_cpu_quota(root: Path = Path("/")) -> float | None:
+def cpu_quota_cores(root: Path = Path("/")) -> float | None:
     """Return how many processors' time this process may use, None without a limit. The tightest ancestor counts."""
     quotas = [parse_cpu_max(read_line(folder / "cpu.max")) for folder in _folders(root, "")]
     for folder in _folders(root, "cpu"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from weighin_agent.device import Cache, Cpu, ProbeGapReason
 from weighin_agent.probe.caches import has_unequal_caches, read_caches, sum_up_caches
-from weighin_agent.probe.cgroup import read_cpu_quota
+from weighin_agent.probe.cgroup import cpu_quota_cores
 from weighin_agent.probe.cpuinfo import (
     CpuInfo,
     parse_cpuinfo,
@@ -93,7 +93,7 @@ def _max_frequency_hertz(gaps: Gaps, root: Path, allowed: frozenset[int]) -> int
 
 
 def _note_quota(gaps: Gaps, root: Path, logical_core_count: int) -> None:
-    quota = read_cpu_quota(root)
+    quota = cpu_quota_cores(root)
     if quota is not None and quota < logical_core_count:
         gaps.add(
             "cpu.logical_core_count",
