@@ -21,6 +21,9 @@ class Limits:
     accelerators: int = 16
     execution_providers: int = 64
     caches: int = 64
+    # The store adds up the instances of all caches of a level: 64 times both of these fit into 64 bits.
+    cache_bytes: int = 1 << 36
+    cache_instances: int = 1 << 16
     instruction_sets: int = 256
 
     # One text. Free text names devices and versions; a detail is one line for a person.

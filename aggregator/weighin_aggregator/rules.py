@@ -7,14 +7,32 @@ from typing import Protocol
 
 from weighin_aggregator.limits import Limits
 
-# Names of processors and accelerators, and versions. Nothing here can be a path, an address or a program.
+# What names and versions are written with. It keeps programs out, not paths or addresses: those have patterns below.
 _FREE_TEXT = re.compile(r"[A-Za-z0-9 ()@.+/_-]+")
 _PRINTABLE_ASCII = re.compile(r"[ -~]*")
-# A MAC or a UUID would tell one machine from all others, wherever it hides.
-_IDENTIFIER = re.compile(
-    r"\b[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}\b"
-    r"|\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b"
+
+# What tells one machine, or its user, from all others, wherever it hides. A name that looks like any other word, such
+# as that of a host, cannot be told by its shape: the agent must not send it.
+_PRIVATE = (
+    (
+        re.compile(
+            r"\b[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}\b"
+            r"|\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b"
+        ),
+        "must not hold a MAC address or a UUID",
+    ),
+    # Not "w/ Radeon" or "GNU/Linux": a path begins a word, and goes on.
+    (re.compile(r"(?:^|[^\w.)])/[\w.~-]|\b[A-Za-z]:[\\/]|\\\w"), "must not hold a path"),
+    # Not "i7-9750H CPU @ 2.60GHz", in any spacing.
+    (re.compile(r"\w@(?![\d.]+ ?[GM]Hz)\w"), "must not hold an account or an e-mail address"),
 )
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+# Versions may have four parts too ("31.0.101.4502"), so this is no rule for them.
+_IPV4 = re.compile(rf"(?<![\d.]){_OCTET}(?:\.{_OCTET}){{3}}(?!\.?\d)")
+# One long word of capitals and digits, or a long hexadecimal number.
+_SERIAL = re.compile(r"\b(?=[0-9A-Z]*[0-9])[0-9A-Z]{14,}\b|\b[0-9A-Fa-f]{12,}\b")
+# The same in a sentence, where a number of digits alone counts something.
+_SERIAL_IN_LINE = re.compile(r"\b(?=[A-Z]*[0-9])(?=[0-9]*[A-Z])[0-9A-Z]{14,}\b|\b(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{12,}\b")
 
 
 class _Enum(Protocol):
@@ -58,23 +76,47 @@ def at_most_entries(path: str, entries: Sized, bound: int) -> Iterator[str]:
         yield f"{path}: must have at most {bound} entries"
 
 
+def at_most(path: str, value: int, bound: int) -> Iterator[str]:
+    """Demand a value that is not above the bound."""
+    if value > bound:
+        yield f"{path}: must be at most {bound}"
+
+
 def free_text(path: str, text: str, limits: Limits) -> Iterator[str]:
-    """Demand a name or a version: not empty, short, from the allow-list, and no identifier of a machine."""
+    """Demand a name: what ``version`` demands, and no IPv4 address."""
+    broken = list(version(path, text, limits))
+    yield from broken
+    if not broken and _IPV4.search(text):
+        yield f"{path}: must not hold an IP address"
+
+
+def version(path: str, text: str, limits: Limits) -> Iterator[str]:
+    """Demand a version: not empty, short, from the allow-list, and nothing that tells one machine from all others."""
     if not text:
         yield f"{path}: must not be empty"
     elif len(text) > limits.free_text_characters:
         yield f"{path}: must have at most {limits.free_text_characters} characters"
     elif not _FREE_TEXT.fullmatch(text):
         yield f"{path}: may only hold letters, digits, spaces and ( ) @ . + / _ -"
-    elif _IDENTIFIER.search(text):
-        yield f"{path}: must not hold a MAC address or a UUID"
+    elif private := _private(text, _SERIAL):
+        yield f"{path}: {private}"
 
 
 def one_line(path: str, text: str, limits: Limits) -> Iterator[str]:
-    """Demand a line for a person, possibly empty: printable ASCII, short, and no identifier of a machine."""
+    """Demand a line for a person, possibly empty: printable ASCII, short, and nothing that tells one machine apart."""
     if len(text) > limits.detail_bytes:
         yield f"{path}: must have at most {limits.detail_bytes} bytes"
     elif not _PRINTABLE_ASCII.fullmatch(text):
         yield f"{path}: may only hold printable ASCII"
-    elif _IDENTIFIER.search(text):
-        yield f"{path}: must not hold a MAC address or a UUID"
+    elif _IPV4.search(text):
+        yield f"{path}: must not hold an IP address"
+    elif private := _private(text, _SERIAL_IN_LINE):
+        yield f"{path}: {private}"
+
+
+def _private(text: str, serial: re.Pattern[str]) -> str | None:
+    """Say what a text must not hold and does, None if there is nothing."""
+    for pattern, rule in _PRIVATE:
+        if pattern.search(text):
+            return rule
+    return "must not hold a serial number" if serial.search(text) else None

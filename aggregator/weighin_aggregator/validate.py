@@ -22,6 +22,7 @@ from weighin_aggregator.rules import (
     share,
     stated,
     stated_values,
+    version,
 )
 
 _SHA256_BYTES = 32
@@ -55,7 +56,7 @@ def _run(run: run_pb2.Run, limits: Limits) -> Iterator[str]:
     yield from stated("source", run.source, _SOURCES)
     yield from _observe_time(run)
     yield from _elapsed(run)
-    yield from free_text("agent_version", run.agent_version, limits)
+    yield from version("agent_version", run.agent_version, limits)
     yield from free_text("suite", run.suite, limits)
     yield from at_least("suite_version", run.suite_version, 1)
     yield from _sha256("suite_sha256", run.suite_sha256)

@@ -6,7 +6,17 @@ from google.protobuf.message import Message
 
 from weighin.v1 import device_pb2
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.rules import at_least, at_most_entries, free_text, one_line, positive, stated, stated_values
+from weighin_aggregator.rules import (
+    at_least,
+    at_most,
+    at_most_entries,
+    free_text,
+    one_line,
+    positive,
+    stated,
+    stated_values,
+    version,
+)
 
 _CACHE_KINDS = stated_values(device_pb2.CacheKind)
 _VIRTUALIZATION_KINDS = stated_values(device_pb2.VirtualizationKind)
@@ -31,7 +41,8 @@ def device(device: device_pb2.Device, limits: Limits) -> Iterator[str]:
     if device.HasField("operating_system"):
         system = device.operating_system
         yield from free_text("device.operating_system.family", system.family, limits)
-        yield from _texts("device.operating_system", system, ("name", "version", "kernel"), limits)
+        yield from _texts("device.operating_system", system, ("name",), limits)
+        yield from _versions("device.operating_system", system, ("version", "kernel"), limits)
     if device.HasField("virtualization"):
         yield from stated("device.virtualization.kind", device.virtualization.kind, _VIRTUALIZATION_KINDS)
         yield from _texts("device.virtualization", device.virtualization, ("product",), limits)
@@ -40,7 +51,7 @@ def device(device: device_pb2.Device, limits: Limits) -> Iterator[str]:
     for index, provider in enumerate(device.execution_providers):
         yield from _execution_provider(f"device.execution_providers[{index}]", provider, limits)
     versions = ("python", "onnxruntime", "onnx", "numpy")
-    yield from _texts("device.runtime_versions", device.runtime_versions, versions, limits)
+    yield from _versions("device.runtime_versions", device.runtime_versions, versions, limits)
 
 
 def probe_gaps(gaps: Sequence[device_pb2.ProbeGap], limits: Limits) -> Iterator[str]:
@@ -55,10 +66,17 @@ def probe_gaps(gaps: Sequence[device_pb2.ProbeGap], limits: Limits) -> Iterator[
 
 
 def _texts(path: str, message: Message, names: tuple[str, ...], limits: Limits) -> Iterator[str]:
-    """Check optional texts of a message: absence is never written as an empty text."""
+    """Check optional names of a message: absence is never written as an empty text."""
     for name in names:
         if message.HasField(name):
             yield from free_text(f"{path}.{name}", getattr(message, name), limits)
+
+
+def _versions(path: str, message: Message, names: tuple[str, ...], limits: Limits) -> Iterator[str]:
+    """Check optional versions of a message, like ``_texts``."""
+    for name in names:
+        if message.HasField(name):
+            yield from version(f"{path}.{name}", getattr(message, name), limits)
 
 
 def _counts(path: str, message: Message, names: tuple[str, ...]) -> Iterator[str]:
@@ -77,8 +95,9 @@ def _cpu(cpu: device_pb2.Cpu, limits: Limits) -> Iterator[str]:
         path = f"device.cpu.caches[{index}]"
         yield from at_least(f"{path}.level", cache.level, 1)
         yield from stated(f"{path}.kind", cache.kind, _CACHE_KINDS)
-        yield from at_least(f"{path}.size_bytes", cache.size_bytes, 1)
-        yield from at_least(f"{path}.instance_count", cache.instance_count, 1)
+        for name, most in (("size_bytes", limits.cache_bytes), ("instance_count", limits.cache_instances)):
+            yield from at_least(f"{path}.{name}", getattr(cache, name), 1)
+            yield from at_most(f"{path}.{name}", getattr(cache, name), most)
 
 
 def _memory(memory: device_pb2.Memory) -> Iterator[str]:
@@ -91,7 +110,8 @@ def _memory(memory: device_pb2.Memory) -> Iterator[str]:
 
 def _accelerator(path: str, accelerator: device_pb2.Accelerator, limits: Limits) -> Iterator[str]:
     yield from stated(f"{path}.kind", accelerator.kind, _ACCELERATOR_KINDS)
-    yield from _texts(path, accelerator, ("vendor", "model", "driver_version", "compute_capability"), limits)
+    yield from _texts(path, accelerator, ("vendor", "model"), limits)
+    yield from _versions(path, accelerator, ("driver_version", "compute_capability"), limits)
     yield from _counts(path, accelerator, ("memory_total_bytes",))
     yield from at_least(f"{path}.memory_available_bytes", accelerator.memory_available_bytes, 0)
 

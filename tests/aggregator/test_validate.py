@@ -91,6 +91,8 @@ def test_a_run_of_nothing_at_all_is_not() -> None:
         ("device.cpu.vendor", "", "device.cpu.vendor: must not be empty"),
         ("device.cpu.caches.0.kind", 0, f"device.cpu.caches[0].kind: {KNOWN}"),
         ("device.cpu.caches.1.size_bytes", 0, "device.cpu.caches[1].size_bytes: must be at least 1"),
+        ("device.cpu.caches.1.size_bytes", 1 << 62, f"device.cpu.caches[1].size_bytes: must be at most {1 << 36}"),
+        ("device.cpu.caches.0.instance_count", 1 << 30, "device.cpu.caches[0].instance_count: must be at most 65536"),
         ("device.memory.total_bytes", 0, "device.memory.total_bytes: must be at least 1"),
         (
             "device.memory.read_bandwidth_bytes_per_second",
@@ -190,7 +192,9 @@ def test_the_number_of_samples_is_bounded_exactly(samples: int, refused: bool) -
     [
         "AMD Ryzen 7 7840HS w/ Radeon 780M Graphics",
         "Intel(R) Core(TM) i7-8550U CPU @ 1.80GHz",
+        "Intel(R) Pentium(R) CPU G3258@3.20GHz",
         "Apple M2 Pro",
+        "Cortex-A76 + Cortex-A55",
         "x" * 128,
     ],
 )
@@ -208,6 +212,13 @@ def test_names_of_real_processors_pass(name: str) -> None:
         "line\n",
         "CPU of 00-1A-2B-3C-4D-5E",
         "123e4567-e89b-12d3-a456-426614174000",
+        "SN PF3ABCDE12345678",
+        "SN 12345678901234",
+        "board 0123456789ab",
+        "CPU of alice@alices-laptop",
+        "CPU in /home/alice/src",
+        "/dev",
+        "CPU at 192.168.1.7",
     ],
 )
 def test_free_text_that_is_long_strange_or_tells_one_machine_from_another_does_not(name: str) -> None:
@@ -216,12 +227,62 @@ def test_free_text_that_is_long_strange_or_tells_one_machine_from_another_does_n
     assert name not in violation
 
 
-@pytest.mark.parametrize("detail", ["exit code -9; see 4:33", "", "x" * 256])
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("device.accelerators.0.driver_version", "31.0.101.4502"),
+        ("device.accelerators.0.driver_version", "10.18.10.241"),
+        ("device.operating_system.version", "10.0.19.45"),
+        ("device.operating_system.kernel", "6.8.0-45-generic"),
+        ("device.operating_system.kernel", "5.15.153.1-microsoft-standard-WSL2"),
+        ("device.operating_system.name", "Debian GNU/Linux"),
+        ("device.runtime_versions.onnxruntime", "1.31.0.dev20251021001"),
+        ("agent_version", "0.1.1.1"),
+    ],
+)
+def test_versions_of_four_parts_and_other_real_texts_pass(path: str, text: str) -> None:
+    assert found(set_to(path, text)) == []
+
+
+@pytest.mark.parametrize("kernel", ["alice@alices-laptop", "5.15 /home/alice/src", "5.15-PF3ABCDE12345678"])
+def test_a_version_may_not_name_a_machine_or_its_user(kernel: str) -> None:
+    assert len(found(set_to("device.operating_system.kernel", kernel))) == 1
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        "exit code -9; see 4:33",
+        "",
+        "x" * 256,
+        "read and/or write: n/a, 20 GB/s",
+        "needs 123456789012345 bytes",
+        "sum 5.1.2.3.4, driver 535.54.3.1",
+        "at 0x00007f12ab34cd56 in QGemm4BitKernelAvx512",
+        "needs about 3.5 GiB, 2.0 GiB may be used",
+    ],
+)
 def test_a_line_for_a_person_may_be_any_printable_ascii(detail: str) -> None:
     assert found(set_to("failures.0.detail", detail)) == []
 
 
-@pytest.mark.parametrize("detail", ["x" * 257, "\u00fcber", "\x1b[31m", "on 00:1a:2b:3c:4d:5e"])
+@pytest.mark.parametrize(
+    "detail",
+    [
+        "x" * 257,
+        "\u00fcber",
+        "\x1b[31m",
+        "on 00:1a:2b:3c:4d:5e",
+        "/home/alice/secret on alices-laptop",
+        "cannot read '/home/alice/secret'",
+        "file=/etc/machine-id",
+        "C:\\Users\\alice",
+        "~/src",
+        "from 192.168.1.7.",
+        "by alice@alices-laptop",
+        "board PF3ABCDE12345678",
+    ],
+)
 def test_a_line_for_a_person_may_not_be_long_or_strange_or_name_a_machine(detail: str) -> None:
     assert len(found(set_to("failures.0.detail", detail))) == 1
 
