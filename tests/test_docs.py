@@ -96,18 +96,35 @@ def test_every_other_command_works_in_the_order_of_the_text(reader: Reader) -> N
     assert (reader.folder / "report" / "index.html").is_file()
 
 
-@pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
-def test_every_command_in_the_other_documents_exists(document: Path) -> None:
-    """Their options are those of the program's own help; the programs are the installed ones."""
-    for line in commands(document.read_text()):
-        words = shlex.split(line, comments=True)
-        if not words or not words[0].startswith("weighin-"):
-            continue
-        verb = [word for word in words[1:] if not word.startswith("-")][:1]
-        shown = subprocess.run([BIN / words[0], *verb, "--help"], capture_output=True, text=True, check=False)
-        assert shown.returncode == 0, line
-        for option in (word.split("=")[0] for word in words if word.startswith("--")):
-            assert option in shown.stdout, f"{line}: {option}"
+DOCUMENTS = sorted(
+    [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+)
+
+
+def mentions(text: str) -> list[str]:
+    """Return every command of ours that a document mentions, in code spans and in blocks, without explanations."""
+    blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    lines = [*blocks.splitlines(), *spans]
+    return [re.split(r"\s{3,}|,", line)[0] for line in lines if re.match(r"weighin-(agent|aggregator|analysis) ", line)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_that_a_document_mentions_exists_with_its_options(document: Path) -> None:
+    """By the help of the installed programs."""
+    for line in mentions(document.read_text()):
+        program, *words = line.replace("[", " ").replace("]", " ").split()
+        verb = [word for word in words if not word.startswith("-")][:1]
+        shown = subprocess.run([BIN / program, *verb, "--help"], capture_output=True, text=True, check=False)
+        assert shown.returncode == 0, f"{document.name}: {line}"
+        missing = [word for word in words if word.startswith("--") and word.split("=")[0] not in shown.stdout]
+        assert missing == [], f"{document.name}: {line}"
+
+
+def test_the_documents_do_mention_commands() -> None:
+    """So that the test above cannot pass by finding none."""
+    found = {line.split()[0] for document in DOCUMENTS for line in mentions(document.read_text())}
+    assert found == {"weighin-agent", "weighin-aggregator", "weighin-analysis"}
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

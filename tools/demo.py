@@ -6,11 +6,14 @@ Starts an aggregator on the loopback interface, enrols this machine with it, wei
 second call adds a second run of the same device.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 30
@@ -70,7 +73,14 @@ def main(folder: Path) -> int:
     return weighed
 
 
+def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Let a closed terminal or a polite kill end the demo as Ctrl-C does, the aggregator included."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     try:
         sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".demo")))
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -44,16 +45,22 @@ Command = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 success, 1 "no" or some part failed, 2 bad usage, 130 interrupted."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP; a closed terminal sends it
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     command: Command = options.command
     try:
         code = command(options)
+        sys.stdout.flush()
     except AgentError as error:
         code = _complain(str(error), error.exit_code)
     except AnalysisError as error:
         code = _complain(str(error), 1)
     except KeyboardInterrupt:
         code = _complain("interrupted; nothing was left running", INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     sys.exit(code)
 
 
@@ -197,10 +204,6 @@ def _print_json(document: object) -> None:
     print(json.dumps(document, indent=2))
 
 
-def _work_folder(state: State) -> Path:
-    return state.folder / "work"
-
-
 def _execution_provider(options: argparse.Namespace) -> str:
     # One execution provider is measured so far, so "auto" and "all" mean the same.
     return "cpu" if options.ep in ("auto", "all") else options.ep
@@ -226,7 +229,7 @@ def _run(options: argparse.Namespace) -> int:
             run = weigh_in(
                 suite,
                 execution_provider=_execution_provider(options),
-                folder=_work_folder(state),
+                state_folder=state.folder,
                 consent_version=enrolment.consent_version if enrolment else 0,
                 watcher=watcher,
             )
@@ -291,14 +294,15 @@ def _verify(options: argparse.Namespace) -> int:
     errors = Console(stderr=True, highlight=False)
     spinner = errors.status("reading the device") if errors.is_terminal else nullcontext()
     with fleet.working(state), spinner as status:
-        device, _ = probe(state.folder, bandwidth=False)
+        device, gaps = probe(state.folder, bandwidth=False)
         verification = verify(
             suite,
             cases,
             device,
             execution_provider=_execution_provider(options),
             repeats=options.repeats,
-            folder=_work_folder(state),
+            gaps=gaps,
+            state_folder=state.folder,
             on_progress=lambda case, repeat, share: (
                 status.update(
                     f"{case.architecture.name} {case.scheme}, repeat {repeat + 1} of {options.repeats}: {share:.0%}"
@@ -358,7 +362,7 @@ def _submit(options: argparse.Namespace) -> int:
         _print_json(asdict(report))
     else:
         print(_delivery_line(None, report))
-    return 1 if report.quarantined or report.kept_count else 0
+    return 1 if report.quarantined else 0
 
 
 def _status(options: argparse.Namespace) -> int:

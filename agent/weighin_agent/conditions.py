@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import psutil
 
-from weighin_agent.cpu_load import read_cpu_seconds
+from weighin_agent.cpu_load import busy_share, read_cpu_seconds, steal_share
 from weighin_agent.device import ProbeGap, ProbeGapReason
 from weighin_agent.probe import available_bytes
 from weighin_agent.run import Canary, Conditions, PowerSource
@@ -37,9 +37,10 @@ def read_conditions(sleep: Callable[[float], None] = time.sleep) -> Conditions:
     )
 
 
-def condition_gaps(conditions: Conditions) -> tuple[ProbeGap, ...]:
-    """Return a gap for every condition that this system does not tell."""
-    missing = [field.name for field in fields(conditions) if getattr(conditions, field.name) is None]
+def condition_gaps(*found: Conditions) -> tuple[ProbeGap, ...]:
+    """Return a gap for every condition that this system did not tell, be it once."""
+    names = [field.name for field in fields(Conditions)]
+    missing = [name for name in names if any(getattr(conditions, name) is None for conditions in found)]
     return tuple(
         ProbeGap(
             fact=f"conditions.{name}", reason=ProbeGapReason.NOT_OFFERED, detail="the system does not tell it here"
@@ -72,11 +73,7 @@ def _load(sleep: Callable[[float], None]) -> tuple[float | None, float | None]:
     before = read_cpu_seconds()
     sleep(_LOAD_INTERVAL_SECONDS)
     after = read_cpu_seconds()
-    total = after.total - before.total
-    if total <= 0:
-        return None, None
-    steal = None if before.steal is None or after.steal is None else (after.steal - before.steal) / total
-    return (after.busy - before.busy) / total, steal
+    return busy_share(before, after), steal_share(before, after)
 
 
 def _power_source() -> PowerSource | None:

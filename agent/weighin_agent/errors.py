@@ -3,6 +3,7 @@
 AgentError
 ├── UsageError                    what was asked for makes no sense; exit code 2
 ├── EnvironmentFailure            the surroundings lack something that the work needs
+├── CaseError                     a case gave no measurement; it becomes a CaseFailure of the run
 ├── StateError                    the state folder cannot be read, written or locked
 ├── SpoolError                    a run cannot be kept, read or set aside
 │   └── DamagedRunError           a spool file that does not hold what was written

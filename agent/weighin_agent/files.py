@@ -6,7 +6,8 @@ from pathlib import Path
 
 _PRIVATE_FOLDER_MODE = 0o700
 _PRIVATE_FILE_MODE = 0o600
-TEMPORARY_SUFFIX = ".tmp"
+# Nobody else ends a name like this: leftovers are removed by it, also from a folder that others use, too.
+TEMPORARY_SUFFIX = ".weighin-tmp"
 
 
 def make_private_folder(folder: Path) -> None:

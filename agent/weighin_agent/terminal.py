@@ -15,6 +15,7 @@ from weighin_agent.run import CaseFailure, Run
 from weighin_agent.verify import PhaseErrors, Verification
 from weighin_agent.weigh_in import Watcher
 from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict
+from weighin_analysis.limits import current_limits
 from weighin_analysis.suite import Suite, SuiteCase
 
 _VERDICT_STYLES = {
@@ -126,9 +127,12 @@ def print_card(console: Console, card: Card, run: Run) -> None:
     for failure in run.failures:
         console.print(Text("  ") + failure_line(failure))
     console.print()
+    limits = current_limits()
     console.print(
-        "Decode at 512 tokens of context, first token after a prompt of 512, encoders with 128 tokens; memory at a "
-        f"context of 2048. Intervals hold with 80 %. ONNX Runtime {run.device.runtime_versions.onnxruntime}, "
+        f"Decode at {limits.decode_context_depth} tokens of context, first token after a prompt of "
+        f"{limits.prompt_tokens}, encoders with {limits.encoder_tokens} tokens; memory at a context of "
+        f"{limits.memory_context_tokens}. Intervals hold with {limits.interval_probability:.0%}. "
+        f"ONNX Runtime {run.device.runtime_versions.onnxruntime}, "
         f"limits {card.limits_version}, formula {card.formula_version}, suite {run.suite} {run.suite_version}. "
         "Size is not ability: a smaller tuned model may do the task as well.",
         style="dim",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from weighin_agent.bench.runner import run_case
-from weighin_agent.device import Device
+from weighin_agent.device import Device, ProbeGap
 from weighin_agent.errors import CaseError
 from weighin_agent.run import CaseFailure
 from weighin_agent.weigh_in import check_execution_provider, make_job, work_folder
@@ -70,13 +70,14 @@ def verify(
     *,
     execution_provider: str,
     repeats: int,
-    folder: Path,
+    gaps: Sequence[ProbeGap],
+    state_folder: Path,
     on_progress: Callable[[SuiteCase, int, float], None],
 ) -> Verification:
     """Measure every case ``repeats`` times, each in a process of its own; CaseError if one cannot be measured."""
-    check_execution_provider(device, execution_provider)
+    check_execution_provider(device, gaps, execution_provider)
     cells: list[Cell] = []
-    with work_folder(folder):
+    with work_folder(state_folder) as folder:
         for case in cases:
             for repeat in range(repeats):
                 job = make_job(

@@ -1,8 +1,9 @@
 """A weigh-in: probe the device, run a suite case by case, and put everything that was found out into a run."""
 
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,19 +13,19 @@ from pathlib import Path
 from weighin_agent.bench.job import Job
 from weighin_agent.bench.runner import run_case
 from weighin_agent.conditions import condition_gaps, read_conditions
-from weighin_agent.device import Device
-from weighin_agent.errors import UsageError
+from weighin_agent.device import Device, ProbeGap
+from weighin_agent.errors import EnvironmentFailure, UsageError
 from weighin_agent.probe import available_bytes, probe
 from weighin_agent.run import CaseFailure, CaseFailureReason, Run, Source
 from weighin_analysis.card import Card
 from weighin_analysis.judge import judge
+from weighin_analysis.limits import current_limits
 from weighin_analysis.measurement import Case, Measurement
 from weighin_analysis.suite import Suite, SuiteCase
 
 # A case ends itself after its budget of rounds; this is for one that hangs.
 CASE_TIMEOUT_SECONDS = 120.0
-# A child that would take more than this share of the free memory is not started, nor may it allocate more.
-MEMORY_SHARE = 0.8
+_WORK_PREFIX = "weighin-work-"
 
 OnCase = Callable[[int, SuiteCase], None]
 OnProgress = Callable[[float], None]
@@ -39,19 +40,21 @@ class Watcher:
     on_failure: Callable[[CaseFailure], None]
 
 
-def weigh_in(suite: Suite, *, execution_provider: str, folder: Path, consent_version: int, watcher: Watcher) -> Run:
+def weigh_in(
+    suite: Suite, *, execution_provider: str, state_folder: Path, consent_version: int, watcher: Watcher
+) -> Run:
     """Run the suite on this device and return the run; takes about as long as the suite's rounds say.
 
-    Synthesised models lie in ``folder`` while they are needed. UsageError if the execution provider is not measured
-    here. KeyboardInterrupt ends the present case and leaves no process and no file behind.
+    Synthesised models lie below ``state_folder`` while they are needed. UsageError if the execution provider is not
+    measured here. KeyboardInterrupt ends the present case and leaves no process and no file behind.
     """
     observe_time, begin = datetime.now(UTC), time.monotonic()
-    device, gaps = probe(folder)
-    check_execution_provider(device, execution_provider)
+    device, gaps = probe(state_folder)
+    check_execution_provider(device, gaps, execution_provider)
     before = read_conditions()
     measurements: list[Measurement] = []
     failures: list[CaseFailure] = []
-    with work_folder(folder):
+    with work_folder(state_folder) as folder:
         for index, suite_case in enumerate(suite.cases):
             watcher.on_case(index, suite_case)
             job = make_job(suite, suite_case, device, execution_provider=execution_provider, folder=folder)
@@ -61,6 +64,7 @@ def weigh_in(suite: Suite, *, execution_provider: str, folder: Path, consent_ver
                 watcher.on_failure(outcome)
             else:
                 measurements += outcome
+    after = read_conditions()
     return Run(
         source=Source.NATIVE,
         observe_time=observe_time,
@@ -71,9 +75,9 @@ def weigh_in(suite: Suite, *, execution_provider: str, folder: Path, consent_ver
         suite_version=suite.version,
         suite_sha256=suite.sha256,
         device=device,
-        probe_gaps=gaps + condition_gaps(before),
+        probe_gaps=gaps + condition_gaps(before, after),
         before=before,
-        after=read_conditions(),
+        after=after,
         measurements=tuple(measurements),
         failures=tuple(failures),
     )
@@ -89,8 +93,14 @@ def card_of(run: Run) -> Card:
     )
 
 
-def check_execution_provider(device: Device, name: str) -> None:
-    """Raise UsageError unless the execution provider is measured here; its text names those that are."""
+def check_execution_provider(device: Device, gaps: Sequence[ProbeGap], name: str) -> None:
+    """Raise UsageError unless the execution provider is measured here; its text names those that are.
+
+    EnvironmentFailure where the runtime itself could not be loaded.
+    """
+    if not device.execution_providers:
+        why = next((gap.detail for gap in gaps if gap.fact == "execution_providers"), "it offers nothing")
+        raise EnvironmentFailure(f"onnxruntime cannot be used on this device: {why}")
     measured = [ep.name for ep in device.execution_providers if ep.measured]
     if name in measured:
         return
@@ -124,19 +134,22 @@ def make_job(
         lengths=suite.lengths,
         rounds=suite.rounds,
         full_model=full_model,
-        memory_limit_bytes=None if available is None else round(MEMORY_SHARE * available),
+        memory_limit_bytes=None if available is None else round(current_limits().memory_share * available),
     )
 
 
 @contextmanager
-def work_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder for synthesised models that is gone afterwards; what a killed agent left there goes first.
+def work_folder(state_folder: Path) -> Iterator[Path]:
+    """Make a folder for synthesised models that is gone afterwards; what a killed agent left goes first.
 
-    The caller holds the lock of the state folder, so that no other agent is at work in it.
+    The caller holds the lock of the state folder, so that no other agent is at work in it. EnvironmentFailure where
+    there is no room or no permission.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    for leftover in state_folder.glob(f"{_WORK_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
-        folder.mkdir(parents=True)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=state_folder, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise EnvironmentFailure(f"no models can be made in {state_folder}: {error.strerror}; make room") from error
+    with folder as name:
+        yield Path(name)

@@ -12,6 +12,7 @@ from tiny_cases import (
     ENDLESS,
     LENGTHS,
     PATIENCE_SECONDS,
+    ROUNDS,
     TINY,
     TINY_ENCODER,
     case_children,
@@ -22,8 +23,9 @@ from tiny_cases import (
 )
 
 from weighin_agent.bench import runner
-from weighin_agent.bench.job import Job, encode_job
-from weighin_agent.bench.runner import needed_memory_bytes, run_case
+from weighin_agent.bench.job import Failed, Job, encode_job
+from weighin_agent.bench.runner import CaseChild, needed_memory_bytes, run_case
+from weighin_agent.errors import EnvironmentFailure
 from weighin_agent.run import CaseFailure, CaseFailureReason
 from weighin_agent.weigh_in import work_folder
 from weighin_analysis.architecture import Architecture
@@ -31,6 +33,7 @@ from weighin_analysis.catalog import architecture
 from weighin_analysis.estimate import anchor_times, full_model_times
 from weighin_analysis.measurement import Case, Measurement, Phase, SeriesPart
 from weighin_analysis.scheme import Scheme
+from weighin_analysis.suite import SuiteCase, load_suite
 
 CASE_PARENT = Path(__file__).parents[1] / "case_parent.py"
 
@@ -143,12 +146,59 @@ def test_a_case_that_needs_more_than_it_may_is_not_started(folder: Path) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a child here")
-def test_a_case_that_turns_out_to_need_more_than_it_may_runs_out_of_memory(folder: Path) -> None:
-    """The gate does not foresee the activations of such a prompt; the limit stops them before the system suffers."""
+def test_a_case_that_turns_out_to_need_more_than_it_may_runs_out_of_memory(tmp_path: Path) -> None:
+    """What the gate does not foresee, the limit stops before the system suffers; here the gate was not asked."""
     wide = replace(TINY, ffn=8192)
     long = replace(LENGTHS, decoder_prompt_tokens=(8, 16384), max_context_tokens=32768)
-    failure = failure_of(tiny_job(folder, tiny_case(wide), lengths=long, memory_limit_bytes=400_000_000))
-    assert failure.reason is CaseFailureReason.OUT_OF_MEMORY
+    job = tiny_job(tmp_path, tiny_case(wide), lengths=long, memory_limit_bytes=400_000_000)
+    with CaseChild(job, timeout_seconds=60) as child:
+        outcome = child.outcome(lambda _share: None)
+    assert isinstance(outcome, Failed)
+    assert outcome.reason is CaseFailureReason.OUT_OF_MEMORY
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a child here")
+@pytest.mark.parametrize("case", load_suite("quick").cases, ids=lambda case: case.architecture.name)
+def test_a_case_that_just_passes_the_gate_really_runs_in_that_memory(case: SuiteCase, folder: Path) -> None:
+    suite = load_suite("quick")
+    whole = replace(
+        tiny_case(case.architecture, case.scheme, threads=2),
+        probe_layers=case.probe_layers,
+        head_columns=case.head_columns,
+    )
+    needed = needed_memory_bytes(whole, suite.lengths, full_model=False)
+    once = replace(ROUNDS, count=1, most_count=1)
+    job = tiny_job(folder, whole, lengths=suite.lengths, rounds=once, memory_limit_bytes=needed)
+    assert measured(job)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no file sizes")
+def test_a_disk_without_room_is_said_without_its_path(folder: Path) -> None:
+    import resource  # noqa: PLC0415 - POSIX only
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        failure = failure_of(tiny_job(folder))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert failure.reason is CaseFailureReason.RUNTIME_ERROR
+    assert failure.detail == "the models cannot be written: File too large"
+
+
+def test_a_folder_that_is_gone_fails_the_case_and_not_the_run(folder: Path) -> None:
+    failure = failure_of(tiny_job(folder / "gone"))
+    assert failure.reason is CaseFailureReason.RUNTIME_ERROR
+    assert failure.detail == "the case could not be started: No such file or directory"
+
+
+def test_a_file_named_like_a_library_where_the_user_stands_is_not_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise SystemExit('planted')")
+    monkeypatch.chdir(tmp_path)
+    assert measured(tiny_job(folder))
 
 
 def test_weights_that_cannot_be_reproduced_are_a_mismatch(folder: Path) -> None:
@@ -221,12 +271,21 @@ def test_a_child_whose_parent_was_killed_ends_by_itself(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_agent_left_behind_goes_with_the_next_run(tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    (work / "case-old").mkdir(parents=True)
-    (work / "case-old" / "layers.data").write_bytes(b"weights")
-    with work_folder(work) as folder:
+    """And nothing else: the state folder may be one that holds the user's own files."""
+    (tmp_path / "weighin-work-old" / "case-old").mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("mine")
+    with work_folder(tmp_path) as folder:
         assert list(folder.iterdir()) == []
-    assert not work.exists()
+        assert {path.name for path in tmp_path.iterdir()} == {"work", folder.name}
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+    assert (tmp_path / "work" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_state_folder_that_cannot_hold_models_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFailure, match="no models can be made"), work_folder(tmp_path / "file"):
+        pass
 
 
 def real_case(name: str, scheme: Scheme, *, probe_layers: int, head_columns: int) -> Case:
@@ -238,7 +297,8 @@ def test_the_memory_gate_counts_stored_and_packed_weights_cache_and_runtime() ->
     weights = 3 * (2048 * 3072 + 2048 * 2048 + 3 * 2048 * 8192) + 2048 * 49_920
     cache = 2 * 3 * 8 * 64 * 64 * 4
     needed = needed_memory_bytes(case, LENGTHS, full_model=False)
-    assert needed == round(weights * (0.625 + 0.75)) + cache + 100_000_000
+    activations = 4 * (48 * (4 * 2048 + 3 * 8192 + 2 * 2048) + 128_256)
+    assert needed == round(weights * (0.625 + 0.75)) + cache + activations + 100_000_000
 
 
 def test_an_anchor_needs_its_whole_model_on_top() -> None:

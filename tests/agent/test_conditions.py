@@ -82,6 +82,7 @@ def test_what_was_too_short_counts_with_the_next_reading(monkeypatch: pytest.Mon
 
 def test_the_counters_of_this_system_can_be_read() -> None:
     counted = read_cpu_seconds()
+    assert counted is not None
     assert 0 < counted.busy <= counted.total
 
 
@@ -198,3 +199,28 @@ def test_every_absent_condition_has_exactly_one_gap() -> None:
     assert all(gap.detail and "\n" not in gap.detail for gap in gaps)
     present = [name for name in names if getattr(found, name) is not None]
     assert len(condition_gaps(found)) == len(names) - len(present)
+
+
+# Counters that a system does not let us read, or that step back.
+
+
+def test_counters_that_cannot_be_read_are_absent_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "cpu_times", raising(PermissionError("/proc/stat")))
+    found = read_conditions(sleep=lambda _seconds: None)
+    assert (found.foreign_cpu_share, found.steal_cpu_share) == (None, None)
+    assert ForeignLoad().share_since_last() is None
+    assert {"conditions.foreign_cpu_share", "conditions.steal_cpu_share"} <= {g.fact for g in condition_gaps(found)}
+
+
+def test_a_counter_that_steps_back_leaves_the_shares_between_0_and_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = IDLE._replace(user=10, idle=10, iowait=2, steal=2)
+    after = IDLE._replace(user=15, idle=10, iowait=1, steal=1)
+    monkeypatch.setattr(psutil, "cpu_times", in_turn([before, after]))
+    found = read_conditions(sleep=lambda _seconds: None)
+    assert (found.foreign_cpu_share, found.steal_cpu_share) == (1.0, 0.0)
+
+
+def test_a_condition_that_was_lost_during_the_run_is_a_gap() -> None:
+    first = read_conditions(sleep=lambda _seconds: None)
+    last = replace(first, memory_available_bytes=None)
+    assert "conditions.memory_available_bytes" in {gap.fact for gap in condition_gaps(first, last)}

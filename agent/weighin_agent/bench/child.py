@@ -32,6 +32,9 @@ def main() -> None:
         _answer(Measured(measurements=_run(job)))
     except CaseError as error:
         _answer(Failed(reason=CaseFailureReason(error.reason), detail=str(error)))
+    except OSError as error:  # its text may hold a path
+        detail = f"the models cannot be written: {error.strerror or type(error).__name__}"
+        _answer(Failed(reason=CaseFailureReason.RUNTIME_ERROR, detail=detail))
     except MemoryError:
         _answer(Failed(reason=CaseFailureReason.OUT_OF_MEMORY, detail="memory ran out while preparing the case"))
 
@@ -51,7 +54,8 @@ def _limit_memory(limit_bytes: int) -> None:
     import resource  # noqa: PLC0415 - POSIX only
 
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, hard))
+    soft = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _run(job: Job) -> tuple[Measurement, ...]:

@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import Self
 
 from weighin_agent.bench.job import Failed, Job, Measured, Progress, decode_answer, encode_job
+from weighin_agent.exit_codes import signal_name
 from weighin_agent.run import CaseFailure, CaseFailureReason
-from weighin_analysis.footprint import RUNTIME_BYTES
+from weighin_analysis.footprint import RUNTIME_BYTES, activation_bytes
 from weighin_analysis.measurement import Case, Measurement
 from weighin_analysis.suite import Lengths
 
-_COMMAND = (sys.executable, "-m", "weighin_agent.bench.child")
+# -P: the folder that the user happens to stand in may hold a file named like a library, and is not searched.
+_COMMAND = (sys.executable, "-P", "-m", "weighin_agent.bench.child")
 OnProgress = Callable[[float], None]
 
 
@@ -27,6 +29,7 @@ def needed_memory_bytes(case: Case, lengths: Lengths, *, full_model: bool) -> in
     """Return about how much memory the child of a case takes at its peak.
 
     The runtime reads the stored weights, packs them and lets the stored ones go; while it does, both are there.
+    Activations are those of the longest prompt.
     """
     shape = case.architecture
     stored = shape.layer_weight_count * case.probe_layers + shape.hidden * case.head_columns
@@ -36,7 +39,8 @@ def needed_memory_bytes(case: Case, lengths: Lengths, *, full_model: bool) -> in
         layers += shape.layers
     cache = replace(shape, layers=layers).kv_cache_bytes(lengths.max_context_tokens, bytes_per_element=4)
     both = case.scheme.stored_bytes_per_weight + case.scheme.resident_bytes_per_weight
-    return round(stored * both) + cache + RUNTIME_BYTES
+    longest = max(lengths.decoder_prompt_tokens + lengths.encoder_prompt_tokens)
+    return round(stored * both) + cache + activation_bytes(shape, longest) + RUNTIME_BYTES
 
 
 class CaseChild:
@@ -126,11 +130,15 @@ def run_case(job: Job, *, timeout_seconds: float, on_progress: OnProgress) -> tu
     if job.memory_limit_bytes is not None and needed > job.memory_limit_bytes:
         detail = f"needs about {needed / 2**30:.1f} GiB, {job.memory_limit_bytes / 2**30:.1f} GiB may be used"
         return CaseFailure(case=job.case, reason=CaseFailureReason.MEMORY_GATE, detail=detail)
-    with (
-        tempfile.TemporaryDirectory(dir=job.folder, prefix="case-", ignore_cleanup_errors=True) as folder,
-        CaseChild(replace(job, folder=Path(folder)), timeout_seconds) as child,
-    ):
-        outcome = child.outcome(on_progress)
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=job.folder, prefix="case-", ignore_cleanup_errors=True) as folder,
+            CaseChild(replace(job, folder=Path(folder)), timeout_seconds) as child,
+        ):
+            outcome = child.outcome(on_progress)
+    except OSError as error:  # no folder, or no process: its text may hold a path
+        detail = f"the case could not be started: {error.strerror or type(error).__name__}"
+        return CaseFailure(case=job.case, reason=CaseFailureReason.RUNTIME_ERROR, detail=detail)
     if isinstance(outcome, Failed):
         return CaseFailure(case=job.case, reason=outcome.reason, detail=outcome.detail)
     return outcome.measurements
@@ -144,6 +152,5 @@ def _environment() -> dict[str, str]:
 def _how_it_ended(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code} and no answer"
-    name = signal.Signals(-code).name
     hint = ", often for want of memory" if -code == signal.SIGKILL else ""
-    return f"ended by signal {-code} ({name}){hint}"
+    return f"ended by signal {-code} ({signal_name(-code)}){hint}"

@@ -128,8 +128,9 @@ def enroll_insecure(state: State, spool: Spool, address: str, consent_version: i
                 f"cannot enrol: {error}; start one there, or check the address, then enrol again", reason=error.reason
             ) from error
     enrolment = Enrolment(aggregator_address=address, consent_version=consent_version, insecure=True)
-    state.save_enrolment(enrolment)
+    # Consent first: cut short between the two, the device is not enrolled and enrolling again does both.
     _note_consent(spool, consent_version)
+    state.save_enrolment(enrolment)
     return enrolment
 
 

@@ -70,11 +70,13 @@ class Spool:
     def read(self, entry: Entry) -> services_pb2.RunEnvelope:
         """Read the envelope of a run, with the number of earlier tries.
 
-        Raises DamagedRunError where it is not what was written.
+        Raises DamagedRunError where it is not what was written, SpoolError where it cannot be read now.
         """
         try:
-            envelope = services_pb2.RunEnvelope.FromString(unseal((self.folder / entry.file_name).read_bytes()))
-        except (OSError, ValueError, DecodeError) as error:
+            with self._translated():
+                sealed = (self.folder / entry.file_name).read_bytes()
+            envelope = services_pb2.RunEnvelope.FromString(unseal(sealed))
+        except (ValueError, DecodeError) as error:
             raise DamagedRunError(f"spool file {entry.file_name} cannot be used: {error}") from error
         if (envelope.run_id, envelope.sequence) != (entry.run_id, entry.sequence):
             raise DamagedRunError(f"spool file {entry.file_name} holds another run than its name says")
