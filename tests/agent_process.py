@@ -62,3 +62,9 @@ def only_document(output: str) -> dict[str, Any]:
 def spooled_runs(state: Path) -> Sequence[Path]:
     """The runs that wait in a state folder."""
     return sorted((state / "spool").glob("*.run"))
+
+
+def models_left_behind(state: Path) -> list[str]:
+    """What lies in a state folder beside identity, enrolment, lock and spool: synthesised models."""
+    lasting = {"identity", "enrolment.json", "last_delivery.json", "lock", "spool"}
+    return sorted(path.name for path in state.iterdir() if path.name not in lasting)

@@ -7,6 +7,7 @@ import pytest
 from agent_process import (
     agent,
     measuring_child,
+    models_left_behind,
     only_document,
     outcome_of,
     spooled_runs,
@@ -55,7 +56,7 @@ def test_a_run_prints_one_document_and_keeps_the_run(finished: tuple[Path, dict[
     assert {m.case.architecture.name for m in run_of(document).measurements} == {"TinyEncoder", "Tiny"}
     (spooled,) = spooled_runs(folder / "state")
     assert document["run_id"] in spooled.name
-    assert not (folder / "state" / "work").exists()
+    assert models_left_behind(folder / "state") == []
 
 
 def test_progress_goes_to_standard_error_alone(finished: tuple[Path, dict[str, Any], str]) -> None:
@@ -118,7 +119,7 @@ def test_an_interrupt_ends_everything_and_leaves_nothing_and_until_then_no_secon
     assert errors.splitlines()[-1] == "weighin-agent: interrupted; nothing was left running"
     assert "Traceback" not in errors
     assert is_gone(child)
-    assert not (state / "work").exists()
+    assert models_left_behind(state) == []
     assert spooled_runs(state) == []
 
 
@@ -130,7 +131,7 @@ def test_a_termination_is_an_interrupt(state: Path) -> None:
     assert (code, output) == (130, "")
     assert errors.splitlines()[-1] == "weighin-agent: interrupted; nothing was left running"
     assert is_gone(child)
-    assert not (state / "work").exists()
+    assert models_left_behind(state) == []
 
 
 def test_a_killed_agent_leaves_no_process_and_the_next_one_clears_its_files(state: Path) -> None:
@@ -139,10 +140,10 @@ def test_a_killed_agent_leaves_no_process_and_the_next_one_clears_its_files(stat
         process.kill()
         process.wait()
         wait_until(lambda: is_gone(child), "the child of the killed agent ends")
-    assert (state / "work").exists()
+    assert models_left_behind(state) != []
     next_run = agent("run", "--state", state, suite="brief")
     assert next_run.returncode == 0, next_run.stderr
-    assert not (state / "work").exists()
+    assert models_left_behind(state) == []
     assert len(spooled_runs(state)) == 1
     # What a person sees without --json, on a device that is not enrolled.
     assert "This device comfortably runs at least tiny models at int4." in next_run.stdout
@@ -167,7 +168,7 @@ def test_an_execution_provider_that_is_not_measured_is_refused(name: str, why: s
     assert (done.returncode, done.stdout) == (2, "")
     assert one_line(done.stderr).endswith(why)
     assert spooled_runs(state) == []
-    assert not (state / "work").exists()
+    assert models_left_behind(state) == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from agent_process import agent, only_document, spooled_runs
+from agent_process import agent, models_left_behind, only_document, spooled_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,7 +104,7 @@ def test_verify_runs_the_full_model_beside_its_probe_for_every_architecture_and_
         assert 0 < found["low"] <= found["predicted_seconds"] <= found["high"]
         assert found["error"] == pytest.approx(found["predicted_seconds"] / found["actual_seconds"] - 1)
     assert spooled_runs(tmp_path / "state") == []  # a check of the method is no run
-    assert not (tmp_path / "state" / "work").exists()
+    assert models_left_behind(tmp_path / "state") == []
 
 
 @pytest.mark.parametrize(
@@ -144,4 +144,4 @@ def test_a_case_that_cannot_be_measured_is_told_with_its_reason(tmp_path: Path) 
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("weighin-agent: Odd int4_block32: runtime_error: ")
-    assert not (tmp_path / "state" / "work").exists()
+    assert models_left_behind(tmp_path / "state") == []

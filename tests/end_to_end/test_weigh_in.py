@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_process import agent, only_document, spooled_runs
+from agent_process import agent, models_left_behind, only_document, spooled_runs
 from google.protobuf import json_format
 from graph_pins import PINS
 
@@ -173,5 +173,5 @@ def test_nothing_but_progress_goes_to_standard_error(finished: Finished) -> None
 
 def test_no_weights_are_left_on_the_disk(finished: Finished) -> None:
     state, _, _ = finished
-    assert not (state / "work").exists()
+    assert models_left_behind(state) == []
     assert sum(path.stat().st_size for path in state.rglob("*") if path.is_file()) < 2 * MOST_RUN_BYTES
