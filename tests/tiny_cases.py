@@ -8,7 +8,7 @@ import psutil
 
 from weighin_agent.bench.job import Job
 from weighin_analysis.architecture import Architecture, ArchitectureKind
-from weighin_analysis.measurement import Case
+from weighin_analysis.measurement import Case, ClockKind
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.suite import Lengths, Rounds, Suite, load_suite, suite_case
 
@@ -83,6 +83,7 @@ def tiny_job(
         rounds=rounds,
         full_model=full_model,
         memory_limit_bytes=memory_limit_bytes,
+        clock=ClockKind.THREAD_CPU if (case or tiny_case()).threads == 1 else ClockKind.WALL,
     )
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from weighin_agent.bench.job import Job
 from weighin_agent.bench.runner import run_case
 from weighin_agent.conditions import condition_gaps, read_conditions
-from weighin_agent.device import Device, ProbeGap
+from weighin_agent.device import Device, ProbeGap, usable_core_count
 from weighin_agent.errors import EnvironmentFailure, UsageError
-from weighin_agent.probe import available_bytes, probe
+from weighin_agent.probe import available_bytes, cpu_quota_cores, probe
 from weighin_agent.run import CaseFailure, CaseFailureReason, Run, Source
 from weighin_analysis.card import Card
 from weighin_analysis.judge import judge
 from weighin_analysis.limits import current_limits
-from weighin_analysis.measurement import Case, Measurement
+from weighin_analysis.measurement import Case, ClockKind, Measurement
 from weighin_analysis.suite import Suite, SuiteCase
 
 # A case ends itself after its budget of rounds; this is for one that hangs.
@@ -118,14 +118,20 @@ def make_job(
     folder: Path,
     full_model: bool = False,
 ) -> Job:
-    """Return the job of a case on this device: a thread on every physical core, a share of the free memory."""
-    available = available_bytes()
+    """Return the job of a case on this device: a thread on every core that may run, a share of the free memory.
+
+    A single thread is timed by its CPU time, which does not see preemption; with more, waiting threads spin and count
+    as busy. Under a quota of less than one core CPU time would hide the throttling.
+    """
+    available, quota = available_bytes(), cpu_quota_cores()
+    threads = usable_core_count(device.cpu, quota)
+    unthrottled = quota is None or quota >= 1
     return Job(
         case=Case(
             architecture=suite_case.architecture,
             scheme=suite_case.scheme,
             execution_provider=execution_provider,
-            threads=device.cpu.physical_core_count or device.cpu.logical_core_count or 1,
+            threads=threads,
             probe_layers=suite_case.probe_layers,
             head_columns=suite_case.head_columns,
         ),
@@ -135,6 +141,7 @@ def make_job(
         rounds=suite.rounds,
         full_model=full_model,
         memory_limit_bytes=None if available is None else round(current_limits().memory_share * available),
+        clock=ClockKind.THREAD_CPU if threads == 1 and unthrottled else ClockKind.WALL,
     )
 
 

@@ -74,6 +74,7 @@ def test_the_jobs_of_the_quick_suite_survive_their_line() -> None:
         rounds=suite.rounds,
         full_model=True,
         memory_limit_bytes=None,
+        clock=ClockKind.WALL,
     )
     assert decode_job(encode_job(job)) == job
 

@@ -60,11 +60,9 @@ def _limit_memory(limit_bytes: int) -> None:
 
 def _run(job: Job) -> tuple[Measurement, ...]:
     case = _synthesise(job)
-    # One thread: CPU time of this thread does not see preemption. With more, waiting threads spin and count as busy.
-    clock = ClockKind.THREAD_CPU if case.threads == 1 else ClockKind.WALL
-    models = _load(replace(job, case=case), clock)
+    models = _load(replace(job, case=case))
     surroundings = Surroundings(
-        now_seconds=time.monotonic, sleep=time.sleep, foreign_share=ForeignLoad().share_since_last, clock=clock
+        now_seconds=time.monotonic, sleep=time.sleep, foreign_share=ForeignLoad().share_since_last, clock=job.clock
     )
     on_round = lambda done, planned: _answer(Progress(share=done / planned))  # noqa: E731
     measurements = measure(case, models, job.lengths, job.rounds, surroundings, on_round)
@@ -95,10 +93,10 @@ def _synthesise(job: Job) -> Case:
     return replace(case, layers_graph_sha256=layers, head_graph_sha256=head)
 
 
-def _load(job: Job, clock: ClockKind) -> Models:
+def _load(job: Job) -> Models:
     from weighin_agent.bench.session import Model  # noqa: PLC0415 - may crash at import: after everything else
 
-    case, read_clock = job.case, time.thread_time if clock is ClockKind.THREAD_CPU else time.perf_counter
+    case, read_clock = job.case, time.thread_time if job.clock is ClockKind.THREAD_CPU else time.perf_counter
 
     def load(name: str, layers: int) -> Model:
         model = Model(

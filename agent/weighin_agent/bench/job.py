@@ -16,7 +16,7 @@ from weighin_analysis.suite import Lengths, Rounds, Weights
 class Job:
     """One case to run in ``folder``; ``full_model`` measures the whole model beside its layer probe.
 
-    ``memory_limit_bytes`` is what the child may take, None if not known.
+    ``memory_limit_bytes`` is what the child may take, None if not known; ``clock`` is what its samples are timed with.
     """
 
     case: Case
@@ -26,6 +26,7 @@ class Job:
     rounds: Rounds
     full_model: bool
     memory_limit_bytes: int | None
+    clock: ClockKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ def decode_job(text: str) -> Job:
         rounds=Rounds(**data["rounds"]),
         full_model=data["full_model"],
         memory_limit_bytes=data["memory_limit_bytes"],
+        clock=ClockKind(data["clock"]),
     )
 
 
