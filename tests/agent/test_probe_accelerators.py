@@ -1,14 +1,17 @@
 """Accelerators from files laid out as the kernel does, and from a driver's library that refuses some questions."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from weighin_agent.device import AcceleratorKind
+from weighin_agent.device import Accelerator, AcceleratorKind, ProbeGapReason
+from weighin_agent.probe.accelerator_list import read_each
 from weighin_agent.probe.accelerators import read_accelerators
 from weighin_agent.probe.gaps import Gaps
-from weighin_agent.probe.nvidia import read_nvidia
+from weighin_agent.probe.nvidia import find_nvidia, parse_nvidia
+from weighin_agent.probe.nvidia_child import ask_driver
 
 
 def add_pci_device(root: Path, slot: str, vendor: str, device: str, pci_class: str, **more: str) -> None:
@@ -56,11 +59,14 @@ class DriverLibrary:
         return self._answer(handle, (8, 9))
 
 
+def read_through(library: DriverLibrary, gaps: Gaps) -> tuple[Accelerator, ...]:
+    """Read what the library says in the way it comes: as one line of JSON."""
+    return read_each(gaps, parse_nvidia(gaps, json.loads(json.dumps(ask_driver(library)))) or ())
+
+
 def test_a_driver_that_refuses_questions_leaves_gaps_for_those_facts_only() -> None:
     gaps = Gaps()
-    accelerators = read_nvidia(gaps, DriverLibrary())
-    assert accelerators is not None
-    laptop, board = accelerators
+    laptop, board = read_through(DriverLibrary(), gaps)
     assert (laptop.model, laptop.memory_total_bytes, laptop.memory_available_bytes, laptop.compute_capability) == (
         "NVIDIA GeForce RTX 4070 Laptop GPU",
         8 * 2**30,
@@ -83,8 +89,7 @@ def test_a_device_that_fell_off_the_bus_does_not_hide_the_others() -> None:
             return super().nvmlDeviceGetHandleByIndex(index)
 
     gaps = Gaps()
-    accelerators = read_nvidia(gaps, HalfLost())
-    assert accelerators is not None
+    accelerators = read_through(HalfLost(), gaps)
     assert [accelerator.model for accelerator in accelerators] == [None, "Orin (nvgpu)"]
     assert "accelerators.0" in {gap.fact for gap in gaps.all()}
 
@@ -95,8 +100,43 @@ def test_no_driver_library_means_no_answer_and_no_gap() -> None:
             raise RefusalError
 
     gaps = Gaps()
-    assert read_nvidia(gaps, NoDriver()) is None
+    assert parse_nvidia(gaps, ask_driver(NoDriver())) is None
     assert gaps.all() == ()
+
+
+def test_a_total_of_nothing_is_a_gap_and_not_a_size(gaps: Gaps) -> None:
+    class Sharing(DriverLibrary):
+        def nvmlDeviceGetMemoryInfo(self, handle: int) -> object:  # noqa: N802
+            return SimpleNamespace(total=0, free=0)
+
+    laptop, _ = read_through(Sharing(), gaps)
+    assert (laptop.memory_total_bytes, laptop.memory_available_bytes) == (None, None)
+    assert {"accelerators.0.memory_total_bytes", "accelerators.0.memory_available_bytes"} <= {
+        gap.fact for gap in gaps.all()
+    }
+
+
+def test_a_driver_that_lists_nothing_or_nonsense_is_a_gap(gaps: Gaps) -> None:
+    assert parse_nvidia(gaps, {"driver": True, "devices": None}) == ()
+    (odd,) = parse_nvidia(gaps, {"driver": True, "devices": [{"model": 5, "memory_total_bytes": "many"}]}) or ()
+    assert odd("accelerators.0").model is None
+    assert [gap.fact for gap in gaps.all()][:2] == ["accelerators", "accelerators.0.model"]
+
+
+def test_a_driver_that_does_not_answer_in_time_is_a_gap_with_that_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gaps: Gaps
+) -> None:
+    (tmp_path / "hanging_driver.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("weighin_agent.probe.nvidia._TIMEOUT_SECONDS", 0.2)
+    assert find_nvidia(gaps, "hanging_driver") == ()
+    assert [(gap.fact, gap.reason) for gap in gaps.all()] == [("accelerators", ProbeGapReason.TIMED_OUT)]
+
+
+def test_the_child_that_asks_the_driver_answers_on_this_machine(gaps: Gaps) -> None:
+    """With or without a driver; what it shows is read without an error."""
+    read_each(gaps, find_nvidia(gaps) or ())
+    assert ProbeGapReason.READ_FAILED not in {gap.reason for gap in gaps.all()}
 
 
 @pytest.fixture
@@ -104,55 +144,74 @@ def gaps() -> Gaps:
     return Gaps()
 
 
-@pytest.fixture
-def without_nvidia_driver() -> None:
-    if read_nvidia(Gaps()) is not None:
-        pytest.skip("this machine has an NVIDIA driver, whose devices would be listed as well")
+def no_driver(_: Gaps) -> None:
+    """Stand in for NVIDIA's library on a machine that has none, whatever this machine has."""
 
 
-@pytest.mark.usefixtures("without_nvidia_driver")
 def test_an_amd_gpu_states_its_memory_and_a_virtual_screen_is_passed_over(tmp_path: Path, gaps: Gaps) -> None:
     vram = {"mem_info_vram_total": str(24 * 2**30), "mem_info_vram_used": str(2**30)}
     add_pci_device(tmp_path, "0000:03:00.0", "0x1002", "0x744c", "0x030000", **vram)
     add_pci_device(tmp_path, "0000:00:01.0", "0x1af4", "0x1050", "0x030000")
     add_pci_device(tmp_path, "0000:00:02.0", "0x1a03", "0x2000", "0x030000")
     add_pci_device(tmp_path, "0000:00:1f.0", "0x8086", "0x51a4", "0x060100")
-    (accelerator,) = read_accelerators(gaps, tmp_path)
+    (accelerator,) = read_accelerators(gaps, tmp_path, no_driver)
     assert (accelerator.kind, accelerator.vendor) == (AcceleratorKind.GPU, "AMD")
     assert (accelerator.memory_total_bytes, accelerator.memory_available_bytes) == (24 * 2**30, 23 * 2**30)
     assert [gap.fact for gap in gaps.all()] == ["accelerators.0.model"]
 
 
-@pytest.mark.usefixtures("without_nvidia_driver")
+def test_a_gpu_whose_driver_writes_a_size_of_nothing_has_a_gap_for_it(tmp_path: Path, gaps: Gaps) -> None:
+    vram = {"mem_info_vram_total": "0", "mem_info_vram_used": "0"}
+    add_pci_device(tmp_path, "0000:03:00.0", "0x1002", "0x744c", "0x030000", **vram)
+    (accelerator,) = read_accelerators(gaps, tmp_path, no_driver)
+    assert (accelerator.memory_total_bytes, accelerator.memory_available_bytes) == (None, None)
+    assert "accelerators.0.memory_total_bytes" in {gap.fact for gap in gaps.all()}
+
+
+def test_a_gpu_cut_into_slices_for_virtual_machines_is_one_gpu(tmp_path: Path, gaps: Gaps) -> None:
+    add_pci_device(tmp_path, "0000:03:00.0", "0x8086", "0x56c0", "0x030000")
+    for number in range(1, 32):
+        slot = f"0000:03:{number:02x}.0"
+        add_pci_device(tmp_path, slot, "0x8086", "0x56c0", "0x030000")
+        (tmp_path / "sys/bus/pci/devices" / slot / "physfn").symlink_to("../0000:03:00.0")
+    assert len(read_accelerators(gaps, tmp_path, no_driver)) == 1
+
+
+def test_the_first_sixteen_are_listed_and_the_others_counted(tmp_path: Path, gaps: Gaps) -> None:
+    """The aggregator accepts no more; a gap for each fact of the others would fill its list of gaps as well."""
+    for number in range(20):
+        add_pci_device(tmp_path, f"0000:{number:02x}:00.0", "0x1002", "0x744c", "0x030000")
+    assert len(read_accelerators(gaps, tmp_path, no_driver)) == 16
+    assert "4 more were found; only the first 16 are listed" in {gap.detail for gap in gaps.all()}
+    assert not [gap for gap in gaps.all() if gap.fact.startswith("accelerators.16")]
+
+
 def test_graphics_inside_an_intel_processor_have_no_memory_of_their_own_to_miss(tmp_path: Path, gaps: Gaps) -> None:
     add_pci_device(tmp_path, "0000:00:02.0", "0x8086", "0x46a6", "0x030000")
     names = tmp_path / "usr/share/misc/pci.ids"
     names.parent.mkdir(parents=True)
     names.write_text("8086  Intel Corporation\n\t46a6  Alder Lake-P GT2 [Iris Xe Graphics]\n")
-    (accelerator,) = read_accelerators(gaps, tmp_path)
+    (accelerator,) = read_accelerators(gaps, tmp_path, no_driver)
     assert (accelerator.model, accelerator.memory_total_bytes) == ("Alder Lake-P GT2 Iris Xe Graphics", None)
     assert gaps.all() == ()
 
 
-@pytest.mark.usefixtures("without_nvidia_driver")
 def test_an_nvidia_device_without_its_driver_is_listed_and_says_what_to_do(tmp_path: Path, gaps: Gaps) -> None:
     add_pci_device(tmp_path, "0000:01:00.0", "0x10de", "0x2684", "0x030000")
-    (accelerator,) = read_accelerators(gaps, tmp_path)
+    (accelerator,) = read_accelerators(gaps, tmp_path, no_driver)
     assert accelerator.vendor == "NVIDIA"
     assert "install NVIDIA's driver" in next(gap.detail for gap in gaps.all() if gap.fact == "accelerators")
 
 
-@pytest.mark.usefixtures("without_nvidia_driver")
 def test_a_board_without_a_pci_bus_shows_its_gpu_and_its_npu_by_their_drivers(tmp_path: Path, gaps: Gaps) -> None:
     for node, driver in (("drm/renderD128", "v3d"), ("accel/accel0", "rocket"), ("drm/renderD129", "vgem")):
         folder = tmp_path / "sys/class" / node / "device"
         folder.mkdir(parents=True)
         (folder / "driver").symlink_to(f"../../bus/platform/drivers/{driver}")
-    found = [(accelerator.kind, accelerator.vendor) for accelerator in read_accelerators(gaps, tmp_path)]
+    found = [(accelerator.kind, accelerator.vendor) for accelerator in read_accelerators(gaps, tmp_path, no_driver)]
     assert found == [(AcceleratorKind.GPU, "Broadcom"), (AcceleratorKind.NPU, "Rockchip")]
 
 
-@pytest.mark.usefixtures("without_nvidia_driver")
 def test_no_accelerator_is_no_gap(tmp_path: Path, gaps: Gaps) -> None:
-    assert read_accelerators(gaps, tmp_path) == ()
+    assert read_accelerators(gaps, tmp_path, no_driver) == ()
     assert gaps.all() == ()

@@ -1,12 +1,15 @@
 """GPUs and NPUs, on Linux: NVIDIA's by their driver's library, the others by what the kernel shows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from weighin_agent.device import Accelerator, AcceleratorKind, ProbeGapReason
+from weighin_agent.probe.accelerator_list import AcceleratorReader, read_each
 from weighin_agent.probe.files import exists, link_name, list_folder, read_line, read_source
 from weighin_agent.probe.gaps import Gaps
-from weighin_agent.probe.nvidia import read_nvidia
+from weighin_agent.probe.nvidia import find_nvidia
 from weighin_agent.probe.text import clean_text, parse_hexadecimal, parse_whole_number
 
 _NVIDIA = 0x10DE
@@ -30,6 +33,9 @@ _BOARD_GPUS = {
     "asahi": "Apple",
 }
 _NPU_DRIVERS = {"intel_vpu": "Intel", "amdxdna": "AMD", "rocket": "Rockchip"}
+
+# Finds what a driver's library shows; None if there is no such driver.
+FindByDriver = Callable[[Gaps], tuple[AcceleratorReader, ...] | None]
 
 _NAME_LISTS = ("usr/share/hwdata/pci.ids", "usr/share/misc/pci.ids")
 
@@ -64,25 +70,29 @@ def is_gpu(device: PciDevice) -> bool:
     return device.pci_class >> 16 == _DISPLAY or is_instinct
 
 
-def read_accelerators(gaps: Gaps, root: Path = Path("/")) -> tuple[Accelerator, ...]:
+def read_accelerators(
+    gaps: Gaps, root: Path = Path("/"), find_by_driver: FindByDriver = find_nvidia
+) -> tuple[Accelerator, ...]:
     """List the accelerators, NVIDIA's first."""
     gpus = [device for device in _pci_devices(root) if is_gpu(device)]
-    by_driver = read_nvidia(gaps)
+    by_driver = find_by_driver(gaps)
     if by_driver is None:
         _note_silent_nvidia(gaps, root, gpus)
-    found = list(by_driver or ())
-    for device in gpus:
-        if device.vendor != _NVIDIA or not by_driver:
-            found.append(_read_pci_gpu(gaps, root, device, index=len(found)))
-    for vendor, kind in _read_others(root):
-        gaps.add(f"accelerators.{len(found)}.model", ProbeGapReason.NOT_OFFERED, "the kernel gives no name for it")
-        found.append(Accelerator(kind=kind, vendor=vendor))
-    return tuple(found)
+    by_bus = [device for device in gpus if device.vendor != _NVIDIA or not by_driver]
+    found: list[AcceleratorReader] = [
+        *(by_driver or ()),
+        *(partial(_read_pci_gpu, gaps, root, device) for device in by_bus),
+        *(partial(_read_nameless, gaps, vendor, kind) for vendor, kind in _find_others(root)),
+    ]
+    return read_each(gaps, found)
 
 
 def _pci_devices(root: Path) -> list[PciDevice]:
     devices = []
     for folder in list_folder(root / "sys/bus/pci/devices"):
+        # A slice of another device in this list, made to be lent to a virtual machine; inside of that there is no link.
+        if link_name(folder / "physfn"):
+            continue
         numbers = [parse_hexadecimal(read_line(folder / name)) for name in ("vendor", "device", "class")]
         vendor, device, pci_class = numbers
         if vendor is not None and device is not None and pci_class is not None:
@@ -99,11 +109,11 @@ def _note_silent_nvidia(gaps: Gaps, root: Path, gpus: list[PciDevice]) -> None:
         )
 
 
-def _read_pci_gpu(gaps: Gaps, root: Path, device: PciDevice, index: int) -> Accelerator:
-    fact = f"accelerators.{index}"
+def _read_pci_gpu(gaps: Gaps, root: Path, device: PciDevice, fact: str) -> Accelerator:
     name = clean_text(read_line(device.folder / "product_name")) or _listed_name(root, device)
     gaps.need(f"{fact}.model", name, ProbeGapReason.NOT_OFFERED, "no list of device names is installed")
-    total = parse_whole_number(read_line(device.folder / "mem_info_vram_total"))
+    # A total of 0 is no size: the GPU has no memory of its own, or the driver none to state.
+    total = parse_whole_number(read_line(device.folder / "mem_info_vram_total")) or None
     used = parse_whole_number(read_line(device.folder / "mem_info_vram_used"))
     # Intel's processor graphics sit at this one place and share main memory: they have none of their own to miss.
     shares_memory = _VENDORS[device.vendor] == "Intel" and device.folder.name == "0000:00:02.0"
@@ -123,8 +133,13 @@ def _listed_name(root: Path, device: PciDevice) -> str | None:
     return next((name for text in texts if (name := parse_device_name(text, device.vendor, device.device))), None)
 
 
-def _read_others(root: Path) -> list[tuple[str, AcceleratorKind]]:
-    """List the GPUs of single-board computers and the NPUs, by the names of their kernel drivers."""
+def _read_nameless(gaps: Gaps, vendor: str, kind: AcceleratorKind, fact: str) -> Accelerator:
+    gaps.add(f"{fact}.model", ProbeGapReason.NOT_OFFERED, "the kernel gives no name for it")
+    return Accelerator(kind=kind, vendor=vendor)
+
+
+def _find_others(root: Path) -> list[tuple[str, AcceleratorKind]]:
+    """Find the GPUs of single-board computers and the NPUs, by the names of their kernel drivers."""
     kinds = (
         ("drm", "renderD", _BOARD_GPUS, AcceleratorKind.GPU),
         ("accel", "accel", _NPU_DRIVERS, AcceleratorKind.NPU),

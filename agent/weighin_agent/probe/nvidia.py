@@ -1,68 +1,64 @@
-"""NVIDIA's accelerators, through the library of their driver (NVML). Serial numbers and UUIDs are never asked for."""
+"""NVIDIA's accelerators, as the library of their driver describes them in a child process."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import pynvml
+from collections.abc import Mapping
+from functools import partial
 
 from weighin_agent.device import Accelerator, AcceleratorKind, ProbeGapReason
+from weighin_agent.probe.accelerator_list import AcceleratorReader
+from weighin_agent.probe.child import ask_child
 from weighin_agent.probe.gaps import Gaps
 from weighin_agent.probe.text import clean_text
 
-Answer = TypeVar("Answer")
+# The driver of a machine with many accelerators takes seconds to begin where nothing keeps it awake.
+_TIMEOUT_SECONDS = 30.0
 
 
-def read_nvidia(gaps: Gaps, nvml: Any = pynvml) -> tuple[Accelerator, ...] | None:
-    """List the accelerators that the driver shows to this process; None if there is no driver to ask."""
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
+def find_nvidia(gaps: Gaps, module: str = "weighin_agent.probe.nvidia_child") -> tuple[AcceleratorReader, ...] | None:
+    """Find the accelerators that the driver shows to this process; None if there is no driver to ask."""
+    answer = ask_child(module, _TIMEOUT_SECONDS)
+    if answer.reason is not None:
+        gaps.add("accelerators", answer.reason, f"NVIDIA's driver library: {answer.detail}")
+        return ()
+    return parse_nvidia(gaps, answer.facts)
+
+
+def parse_nvidia(gaps: Gaps, facts: Mapping[str, object]) -> tuple[AcceleratorReader, ...] | None:
+    """Return a reader for each device in the child's answer; None if it found no driver."""
+    if not facts.get("driver"):
         return None
-    try:
-        count = nvml.nvmlDeviceGetCount()
-        return tuple(_read_one(gaps, nvml, index) for index in range(count))
-    except nvml.NVMLError:
+    devices = facts.get("devices")
+    if not isinstance(devices, list):
         gaps.add("accelerators", ProbeGapReason.READ_FAILED, "NVIDIA's driver library lists no devices")
         return ()
-    finally:
-        _ask(nvml, nvml.nvmlShutdown)
+    return tuple(partial(_read_one, gaps, device) for device in devices)
 
 
-def _read_one(gaps: Gaps, nvml: Any, index: int) -> Accelerator:
-    handle = _ask(nvml, lambda: nvml.nvmlDeviceGetHandleByIndex(index))
-    if handle is None:
-        gaps.add(f"accelerators.{index}", ProbeGapReason.READ_FAILED, "NVIDIA's driver lists it but cannot reach it")
+def _read_one(gaps: Gaps, device: object, fact: str) -> Accelerator:
+    if not isinstance(device, dict):
+        gaps.add(fact, ProbeGapReason.READ_FAILED, "NVIDIA's driver lists it but cannot reach it")
         return Accelerator(kind=AcceleratorKind.GPU, vendor="NVIDIA")
-    model = _ask(nvml, lambda: _decode(nvml.nvmlDeviceGetName(handle)))
-    # Not supported where the memory is the system's own (Jetson, Grace): there is none to state.
-    memory = _ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
-    driver = _ask(nvml, lambda: _decode(nvml.nvmlSystemGetDriverVersion()))
-    capability = _ask(nvml, lambda: "{}.{}".format(*nvml.nvmlDeviceGetCudaComputeCapability(handle)))
+    # A total of 0 is no size: the accelerator has no memory of its own, or the driver none to state.
+    total = _number(device, "memory_total_bytes") or None
     accelerator = Accelerator(
         kind=AcceleratorKind.GPU,
         vendor="NVIDIA",
-        model=None if model is None else clean_text(model),
-        memory_total_bytes=None if memory is None else int(memory.total),
-        memory_available_bytes=None if memory is None else int(memory.free),
-        driver_version=None if driver is None else clean_text(driver),
-        compute_capability=capability,
+        model=_text(device, "model"),
+        memory_total_bytes=total,
+        memory_available_bytes=None if total is None else _number(device, "memory_available_bytes"),
+        driver_version=_text(device, "driver_version"),
+        compute_capability=_text(device, "compute_capability"),
     )
     for name in ("model", "memory_total_bytes", "memory_available_bytes", "driver_version", "compute_capability"):
         if getattr(accelerator, name) is None:
-            gaps.add(
-                f"accelerators.{index}.{name}", ProbeGapReason.NOT_OFFERED, "NVIDIA's driver does not tell it here"
-            )
+            gaps.add(f"{fact}.{name}", ProbeGapReason.NOT_OFFERED, "NVIDIA's driver does not tell it here")
     return accelerator
 
 
-def _ask(nvml: Any, question: Callable[[], Answer]) -> Answer | None:
-    """Return the driver's answer; None where it says that it has none. Every call of NVML may say so."""
-    try:
-        return question()
-    except nvml.NVMLError:
-        return None
+def _text(device: Mapping[str, object], name: str) -> str | None:
+    value = device.get(name)
+    return clean_text(value) if isinstance(value, str) else None
 
 
-def _decode(text: str | bytes) -> str:
-    # Older versions of the library answer in bytes.
-    return text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
+def _number(device: Mapping[str, object], name: str) -> int | None:
+    value = device.get(name)
+    return value if isinstance(value, int) else None

@@ -5,9 +5,10 @@ import platform
 import psutil
 
 from weighin_agent.device import Accelerator, Cpu, OperatingSystem, ProbeGapReason, Virtualization
+from weighin_agent.probe.accelerator_list import read_each
 from weighin_agent.probe.gaps import Gaps
 from weighin_agent.probe.memory import read_memory_sizes_portably as read_memory_sizes
-from weighin_agent.probe.nvidia import read_nvidia
+from weighin_agent.probe.nvidia import find_nvidia
 from weighin_agent.probe.text import clean_text
 
 __all__ = ["read_accelerators", "read_cpu", "read_memory_sizes", "read_operating_system", "read_virtualization"]
@@ -55,7 +56,7 @@ def read_virtualization(gaps: Gaps) -> Virtualization | None:
 def read_accelerators(gaps: Gaps) -> tuple[Accelerator, ...]:
     """List NVIDIA's accelerators, and say that there may be others."""
     gaps.add("accelerators", ProbeGapReason.NOT_IMPLEMENTED, "only NVIDIA's accelerators are found on this system")
-    return read_nvidia(gaps) or ()
+    return read_each(gaps, find_nvidia(gaps) or ())
 
 
 def _max_frequency_hertz() -> int | None:
