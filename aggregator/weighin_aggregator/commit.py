@@ -23,11 +23,12 @@ _log = structlog.get_logger()
 
 
 class Decision(Enum):
-    """What became of a run once its transaction had been committed."""
+    """What became of a run: the first three once its transaction had been committed."""
 
     STORED = auto()
     DUPLICATE = auto()
     RUN_ID_REUSED = auto()
+    NOT_STORABLE = auto()
 
 
 Decisions = Mapping[str, Decision]

@@ -18,13 +18,17 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A run that keeps every rule. ``raw`` are the bytes as they came, ``sha256`` their hash."""
+    """A run that keeps every rule. ``raw`` are the bytes as they came, ``sha256`` their hash.
+
+    ``attempt_count`` is how often the device had sent it before.
+    """
 
     run_id: str
     sequence: int
     sha256: bytes
     raw: bytes
     run: run_pb2.Run
+    attempt_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,12 @@ def examine(envelope: services_pb2.RunEnvelope, limits: Limits) -> Accepted | Re
     except DecodeError:
         return Refused(reason=Reason.MALFORMED_RUN)
     return _refuse(run, envelope, limits) or Accepted(
-        run_id=envelope.run_id, sequence=envelope.sequence, sha256=envelope.run_sha256, raw=envelope.run, run=run
+        run_id=envelope.run_id,
+        sequence=envelope.sequence,
+        sha256=envelope.run_sha256,
+        raw=envelope.run,
+        run=run,
+        attempt_count=envelope.attempt_count,
     )
 
 

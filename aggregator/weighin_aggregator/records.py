@@ -55,6 +55,21 @@ _FAILURES = _words(measurement_pb2.CaseFailureReason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """What a call says about itself: the device's clock at sending, None where it told none, and what its spool lost.
+
+    The counts are since the agent was installed.
+    """
+
+    send_time: timestamp_pb2.Timestamp | None = None
+    spool_dropped_count: int = 0
+    spool_quarantined_count: int = 0
+
+
+_NOTHING_SAID = Sending()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """The accepted runs of one call of one device: their hashes by run_id, and their rows by table."""
 
@@ -63,10 +78,14 @@ class Batch:
     tables: Mapping[str, pa.Table]
 
 
-def to_batch(accepted: Sequence[Accepted], device_id: str, receive_time: datetime) -> Batch:
+def to_batch(
+    accepted: Sequence[Accepted], device_id: str, receive_time: datetime, sending: Sending = _NOTHING_SAID
+) -> Batch:
     """All rows of the given runs. ``receive_time`` is the server's clock, UTC without a zone."""
     hardware = [_hardware_row(item.run.device) for item in accepted]
-    runs = [_run_row(item, device_id, receive_time, row[0]) for item, row in zip(accepted, hardware, strict=True)]
+    runs = [
+        _run_row(item, device_id, receive_time, row[0], sending) for item, row in zip(accepted, hardware, strict=True)
+    ]
     measurements = [
         _measurement_row(item.run_id, ord_, measurement)
         for item in accepted
@@ -113,7 +132,7 @@ def _seconds(duration: duration_pb2.Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def _run_row(item: Accepted, device_id: str, receive_time: datetime, hardware_id: str) -> Row:
+def _run_row(item: Accepted, device_id: str, receive_time: datetime, hardware_id: str, sending: Sending) -> Row:
     run = item.run
     memory = run.device.memory
     return (
@@ -131,10 +150,15 @@ def _run_row(item: Accepted, device_id: str, receive_time: datetime, hardware_id
         run.suite_version,
         run.suite_sha256.hex(),
         hardware_id,
+        item.attempt_count,
+        None if sending.send_time is None else _microseconds(sending.send_time),
+        sending.spool_dropped_count,
+        sending.spool_quarantined_count,
         _present(memory, "available_bytes"),
         _present(memory, "read_bandwidth_bytes_per_second"),
         _present(memory, "single_thread_read_bandwidth_bytes_per_second"),
         _present(run.device.storage, "free_bytes"),
+        [_present(accelerator, "memory_available_bytes") for accelerator in run.device.accelerators],
         _conditions(run.before) if run.HasField("before") else None,
         _conditions(run.after) if run.HasField("after") else None,
         item.sha256,

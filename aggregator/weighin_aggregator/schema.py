@@ -22,9 +22,12 @@ CREATE TABLE run(
     receive_time TIMESTAMP NOT NULL, observe_time TIMESTAMP NOT NULL, elapsed_seconds DOUBLE NOT NULL,
     source VARCHAR NOT NULL, schema_version INTEGER NOT NULL, agent_version VARCHAR NOT NULL,
     consent_version INTEGER NOT NULL, suite VARCHAR NOT NULL, suite_version INTEGER NOT NULL,
-    suite_sha256 VARCHAR NOT NULL, hardware_id UUID NOT NULL, memory_available_bytes BIGINT,
+    suite_sha256 VARCHAR NOT NULL, hardware_id UUID NOT NULL,
+    attempt_count INTEGER NOT NULL, send_time TIMESTAMP, spool_dropped_count BIGINT NOT NULL,
+    spool_quarantined_count BIGINT NOT NULL, memory_available_bytes BIGINT,
     read_bandwidth_bytes_per_second DOUBLE, single_thread_read_bandwidth_bytes_per_second DOUBLE,
-    storage_free_bytes BIGINT, "before" {_CONDITIONS}, "after" {_CONDITIONS},
+    storage_free_bytes BIGINT, accelerator_memory_available_bytes BIGINT[] NOT NULL,
+    "before" {_CONDITIONS}, "after" {_CONDITIONS},
     run_sha256 BLOB NOT NULL, raw BLOB NOT NULL USING COMPRESSION uncompressed);
 
 CREATE TABLE hardware(

@@ -15,14 +15,15 @@ from google.protobuf.message import DecodeError
 
 from weighin.v1 import services_pb2
 from weighin_aggregator.commit import Committer, Decision, Decisions
-from weighin_aggregator.errors import SnapshotError, StoreError, StoreUnavailableError
+from weighin_aggregator.errors import SnapshotError, StoreError, StoreRefusedError, StoreUnavailableError
 from weighin_aggregator.intake import Accepted, Refused, examine
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.peer import device_id, require_loopback
-from weighin_aggregator.records import to_batch
+from weighin_aggregator.records import Batch, Sending, to_batch
 from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.snapshot import write_numbered_snapshot
 from weighin_aggregator.store import Store, utc_now
+from weighin_aggregator.validate import is_timestamp
 
 RUN_SERVICE = "weighin.v1.RunService"
 OPERATOR_SERVICE = "weighin.v1.OperatorService"
@@ -100,20 +101,33 @@ class Services:
         device = device_id(context.invocation_metadata() or ())
         if self._committer.is_full():
             raise Refusal(Reason.OVERLOADED)
-        envelopes = _decode(data, self._limits)
-        examined = _examine_all(envelopes, self._limits)
+        request = _decode(data, self._limits)
+        examined = _examine_all(request.envelopes, self._limits)
         accepted = [item for item in examined if isinstance(item, Accepted)]
-        decisions: Decisions = {}
-        if accepted:
-            try:
-                decisions = await asyncio.wrap_future(self._committer.submit(to_batch(accepted, device, utc_now())))
-            except StoreUnavailableError as error:
-                raise Refusal(Reason.STORE_UNAVAILABLE) from error
+        decisions = await self._store(accepted, device, _sending(request)) if accepted else {}
         results = [
-            _result(envelope.run_id, item, decisions) for envelope, item in zip(envelopes, examined, strict=True)
+            _result(envelope.run_id, item, decisions)
+            for envelope, item in zip(request.envelopes, examined, strict=True)
         ]
         _report(device, results)
         return services_pb2.SubmitRunsResponse(results=results).SerializeToString()
+
+    async def _store(self, accepted: Sequence[Accepted], device: str, sending: Sending) -> Decisions:
+        """Store runs together; when one of them spoils that, one by one, so that it is the only one left out."""
+        try:
+            return await asyncio.wrap_future(self._committer.submit(_converted(accepted, device, sending)))
+        except StoreUnavailableError as error:
+            raise Refusal(Reason.STORE_UNAVAILABLE) from error
+        except StoreRefusedError as error:
+            if len(accepted) == 1:
+                # The kind of the error only: its text may repeat what was sent.
+                kind = type(error.__cause__ or error).__name__
+                _log.error("run_not_storable", device_id=device, run_id=accepted[0].run_id, error=kind)
+                return {accepted[0].run_id: Decision.NOT_STORABLE}
+        decisions: dict[str, Decision] = {}
+        for item in accepted:
+            decisions.update(await self._store([item], device, sending))
+        return decisions
 
     async def _create_snapshot(self, _: bytes, context: Context) -> bytes:
         require_loopback(context.peer())
@@ -130,14 +144,32 @@ class Services:
         return services_pb2.CreateSnapshotResponse(folder=str(folders[0])).SerializeToString()
 
 
-def _decode(data: bytes, limits: Limits) -> Sequence[services_pb2.RunEnvelope]:
+def _decode(data: bytes, limits: Limits) -> services_pb2.SubmitRunsRequest:
     try:
-        envelopes = services_pb2.SubmitRunsRequest.FromString(data).envelopes
+        request = services_pb2.SubmitRunsRequest.FromString(data)
     except DecodeError as error:
         raise Refusal(Reason.MALFORMED_REQUEST) from error
-    if len(envelopes) > limits.envelopes:
+    if len(request.envelopes) > limits.envelopes:
         raise Refusal(Reason.TOO_MANY_RUNS)
-    return envelopes
+    return request
+
+
+def _sending(request: services_pb2.SubmitRunsRequest) -> Sending:
+    """Read what a call says about itself. It refuses no run: a time that is none reads as absent."""
+    has_time = request.HasField("send_time") and is_timestamp(request.send_time)
+    return Sending(
+        send_time=request.send_time if has_time else None,
+        spool_dropped_count=request.spool_dropped_count,
+        spool_quarantined_count=request.spool_quarantined_count,
+    )
+
+
+def _converted(accepted: Sequence[Accepted], device: str, sending: Sending) -> Batch:
+    """Make the rows of runs. Raises StoreRefusedError when they fit no table."""
+    try:
+        return to_batch(accepted, device, utc_now(), sending)
+    except Exception as error:  # Whatever a run does here, the same run would do again at every attempt.
+        raise StoreRefusedError(f"no rows can be made: {type(error).__name__}") from error
 
 
 def _examine_all(envelopes: Sequence[services_pb2.RunEnvelope], limits: Limits) -> list[Accepted | Refused]:
@@ -169,6 +201,9 @@ def _result(run_id: str, item: Accepted | Refused, decisions: Decisions) -> serv
         case Decision.RUN_ID_REUSED:
             result.outcome = services_pb2.OUTCOME_REJECTED
             result.reason = Reason.RUN_ID_REUSED.value
+        case Decision.NOT_STORABLE:
+            result.outcome = services_pb2.OUTCOME_REJECTED
+            result.reason = Reason.NOT_STORABLE.value
     return result
 
 

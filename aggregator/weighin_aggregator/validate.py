@@ -91,11 +91,12 @@ def _observe_time(run: run_pb2.Run) -> Iterator[str]:
     """Demand a time; a clock that is years off is a fact and passes."""
     if not run.HasField("observe_time"):
         yield "observe_time: must be present"
-    elif not _is_timestamp(run.observe_time):
+    elif not is_timestamp(run.observe_time):
         yield "observe_time: must be a valid timestamp"
 
 
-def _is_timestamp(time: timestamp_pb2.Timestamp) -> bool:
+def is_timestamp(time: timestamp_pb2.Timestamp) -> bool:
+    """Tell whether a time is within what the format promises."""
     return _FIRST_SECOND <= time.seconds <= _LAST_SECOND and time.nanos in _NANOS
 
 

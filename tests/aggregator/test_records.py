@@ -2,15 +2,18 @@
 
 import math
 import statistics
+from datetime import datetime
 
 import example_runs
 import numpy as np
+from google.protobuf import timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighin.v1 import run_pb2
-from weighin_aggregator.intake import Accepted
-from weighin_aggregator.records import medians, to_batch
+from weighin.v1 import device_pb2, run_pb2
+from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.limits import DEFAULT_LIMITS
+from weighin_aggregator.records import Sending, medians, to_batch
 from weighin_aggregator.store import utc_now
 
 floats = st.floats(width=32)
@@ -46,6 +49,24 @@ def test_another_driver_is_other_hardware() -> None:
     updated = example_runs.example_run(1)
     updated.device.accelerators[0].driver_version = "6.2.0"
     assert hardware_id(updated) != hardware_id(example_runs.example_run(1))
+
+
+def test_what_varies_between_runs_of_one_machine_and_what_its_call_said_lies_with_the_run() -> None:
+    run = example_runs.example_run(1)
+    run.device.accelerators[0].memory_available_bytes = 5 << 30
+    run.device.accelerators.add(kind=device_pb2.ACCELERATOR_KIND_NPU)
+    envelope = example_runs.envelope(run, example_runs.run_id(1))
+    envelope.attempt_count = 3
+    item = examine(envelope, DEFAULT_LIMITS)
+    assert isinstance(item, Accepted)
+    sending = Sending(
+        send_time=timestamp_pb2.Timestamp(seconds=1_770_000_060), spool_dropped_count=2, spool_quarantined_count=1
+    )
+    (row,) = to_batch([item], example_runs.DEVICE_ID, utc_now(), sending).tables["run"].to_pylist()
+    assert row["accelerator_memory_available_bytes"] == [5 << 30, None]
+    assert row["attempt_count"] == 3
+    assert row["send_time"] == datetime(2026, 2, 2, 2, 41)
+    assert (row["spool_dropped_count"], row["spool_quarantined_count"]) == (2, 1)
 
 
 def test_a_run_without_anything_optional_becomes_rows_with_nulls() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,10 @@ def test_a_run_row_says_what_was_sent(snapshot: Path) -> None:
     assert (row["source"], row["suite"], row["suite_version"]) == ("native", "quick", 1)
     assert row["suite_sha256"] == run.suite_sha256.hex()
     assert row["read_bandwidth_bytes_per_second"] == 40e9
+    assert row["accelerator_memory_available_bytes"] == [None]
+    assert row["attempt_count"] == 0
+    assert row["send_time"] == datetime.fromtimestamp(run.observe_time.seconds + 59, UTC).replace(tzinfo=None)
+    assert (row["spool_dropped_count"], row["spool_quarantined_count"]) == (0, 0)
     assert row["before"]["power_source"] == "mains"
     assert row["before"]["temperature_celsius"] is None
     assert row["after"]["foreign_cpu_share"] == run.after.foreign_cpu_share

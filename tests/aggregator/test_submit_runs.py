@@ -1,15 +1,22 @@
 """What a device is answered, over a real channel, by a real server process."""
 
+import asyncio
 import hashlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
 
 import aggregator_process
 import example_runs
 import grpc
+import pyarrow as pa
 import pytest
 from aggregator_process import Client, new_run_id, outcomes, refusal
 
 from weighin.v1 import run_pb2, services_pb2, services_pb2_grpc
+from weighin_aggregator import columns, validate_device
+from weighin_aggregator.server import Config, running
 
 STORED, DUPLICATE = ("STORED", ""), ("DUPLICATE", "")
 RUN_BYTES = 256 << 10
@@ -158,6 +165,53 @@ def test_a_run_of_the_largest_size_is_checked_and_one_byte_more_is_refused(clien
     largest, too_large = client.submit(envelope(bytes(RUN_BYTES)), envelope(bytes(RUN_BYTES + 1)))
     assert largest.reason == "MALFORMED_RUN"
     assert list(too_large.field_violations) == [f"run: must have at most {RUN_BYTES} bytes"]
+
+
+@pytest.fixture
+def client_of_a_gap_in_the_rules(monkeypatch: pytest.MonkeyPatch, data: Path) -> Iterator[Client]:
+    """A client of a server in this process that takes a cache of any size."""
+    monkeypatch.setattr(validate_device, "at_most", lambda *_: iter(()))
+    started, stop = Future[str](), threading.Event()
+
+    async def serve() -> None:
+        async with running(Config(data=data, host="127.0.0.1", port=0)) as address:
+            started.set_result(address)
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        with aggregator_process.client(started.result(30)) as client:
+            yield client
+    finally:
+        stop.set()
+        thread.join(30)
+
+
+@pytest.mark.parametrize("spoil", ["caches", "rows"])
+def test_a_run_that_passes_the_rules_but_fits_no_table_is_rejected_alone(
+    client_of_a_gap_in_the_rules: Client, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    """Such a run would fail its call at every attempt, and nothing behind it would ever arrive."""
+
+    def outgrow_the_column(run: run_pb2.Run) -> None:
+        run.device.cpu.caches[1].size_bytes = 1 << 62
+        run.device.cpu.caches[1].instance_count = 4
+
+    sent = [envelope(), envelope(changed(outgrow_the_column)), envelope()]
+    if spoil == "rows":  # What DuckDB itself refuses.
+        wide = columns.HARDWARE.field(8).with_type(pa.float64())
+        monkeypatch.setattr(columns, "HARDWARE", columns.HARDWARE.set(8, wide))
+    results = client_of_a_gap_in_the_rules.submit(*sent)
+    assert outcomes(results) == [STORED, ("REJECTED", "NOT_STORABLE"), STORED]
+    assert outcomes(client_of_a_gap_in_the_rules.submit(sent[0], sent[2])) == [DUPLICATE, DUPLICATE]
+
+
+def test_a_call_that_misstates_its_own_time_loses_no_run(client: Client) -> None:
+    request = example_runs.request([envelope()])
+    request.send_time.seconds = 1 << 62
+    request.spool_dropped_count = -1
+    assert outcomes(list(client.send(request.SerializeToString()).results)) == [STORED]
 
 
 def refused(send: Callable[[], object]) -> tuple[grpc.StatusCode, str, float | None]:
