@@ -17,7 +17,7 @@ from weighin_analysis.measurement import Measurement, Series, SeriesPart
 
 FORMULA_VERSION = "layer-probe-1"
 
-# Spread of the method itself, as standard deviations of ln(time) (docs/method.md, section 8): whole models, layer
+# Spread of the method itself, as standard deviations of ln(time) (docs/method.md, section 6): whole models, layer
 # probes, and layer probes of a single layer.
 WHOLE_MODEL_SD = 0.03
 LAYER_PROBE_SD = 0.06
@@ -27,7 +27,7 @@ EXTRAPOLATION_SD = 0.10
 # Two runs of one device minutes apart differ by this much on virtual machines and laptops.
 BETWEEN_RUNS_SD = 0.10
 # Other programs on the same cores only ever slow a measurement down, by how much depends on luck: with two threads a
-# share of 0.4 to 0.5 cost a factor of 2 to 4 (docs/method.md, section 7). Below this share nothing was seen.
+# share of 0.4 to 0.5 cost a factor of 2 to 4 (docs/method.md, section 6). Below this share nothing was seen.
 DISTURBED_SHARE = 0.05
 DISTURBED_SD_PER_SHARE = 2.0
 # A round in which others used more than this says little about the device; it is left out while enough others remain.
