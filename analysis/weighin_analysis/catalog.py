@@ -88,6 +88,11 @@ def size_classes() -> tuple[SizeClass, ...]:
     )
 
 
+def class_rank(size_class: str) -> int:
+    """Return the place of a size class, the smallest first."""
+    return [one.name for one in size_classes()].index(size_class)
+
+
 def size_class_of(parameter_count: int) -> SizeClass:
     """Return the class whose band holds ``parameter_count`` (at least 0)."""
     return next(c for c in size_classes() if c.upper is None or parameter_count < c.upper)

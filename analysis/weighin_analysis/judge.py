@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from weighin_analysis.architecture import Architecture, ArchitectureKind
 from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict
-from weighin_analysis.catalog import size_class_of, size_classes
+from weighin_analysis.catalog import class_rank, size_class_of
 from weighin_analysis.errors import EstimateError
 from weighin_analysis.estimate import (
     DISTURBED_SHARE,
@@ -30,12 +30,14 @@ def judge(
     memory_available_bytes: int | None,
     read_bandwidth_bytes_per_second: float | None,
     gated_cases: Sequence[Case] = (),
+    failed_cases: Sequence[Case] = (),
 ) -> Card:
     """Return the card of one run under the current limits.
 
     ``memory_available_bytes`` is what was free when the run began, in the pool that the execution provider uses; None
-    judges speed alone and says so. ``gated_cases`` were not started because they would not fit. A case that no time can
-    be computed from is named in ``unjudged``; it takes nothing from the others.
+    judges speed alone and says so. ``gated_cases`` were not started because they would not fit; ``failed_cases`` gave
+    no measurement, for whatever reason, and keep the headline from hinting that the device would run them. A case that
+    no time can be computed from is named in ``unjudged``; it takes nothing from the others.
     """
     limits = current_limits()
     cases: defaultdict[Case, list[Measurement]] = defaultdict(list)
@@ -43,26 +45,23 @@ def judge(
         cases[measurement.case].append(measurement)
     rows = [_gated_row(case, limits) for case in gated_cases]
     unjudged = []
+    tried = [*gated_cases, *failed_cases, *cases]
     for case, found in cases.items():
         try:
             rows.append(_row(case, found, memory_available_bytes, limits))
         except EstimateError as error:
             unjudged.append(f"{case.architecture.name} {case.scheme}: {error}")
-    rows.sort(key=lambda row: (_class_rank(row.size_class), row.architecture_kind == ArchitectureKind.DECODER))
+    rows.sort(key=lambda row: (class_rank(row.size_class), row.architecture_kind == ArchitectureKind.DECODER))
     tier = _tier(rows)
     return Card(
         limits_version=limits.version,
         formula_version=FORMULA_VERSION,
-        headline=_headline(rows, tier),
+        headline=_headline(rows, tier, tried),
         tier=tier,
         limited_by=_limited_by(rows, cases, memory_available_bytes, read_bandwidth_bytes_per_second, limits),
         rows=tuple(rows),
         unjudged=tuple(unjudged),
     )
-
-
-def _class_rank(size_class: str) -> int:
-    return [c.name for c in size_classes()].index(size_class)
 
 
 def _points(measurements: Sequence[Measurement], phase: Phase) -> list[tuple[int, RoundTimes]]:
@@ -170,22 +169,23 @@ def _shortfalls(decode: Estimate | None, first: Estimate, limits: Limits, *, com
 def _tier(rows: Sequence[CardRow]) -> str | None:
     """Return the largest class with a comfortable decoder. Encoders have a class, but a tier is about generating."""
     comfortable = [r.size_class for r in _decoders(rows) if r.verdict is Verdict.COMFORTABLE]
-    return max(comfortable, key=_class_rank, default=None)
+    return max(comfortable, key=class_rank, default=None)
 
 
 def _decoders(rows: Sequence[CardRow]) -> list[CardRow]:
     return [row for row in rows if row.architecture_kind == ArchitectureKind.DECODER]
 
 
-def _headline(rows: Sequence[CardRow], tier: str | None) -> str:
+def _headline(rows: Sequence[CardRow], tier: str | None, tried: Sequence[Case]) -> str:
     decoders = _decoders(rows)
     best = {
-        v: max((r for r in decoders if r.verdict is v), key=lambda r: _class_rank(r.size_class), default=None)
+        v: max((r for r in decoders if r.verdict is v), key=lambda r: class_rank(r.size_class), default=None)
         for v in Verdict
     }
     comfortable, usable = best[Verdict.COMFORTABLE], best[Verdict.USABLE]
     if comfortable:
-        top = max(decoders, key=lambda r: _class_rank(r.size_class)).size_class
+        shapes = [case.architecture for case in tried if case.architecture.kind is ArchitectureKind.DECODER]
+        top = size_class_of(max(shape.parameter_count for shape in shapes)).name
         at_least = "at least " if tier == top else ""
         return f"This device comfortably runs {at_least}{tier} models at {_bits(comfortable.scheme)}."
     if usable:
@@ -211,7 +211,7 @@ def _limited_by(
     limits: Limits,
 ) -> str | None:
     """Return what the device runs out of first: the smallest margin of its largest decoder towards "comfortable"."""
-    largest = max(_decoders(rows), key=lambda r: _class_rank(r.size_class), default=None)
+    largest = max(_decoders(rows), key=lambda r: class_rank(r.size_class), default=None)
     if largest is None:
         return None
     decode, first = largest.decode_tokens_per_second, largest.time_to_first_token_seconds

@@ -9,6 +9,7 @@ from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.catalog import (
     architecture,
     architectures,
+    class_rank,
     parse_architecture,
     read_data,
     size_class_of,
@@ -47,6 +48,10 @@ def test_every_reference_lies_in_the_band_that_it_stands_for() -> None:
         shape = architecture(name)
         assert size_class_of(shape.parameter_count).name == size_class
         assert shape.kind is ArchitectureKind.DECODER
+
+
+def test_larger_classes_rank_higher() -> None:
+    assert [class_rank(c.name) for c in size_classes()] == list(range(len(size_classes())))
 
 
 @given(st.integers(0, 10**13))

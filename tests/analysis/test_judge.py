@@ -39,9 +39,14 @@ def card_of(
     memory: int | None = PLENTY,
     bandwidth: float | None = None,
     gated: Sequence[Case] = (),
+    failed: Sequence[Case] = (),
 ) -> Card:
     return judge(
-        measurements, memory_available_bytes=memory, read_bandwidth_bytes_per_second=bandwidth, gated_cases=gated
+        measurements,
+        memory_available_bytes=memory,
+        read_bandwidth_bytes_per_second=bandwidth,
+        gated_cases=gated,
+        failed_cases=failed,
     )
 
 
@@ -244,6 +249,25 @@ def test_the_headline_names_the_tier(measurements: list[Measurement], tier: str 
 def test_a_larger_class_that_does_not_fit_takes_the_at_least_away() -> None:
     assert "at least 0.5B" in card_of(comfortable(QWEN)).headline
     assert "at least" not in card_of(comfortable(QWEN), gated=[LLAMA]).headline
+
+
+def test_a_larger_class_that_was_tried_in_vain_takes_the_at_least_away() -> None:
+    """A device that ran out of time on 1B has not shown that it would run it."""
+    plain = "This device comfortably runs 0.5B models at int4."
+    assert card_of(comfortable(QWEN), failed=[LLAMA]).headline == plain
+    unjudged = measurement(LLAMA, [], phase=Phase.PREFILL, length=512)
+    assert card_of([*comfortable(QWEN), unjudged]).headline == plain
+
+
+@pytest.mark.parametrize("failed", [SMOL, probe_case(architecture("Qwen2.5-0.5B"), Scheme.INT8_BLOCK32), BERT])
+def test_a_failure_of_no_larger_decoder_leaves_the_at_least(failed: Case) -> None:
+    assert "at least 0.5B" in card_of(comfortable(QWEN), failed=[failed]).headline
+
+
+def test_a_failed_case_makes_no_row_and_no_limit() -> None:
+    card = card_of(comfortable(QWEN), failed=[LLAMA])
+    assert [row.architecture for row in card.rows] == ["Qwen2.5-0.5B"]
+    assert card.limited_by == card_of(comfortable(QWEN)).limited_by
 
 
 def test_an_encoder_never_makes_a_tier() -> None:

@@ -6,6 +6,7 @@ import pytest
 from example_devices import DEVICE, RUN, a_card, card_row
 from hypothesis import given
 from hypothesis import strategies as st
+from made_measurements import timed_case
 
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Verdict
@@ -68,6 +69,15 @@ def test_a_case_stopped_by_the_memory_gate_does_not_fit() -> None:
     failures = tuple(CaseFailure(case=CASE, reason=reason, detail="") for reason in ("memory_gate", "timed_out"))
     result = judge_device(replace(DEVICE, run=replace(RUN, failures=failures)))
     assert [row.verdict for row in result.card.rows] == [Verdict.DOES_NOT_FIT]
+
+
+def test_a_case_that_failed_for_any_reason_is_told_to_the_judge() -> None:
+    small = replace(CASE, architecture=architecture("SmolLM2-135M"))
+    measured = timed_case(small, decode_seconds=1 / 40, first_token_seconds=0.5)
+    for reason, headline in (("timed_out", "runs 0.1B"), (None, "runs at least 0.1B")):
+        failures = (CaseFailure(case=CASE, reason=reason, detail=""),) if reason else ()
+        run = replace(RUN, measurements=tuple(measured), failures=failures)
+        assert headline in judge_device(replace(DEVICE, run=run)).card.headline
 
 
 def test_a_device_that_cannot_be_judged_says_why_and_is_counted() -> None:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Card, CardRow, Verdict
-from weighin_analysis.catalog import size_classes
+from weighin_analysis.catalog import class_rank, size_classes
 from weighin_analysis.judge import judge
 from weighin_analysis.snapshot import DeviceRecord
 
@@ -41,13 +41,9 @@ def judge_device(device: DeviceRecord) -> DeviceResult:
         memory_available_bytes=run.memory_available_bytes,
         read_bandwidth_bytes_per_second=run.read_bandwidth_bytes_per_second,
         gated_cases=[failure.case for failure in run.failures if failure.reason == "memory_gate"],
+        failed_cases=[failure.case for failure in run.failures],
     )
     return DeviceResult(device=device, card=card)
-
-
-def class_rank(size_class: str) -> int:
-    """Return the place of a size class, the smallest first."""
-    return [one.name for one in size_classes()].index(size_class)
 
 
 def best_rows(card: Card) -> dict[str, CardRow]:
