@@ -1,9 +1,13 @@
 """Snapshot folders for tests, made by the aggregator's own code from example runs."""
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import duckdb
 from example_runs import envelope, run_id
 
 from weighin.v1 import run_pb2, services_pb2
@@ -34,6 +38,26 @@ def make_snapshot(folder: Path, runs: Iterable[tuple[str, run_pb2.Run]], *, exam
             store.insert(to_batch([accepted], device, RECEIVE_TIME + timedelta(minutes=number)).tables)
         write_snapshot(store, folder / "snapshot")
     return folder / "snapshot"
+
+
+def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest of a snapshot."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def replace_table(folder: Path, table: str, select: str) -> None:
+    """Write a table anew from a query on itself, and put its hash into the manifest."""
+    path = folder / f"{table}.parquet"
+    new = folder / "new.parquet"
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE VIEW it AS FROM read_parquet('{path}')")
+        connection.execute(f"COPY ({select}) TO '{new}' (FORMAT parquet)")
+    new.replace(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit_manifest(folder, lambda manifest: manifest["tables"][table].update(sha256=digest))
 
 
 def _accepted(sent: services_pb2.RunEnvelope, run: run_pb2.Run) -> Accepted:

@@ -4,11 +4,13 @@ import dataclasses
 import glob
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import duckdb
 
@@ -32,9 +34,16 @@ from weighin_analysis.snapshot import (
 SCHEMA_VERSION = 1
 TABLES = ("run", "hardware", "measurement", "series", "case_failure", "probe_gap")
 
-_TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --out DIR`"
+_TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --data DIR --out DIR`"
 _Row = Mapping[str, Any]
 _T = TypeVar("_T")
+
+# What a column may hold where a value wants this type; not isinstance, to which True is a number.
+_SCALARS: dict[object, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (float, int), str: (str,)}
+# No number is below zero but of degrees; these are divided by, or mean nothing when zero.
+_POSITIVE = frozenset(
+    {"layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "threads", "probe_layers", "token_count"}
+)
 
 # A device counts its own runs, so the highest number is the newest run whatever its clock says.
 _NEWEST_RUNS = """
@@ -57,21 +66,23 @@ def load_snapshot(folder: Path) -> Snapshot:
     except duckdb.Error as cause:
         first_line = str(cause).splitlines()[0]
         raise SnapshotError(f"{folder}: a table cannot be read ({first_line}); {_TAKE_ANOTHER}") from cause
-    except (KeyError, TypeError, ValueError) as cause:  # a column, a null or a word that does not belong there
+    except (KeyError, TypeError, ValueError, OverflowError) as cause:  # a column or a value that does not belong there
         raise SnapshotError(
-            f"{folder}: a table holds what this version does not know ({cause}); upgrade weighin-analysis"
+            f"{folder}: holds what this version cannot take ({cause}); upgrade weighin-analysis, or {_TAKE_ANOTHER}"
         ) from cause
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not folder.is_dir():
-        raise SnapshotError(f"{folder}: there is no such folder; make one with `weighin-aggregator snapshot --out DIR`")
+        raise SnapshotError(
+            f"{folder}: there is no such folder; make one with `weighin-aggregator snapshot --data DIR --out DIR`"
+        )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as cause:
         raise SnapshotError(f"{folder}: not a snapshot, it holds no manifest.json; {_TAKE_ANOTHER}") from cause
-    except (OSError, ValueError) as cause:
+    except (OSError, ValueError, RecursionError) as cause:
         raise SnapshotError(f"{path}: cannot be read as JSON; {_TAKE_ANOTHER}") from cause
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
         found = manifest.get("schema_version") if isinstance(manifest, dict) else None
@@ -151,11 +162,11 @@ def _devices(tables: Mapping[str, Sequence[_Row]]) -> tuple[DeviceRecord, ...]:
     for row in tables["probe_gap"]:
         gaps[row["run_id"]].append(_build(ProbeGap, row))
     return tuple(
-        DeviceRecord(
-            device_id=row["device_id"],
+        _build(
+            DeviceRecord,
+            row,
             hardware=hardware[row["hardware_id"]],
             run=_run(row, measurements[row["run_id"]], failures[row["run_id"]], gaps[row["run_id"]]),
-            run_count=row["run_count"],
         )
         for row in tables["run"]
     )
@@ -181,7 +192,7 @@ def _hardware(row: _Row) -> Hardware:
     return _build(
         Hardware,
         row,
-        instruction_sets=tuple(row["instruction_sets"] or ()),
+        instruction_sets=_list_of(str, row["instruction_sets"] or []),
         caches=tuple(_build(Cache, one) for one in row["caches"] or ()),
         accelerators=tuple(_build(Accelerator, one) for one in row["accelerators"] or ()),
         execution_providers=tuple(_build(ExecutionProvider, one) for one in row["execution_providers"] or ()),
@@ -214,16 +225,51 @@ def _series(row: _Row) -> Series:
         part=SeriesPart(row["part"]),
         phase=Phase(row["phase"]),
         clock=ClockKind(row["clock"]),
-        sample_seconds=tuple(row["sample_seconds"]),
+        sample_seconds=_list_of(float, row["sample_seconds"]),
     )
 
 
 def _build(kind: Callable[..., _T], row: _Row, /, **converted: Any) -> _T:
     """Make a value from the columns of its own names; ``converted`` are those that need more than copying."""
-    names = [field.name for field in dataclasses.fields(cast("Any", kind)) if field.name not in converted]
-    return kind(**{name: row[name] for name in names}, **converted)
+    values = {}
+    for name, types in _columns(kind):
+        value = converted[name] if name in converted else row[name]
+        if types and (type(value) not in types or not _possible(name, value)):
+            raise ValueError(f"{name} is {value!r:.40}")
+        values[name] = value
+    return kind(**values)
 
 
-def _aware(time: datetime) -> datetime:
+@cache
+def _columns(kind: Callable[..., object]) -> tuple[tuple[str, tuple[type, ...]], ...]:
+    """Return (name, types that its column may hold) of every field of a value; no types where it is no scalar."""
+    hints = get_type_hints(kind)
+    found: list[tuple[str, tuple[type, ...]]] = []
+    for field in dataclasses.fields(cast("Any", kind)):
+        hint = hints[field.name]
+        wanted = [one for one in get_args(hint) if one is not type(None)] or [hint]
+        types = _SCALARS.get(wanted[0], ()) if len(wanted) == 1 else ()
+        absent = (type(None),) if type(None) in get_args(hint) else ()
+        found.append((field.name, types + absent if types else ()))
+    return tuple(found)
+
+
+def _possible(name: str, value: object) -> bool:
+    """Return whether a number may stand in a field of this name."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or isinstance(value, bool) or value >= (name in _POSITIVE)
+
+
+def _list_of(kind: type[_T], values: object) -> tuple[_T, ...]:
+    """Return a list of a snapshot, all of one type, as a tuple."""
+    if not isinstance(values, list) or not set(map(type, values)) <= {kind}:
+        raise ValueError(f"{values!r:.40} is no list of {kind.__name__}")
+    return tuple(values)
+
+
+def _aware(time: object) -> datetime:
     """Return a time of a snapshot, which is UTC also where it does not say so, as an aware one."""
+    if not isinstance(time, datetime):
+        raise TypeError(f"{time!r:.40} is no time")
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

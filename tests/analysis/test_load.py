@@ -1,17 +1,13 @@
 """A snapshot becomes values unchanged, and one that cannot be trusted is refused in one line that says what to do."""
 
 import hashlib
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import pytest
 from example_runs import LAPTOP, SMALL_BOARD, example_run, run_id
-from example_snapshots import device_id, make_snapshot
+from example_snapshots import device_id, edit_manifest, make_snapshot, replace_table
 
 from weighin.v1 import run_pb2
 from weighin_analysis.errors import SnapshotError
@@ -23,25 +19,6 @@ from weighin_analysis.scheme import Scheme
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return make_snapshot(tmp_path, [(device_id(1), example_run(1))])
-
-
-def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    edit(manifest)
-    path.write_text(json.dumps(manifest))
-
-
-def replace_table(folder: Path, table: str, select: str) -> None:
-    """Write a table anew from a query on itself, and put its hash into the manifest."""
-    path = folder / f"{table}.parquet"
-    new = folder / "new.parquet"
-    with duckdb.connect() as connection:
-        connection.execute(f"CREATE VIEW it AS FROM read_parquet('{path}')")
-        connection.execute(f"COPY ({select}) TO '{new}' (FORMAT parquet)")
-    new.replace(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    edit_manifest(folder, lambda manifest: manifest["tables"][table].update(sha256=digest))
 
 
 def refusal(folder: Path) -> str:
@@ -169,7 +146,7 @@ def test_a_manifest_without_a_usable_entry_is_refused(folder: Path, entry: objec
     assert "names no usable file for table run" in refusal(folder)
 
 
-@pytest.mark.parametrize("time", [None, "yesterday"])
+@pytest.mark.parametrize("time", [None, "yesterday", "0001-01-01T00:00+23:00", 7])
 def test_a_manifest_without_a_time_is_refused(folder: Path, time: object) -> None:
     edit_manifest(folder, lambda manifest: manifest.update(snapshot_time=time))
     refusal(folder)
@@ -196,6 +173,78 @@ def test_a_file_that_is_no_parquet_is_refused(folder: Path) -> None:
 def test_a_table_with_other_content_than_ours_is_refused(folder: Path, table: str, select: str) -> None:
     replace_table(folder, table, select)
     assert str(folder) in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("measurement", "probe_layers", "NULL::INTEGER"),
+        ("measurement", "probe_layers", "'two'"),
+        ("measurement", "probe_layers", "0"),
+        ("measurement", "probe_layers", "2.5::DOUBLE"),
+        ("measurement", "probe_layers", "true"),
+        ("measurement", "head_columns", "-1"),
+        ("measurement", "threads", "0"),
+        ("measurement", "token_count", "NULL::INTEGER"),
+        ("measurement", "token_count", "0"),
+        ("measurement", "context_depth", "-1"),
+        ("measurement", "scheme", "[scheme]"),
+        ("measurement", "requested_execution_provider", "NULL::VARCHAR"),
+        ("measurement", "execution_provider", "7"),
+        ("measurement", "layers_graph_sha256", "7"),
+        ("measurement", "ord", "[ord]"),
+        ("measurement", "architecture", "struct_update(architecture, layers := 0)"),
+        ("measurement", "architecture", "struct_update(architecture, heads := NULL::INTEGER)"),
+        ("measurement", "architecture", "struct_update(architecture, name := 7)"),
+        ("measurement", "architecture", "struct_update(architecture, tied_embeddings := 'no')"),
+        ("measurement", "architecture", "'Qwen2.5-0.5B'"),
+        ("case_failure", "architecture", "struct_update(architecture, vocab := -5)"),
+        ("case_failure", "probe_layers", "0"),
+        ("case_failure", "reason", "NULL::VARCHAR"),
+        ("probe_gap", "fact", "NULL::VARCHAR"),
+        ("series", "sample_seconds", "[0.1, NULL]"),
+        ("series", "sample_seconds", "['0.1']"),
+        ("series", "sample_seconds", "'0.1'"),
+        ("series", "round", "NULL::INTEGER"),
+        ("series", "foreign_cpu_share", "'much'"),
+        ("run", "memory_available_bytes", "'much'"),
+        ("run", "memory_available_bytes", "-1"),
+        ("run", "read_bandwidth_bytes_per_second", "'fast'"),
+        ("run", "read_bandwidth_bytes_per_second", "'nan'::DOUBLE"),
+        ("run", "elapsed_seconds", "'inf'::DOUBLE"),
+        ("run", "device_id", "NULL::VARCHAR"),
+        ("run", "device_id", "7"),
+        ("run", "agent_version", "NULL::VARCHAR"),
+        ("run", "suite_version", "'1'"),
+        ("run", "receive_time", "'yesterday'"),
+        ("run", "receive_time", "NULL::TIMESTAMP"),
+        ("run", "observe_time", "7"),
+        ("run", "before", "'cold'"),
+        ("run", "before", "struct_update(before, temperature_celsius := 'cold')"),
+        ("run", "before", "struct_update(before, canary_matrix_flops := 'nan'::DOUBLE)"),
+        ("hardware", "cpu_model", "7"),
+        ("hardware", "hardware_id", "NULL::VARCHAR"),
+        ("hardware", "physical_core_count", "'eight'"),
+        ("hardware", "instruction_sets", "'avx2'"),
+        ("hardware", "instruction_sets", "[7]"),
+        ("hardware", "caches", "['L1']"),
+        ("hardware", "caches", "[NULL]"),
+        ("hardware", "caches", "[struct_update(caches[1], size_bytes := NULL::BIGINT)]"),
+        ("hardware", "accelerators", "7"),
+        ("hardware", "execution_providers", "[struct_update(execution_providers[1], measured := 'yes')]"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(folder: Path, table: str, column: str, value: str) -> None:
+    """Text for a number, a null where there must be a fact, a count of none: all of it would fail far from here."""
+    replace_table(folder, table, f'SELECT * REPLACE ({value} AS "{column}") FROM it')
+    text = refusal(folder)
+    assert text.startswith(str(folder))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema_version": ' + "[" * 100_000])
+def test_a_manifest_nested_too_deeply_is_refused(folder: Path, text: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    assert "cannot be read as JSON" in refusal(folder)
 
 
 def test_new_columns_do_not_disturb(folder: Path) -> None:
