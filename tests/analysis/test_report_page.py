@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -207,6 +209,27 @@ def test_the_page_says_what_it_cannot_say(html: str) -> None:
     else:
         assert "every number is for ONNX Runtime" in text
         assert "size is not ability" in text
+
+
+def test_every_command_that_the_page_names_is_one(tmp_path: Path) -> None:
+    """Asked of the programs' own help."""
+    text = write_report(Snapshot(time=TIME, devices=()), tmp_path).read_text(encoding="utf-8")
+    commands = re.findall(r"“(weighin-[^”]+)”", text)
+    assert [command.split()[:2] for command in commands] == [
+        ["weighin-agent", "enroll"],
+        ["weighin-agent", "run"],
+        ["weighin-aggregator", "snapshot"],
+    ]
+    for command in commands:
+        program, verb, *words = command.split()
+        shown = subprocess.run(
+            [Path(sys.executable).with_name(program), verb, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        usage = shown.split("\n\n")[0]
+        for word in words:
+            assert word.isdecimal() or word in usage, command
+        for needed in re.findall(r" (--[a-z-]+)", re.sub(r"\[[^\]]*\]", "", usage)):
+            assert needed in words, command
 
 
 def test_a_large_fleet_is_counted_in_full_and_shown_in_part(

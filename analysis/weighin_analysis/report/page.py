@@ -22,7 +22,7 @@ from weighin_analysis.report.fleet import (
 )
 from weighin_analysis.report.numbers import percent
 from weighin_analysis.report.plots import TONES, plots, verdict_words
-from weighin_analysis.report.view import DeviceView, Fact, Figure, Legend, Page, TierCell, TierRowView
+from weighin_analysis.report.view import Fact, Figure, Legend, Page, TierCell, TierRowView
 from weighin_analysis.snapshot import Snapshot
 
 # A page with more full device sections than this helps nobody and loads slowly; tables and charts count all devices.
@@ -30,12 +30,11 @@ MAX_DEVICE_SECTIONS = 50
 # Pixels of plot: beside the text of a desktop page, and inside a phone of 360 pixels.
 WIDE_PIXELS, NARROW_PIXELS = 850, 264
 
-Draw = Callable[..., str]
-
 _EMPTY_LEAD = (
     "This snapshot holds no run.",
-    "Enrol a device with “weighin-agent enroll TOKEN”, weigh it in with “weighin-agent run”, then take a new snapshot "
-    "with “weighin-aggregator snapshot” and write this report again.",
+    "Enrol a device with “weighin-agent enroll --insecure HOST:PORT --accept-consent 1”, weigh it in with "
+    "“weighin-agent run”, then take a new snapshot with “weighin-aggregator snapshot --data DIR --out DIR” and write "
+    "this report again.",
 )
 _CANNOT_SAY = (
     "Other runtimes: every number is for ONNX Runtime in the version named below. llama.cpp, MLX or a browser may be "
@@ -66,7 +65,7 @@ def build_page(snapshot: Snapshot, draw: Callable[[DotChart, int], str]) -> Page
         figures=_figures(results, limits, draw),
         tier_heading="Which classes it runs" if len(results) == 1 else "How many devices run what",
         tier_rows=tuple(_tier_row(row) for row in tier_table(results)),
-        devices=_device_views(shown, limits),
+        devices=tuple(device_view(result, limits) for result in shown),
         devices_note=_devices_note(len(shown), len(results)),
         method=_method(limits),
         cannot_say=_CANNOT_SAY,
@@ -130,10 +129,6 @@ def _tier_row(row: TierRow) -> TierRowView:
         stands_for=reference or "no reference shape",
         cells=tuple(cell if cell.count != "0" else TierCell(name=cell.name, count="0", tone="") for cell in cells),
     )
-
-
-def _device_views(shown: Sequence[DeviceResult], limits: Limits) -> tuple[DeviceView, ...]:
-    return tuple(device_view(result, limits) for result in shown)
 
 
 def _devices_note(shown: int, total: int) -> str:
