@@ -13,11 +13,13 @@ _REPORT_MODULES = {"altair", "duckdb", "jinja2", "markupsafe", "vl_convert"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 when it succeeded, 1 when it failed, 2 when it was called wrongly."""
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
+    """Run one command; return 0 when it succeeded, 1 when it failed, 2 when called wrongly, 130 when interrupted."""
     try:
+        options = _parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
+    except KeyboardInterrupt:
+        return _refuse("interrupted", 130)
     except AnalysisError as error:
         return _refuse(str(error), 1)
     except ModuleNotFoundError as error:
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse(message: str, exit_code: int) -> int:
-    print(f"weighin-analysis: {message}", file=sys.stderr)
+    print(_printable(f"weighin-analysis: {message}"), file=sys.stderr)
     return exit_code
 
 
@@ -99,14 +101,16 @@ def _tiers(options: argparse.Namespace) -> int:
             "headline": fleet_headline(results),
             "devices": rows,
         }
-        print(json.dumps(document, ensure_ascii=False))
+        print(json.dumps(document))
         return 0
-    print(fleet_headline(results))
+    print(_printable(fleet_headline(results)))
     cells = [("device", "tier", "headline")]
-    cells += [(str(row["device_id"]), str(row["tier"] or "none"), str(row["headline"])) for row in rows]
+    for result in results:
+        texts = result.device.device_id, result.card.tier or "none", result.card.headline
+        cells.append((_printable(texts[0]), _printable(texts[1]), _printable(texts[2])))
     device_width, tier_width = (max(len(row[column]) for row in cells) for column in (0, 1))
     for device, tier, headline in cells if rows else ():
-        print(f"{device:<{device_width}}  {tier:<{tier_width}}  {_printable(headline)}")
+        print(f"{device:<{device_width}}  {tier:<{tier_width}}  {headline}")
     return 0
 
 

@@ -1,13 +1,15 @@
 """The commands `report` and `tiers`: exit codes, one JSON document, one line for bad input."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from example_runs import SMALL_BOARD, example_run
-from example_snapshots import device_id, make_snapshot
+from example_snapshots import device_id, make_snapshot, replace_table
 
 COMMAND = (str(Path(sys.executable).with_name("weighin-analysis")),)
 BOTH = pytest.mark.parametrize("name", ["report", "tiers"])
@@ -83,6 +85,64 @@ def test_a_snapshot_that_cannot_be_read_is_told_in_one_line(name: str, state: st
     assert done.stderr.count("\n") == 1
     assert "weighin-aggregator snapshot" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@BOTH
+def test_no_text_of_a_snapshot_drives_the_terminal(name: str, tmp_path: Path) -> None:
+    """Escape sequences of one byte (U+009B) work in terminals as well as those that begin with ESC."""
+    folder = make_snapshot(tmp_path, [(device_id(1), example_run(1))])
+    hostile = "'\x1b[2J' || chr(155) || '2J' || chr(8238) || chr(10) || 'x'"
+    replace_table(folder, "run", f"SELECT * REPLACE ({hostile} AS device_id) FROM it")
+    for extra in ((), ("--json",)):
+        done = run(*options(name, folder, tmp_path / "out"), *extra)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert all(character.isprintable() for line in done.stdout.split("\n") for character in line)
+    lines = run("tiers", "--snapshot", folder).stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith("�[2J�2J��x  1B")
+
+
+def test_an_error_about_a_snapshot_does_not_drive_the_terminal_either(tmp_path: Path) -> None:
+    folder = make_snapshot(tmp_path, [])
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["tables"]["run"]["file"] = "\x1b[2J\n\x9b"
+    path.write_text(json.dumps(manifest))
+    done = run("tiers", "--snapshot", folder)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert all(character.isprintable() for character in done.stderr.rstrip("\n"))
+
+
+@BOTH
+@pytest.mark.parametrize("module", ["weighin_analysis.load", "weighin_analysis.judge", "duckdb"])
+def test_ctrl_c_is_one_line_also_while_modules_are_imported(
+    name: str, module: str, snapshot: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from weighin_analysis.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    done = run(*options(name, snapshot, tmp_path / "out"), command=(sys.executable, "-c", code))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "weighin-analysis: interrupted\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay_seconds", [0.4, 0.8, 1.2])
+def test_ctrl_c_at_any_moment_leaves_no_traceback(delay_seconds: float, snapshot: Path, tmp_path: Path) -> None:
+    arguments = ["report", "--snapshot", str(snapshot), "--out", str(tmp_path / "out")]
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        time.sleep(delay_seconds)
+        started.send_signal(signal.SIGINT)
+        _, errors = started.communicate(timeout=60)
+    assert (started.returncode, errors) in [(130, "weighin-analysis: interrupted\n"), (0, "")]
+    assert [found.name for found in (tmp_path / "out").glob("*")] in ([], ["index.html"])
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,11 @@ def write_report(snapshot: Snapshot, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         # Who has the old page open must not read half a new one.
         unfinished = folder / f".index.{os.getpid()}.html"
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as cause:
         raise ReportError(f"{folder}: cannot write the report ({cause.strerror}); choose another --out") from cause
     return path
