@@ -9,6 +9,7 @@ import socket
 import subprocess
 from dataclasses import asdict
 from getpass import getuser
+from operator import attrgetter
 from pathlib import Path
 
 import psutil
@@ -48,14 +49,25 @@ def lscpu() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in lines}
 
 
+def is_gap(probed: Probed, fact: str) -> bool:
+    return fact in {gap.fact for gap in probed[1]}
+
+
+def agrees(probed: Probed, fact: str, theirs: object) -> bool:
+    """Whether we read what a tool of the system read; nothing only where we said so."""
+    part, name = fact.split(".")
+    ours = getattr(getattr(probed[0], part), name)
+    return is_gap(probed, fact) if ours is None else bool(ours == theirs)
+
+
 def test_the_processor_agrees_with_lscpu(probed: Probed, lscpu: dict[str, str]) -> None:
-    cpu = probed[0].cpu
-    assert cpu.logical_core_count == int(lscpu["CPU(s)"])
-    assert cpu.model in (None, lscpu.get("Model name"))
-    assert cpu.vendor in (None, lscpu.get("Vendor ID"))
-    assert cpu.architecture == lscpu["Architecture"]
-    if cpu.physical_core_count is not None:
-        assert cpu.physical_core_count == int(lscpu["Core(s) per socket"]) * int(lscpu["Socket(s)"])
+    assert probed[0].cpu.logical_core_count == int(lscpu["CPU(s)"])
+    assert probed[0].cpu.architecture == lscpu["Architecture"]
+    assert agrees(probed, "cpu.model", lscpu.get("Model name"))
+    assert agrees(probed, "cpu.vendor", lscpu.get("Vendor ID"))
+    if not is_gap(probed, "cpu.physical_core_count"):  # without topology files, lscpu counts 1 and "-"
+        theirs = int(lscpu["Core(s) per socket"]) * int(lscpu["Socket(s)"])
+        assert probed[0].cpu.physical_core_count == theirs
 
 
 def test_the_caches_agree_with_lscpu(probed: Probed) -> None:
@@ -64,7 +76,9 @@ def test_the_caches_agree_with_lscpu(probed: Probed) -> None:
         pytest.skip("this lscpu does not list caches")
     theirs = {(row["level"], row["type"].lower(), int(row["one-size"]), int(row["all-size"])) for row in caches}
     ours = {(c.level, str(c.kind), c.size_bytes, c.size_bytes * c.instance_count) for c in probed[0].cpu.caches}
-    assert ours == theirs or not ours
+    if ours and is_gap(probed, "cpu.caches"):
+        pytest.skip("the caches of one level differ in size: lscpu states the first, the probe the largest")
+    assert ours == theirs or (not ours and is_gap(probed, "cpu.caches"))
 
 
 def test_the_memory_agrees_with_free(probed: Probed) -> None:
@@ -89,6 +103,7 @@ def test_virtualization_agrees_with_systemd(probed: Probed) -> None:
     container = output_of("systemd-detect-virt", "--container").strip()
     virtualization = probed[0].virtualization
     if virtualization is None:
+        assert is_gap(probed, "virtualization")
         pytest.skip("the probe cannot tell on this machine, and said so")
     if container == "wsl":
         pytest.skip("systemd calls this a container, the probe a virtual machine")
@@ -101,14 +116,13 @@ def test_virtualization_agrees_with_systemd(probed: Probed) -> None:
 def test_the_distribution_agrees_with_python(probed: Probed) -> None:
     if platform.system() != "Linux":
         pytest.skip("only Linux has distributions")
-    system = probed[0].operating_system
     try:
         theirs = platform.freedesktop_os_release()
     except OSError:
         pytest.skip("this system has no os-release")
-    assert system.name in (None, theirs["NAME"])
-    assert system.version == theirs.get("VERSION_ID")
-    assert system.kernel in (None, platform.release())
+    assert agrees(probed, "operating_system.name", theirs["NAME"])
+    assert agrees(probed, "operating_system.version", theirs.get("VERSION_ID"))
+    assert agrees(probed, "operating_system.kernel", platform.release())
 
 
 def test_bandwidth_was_measured(probed: Probed) -> None:
@@ -126,6 +140,9 @@ def test_every_absent_fact_has_one_reason_and_no_fact_is_an_empty_text(probed: P
             assert value != ""
             if value is None:
                 assert known_gaps.count(f"{part}.{name}") == 1
+    for whole in ("cpu.caches", "virtualization", "execution_providers"):
+        if not attrgetter(whole)(device):
+            assert known_gaps.count(whole) == 1
     assert all(gap.detail and "\n" not in gap.detail for gap in gaps)
 
 
