@@ -1,7 +1,7 @@
 """From cards to charts: which points stand where, and what the picture says in words."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weighin_analysis.card import CardRow, Estimate, Verdict
 from weighin_analysis.catalog import size_classes
@@ -18,6 +18,8 @@ TONES = {
 }
 # More dots than this in one row hide each other; evenly spaced ranks keep the shape of the distribution.
 MAX_DOTS_IN_ROW = 120
+# No device is this many times slower or faster than a limit; one that says so must not squeeze all others together.
+MOST_TIMES_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,16 +175,20 @@ def _plot(
         row = sorted(((d, n) for d, n in dots if d.size_class == group), key=lambda pair: pair[0].estimate.value)
         points += _points([dot for dot, _ in row], alone=alone)
         sentences.append(_row_words(group, row, alone=alone))
+    borders = [zone.low for zone in zones if zone.low is not None]
+    drawn = [_within(point, min(borders) / MOST_TIMES_LIMIT, max(borders) * MOST_TIMES_LIMIT) for point in points]
     crowd = "" if alone else " One dot per device, with its best scheme."
     if len(results) > MAX_DOTS_IN_ROW:
         crowd += f" Of more than {MAX_DOTS_IN_ROW} in a row an even part is drawn, from end to end."
+    if [point.value for point in drawn] != [point.value for point in points]:
+        crowd += f" A value more than {MOST_TIMES_LIMIT:,} times beyond the limits is drawn at the edge."
     return Plot(
         anchor=anchor,
         heading=heading,
         caption=f"{limit_words} {detail}{crowd}",
         alternative=f"{heading}, in {unit}. {limit_words} {' '.join(sentences)}",
         verdicts=tuple(verdict for verdict in VERDICTS if any(dot.verdict is verdict for dot, _ in dots)),
-        chart=DotChart(axis_title=unit, axis_format=axis_format, groups=groups, zones=zones, points=tuple(points)),
+        chart=DotChart(axis_title=unit, axis_format=axis_format, groups=groups, zones=zones, points=tuple(drawn)),
     )
 
 
@@ -205,6 +211,13 @@ def _points(dots: Sequence[_Dot], *, alone: bool) -> list[Point]:
         )
         for place, dot in enumerate(dots[::step])
     ]
+
+
+def _within(point: Point, least: float, most: float) -> Point:
+    """Return a point whose value and interval lie on the axis."""
+    value, low, high = (min(max(one, least), most) for one in (point.value, point.low, point.high))
+    text = point.text if value == point.value else point.text and "off axis"
+    return replace(point, value=value, low=low, high=high, text=text)
 
 
 def _row_words(group: str, row: Sequence[tuple[_Dot, str]], *, alone: bool) -> str:
