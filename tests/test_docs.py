@@ -97,7 +97,7 @@ def test_every_other_command_works_in_the_order_of_the_text(reader: Reader) -> N
 
 
 DOCUMENTS = sorted(
-    [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    [*(ROOT / "docs").glob("*.md"), *ROOT.glob("[a-z]*/README.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
 )
 
 

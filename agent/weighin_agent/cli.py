@@ -245,7 +245,8 @@ def _run(options: argparse.Namespace) -> int:
             _write_output(options.output, document)
         report = None if options.no_submit else fleet.deliver_runs(state, spool)
     print(_delivery_line(entry.run_id, report), file=sys.stderr)
-    return 1 if _some_part_failed(run) or (report and report.quarantined) else 0
+    failed = _some_part_failed(run) or card.unjudged
+    return 1 if failed or (report and report.quarantined) else 0
 
 
 def _check_output(path: Path) -> None:

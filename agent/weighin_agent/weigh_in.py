@@ -90,6 +90,7 @@ def card_of(run: Run) -> Card:
         memory_available_bytes=run.device.memory.available_bytes,
         read_bandwidth_bytes_per_second=run.device.memory.read_bandwidth_bytes_per_second,
         gated_cases=[f.case for f in run.failures if f.reason is CaseFailureReason.MEMORY_GATE],
+        failed_cases=[f.case for f in run.failures if f.reason is not CaseFailureReason.MEMORY_GATE],
     )
 
 
