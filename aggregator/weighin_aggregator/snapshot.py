@@ -19,6 +19,7 @@ SNAPSHOT_SCHEMA_VERSION = 1
 
 def write_snapshot(store: Store, target: Path) -> None:
     """Write what the store holds now into ``target``, all of one moment. Raises SnapshotError, StoreError."""
+    target = _real(target)
     require_target(target)
     with _new_folder_beside(target) as folder:
         snapshot_time = utc_now()
@@ -28,6 +29,7 @@ def write_snapshot(store: Store, target: Path) -> None:
 
 def copy_snapshot(source: Path, target: Path) -> None:
     """Copy a finished snapshot to ``target``. Raises SnapshotError."""
+    target = _real(target)
     require_target(target)
     with _new_folder_beside(target) as folder:
         for file in sorted(source.iterdir()):
@@ -41,7 +43,7 @@ def write_numbered_snapshot(store: Store, parent: Path, kept: int) -> Path:
         parent.mkdir(mode=0o700, exist_ok=True)
     target = parent / f"{utc_now():%Y%m%dT%H%M%S.%fZ}"
     write_snapshot(store, target)
-    finished = sorted(path.parent for path in parent.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+    finished = sorted(path for path in parent.iterdir() if not path.name.startswith(".") and _is_snapshot(path))
     for old in finished[:-kept]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -50,9 +52,24 @@ def write_numbered_snapshot(store: Store, parent: Path, kept: int) -> Path:
 def require_target(target: Path) -> None:
     """Pass only a folder that is missing, empty, or a snapshot that may be replaced."""
     with _translated(target):
-        usable = not target.exists() or (target / MANIFEST).is_file() or (target.is_dir() and not any(target.iterdir()))
+        usable = not target.exists() or (target.is_dir() and not any(target.iterdir())) or _is_snapshot(target)
     if not usable:
         raise SnapshotError(f"{target} holds something that is no snapshot; name a new or an empty folder")
+
+
+def _is_snapshot(folder: Path) -> bool:
+    """Tell a folder that holds what a manifest of ours names, and nothing else. Many programs write a manifest.json."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        named = {MANIFEST, *(table["file"] for table in manifest["tables"].values())}
+        return "schema_version" in manifest and {path.name for path in folder.iterdir()} == named
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _real(target: Path) -> Path:
+    """Follow links: what is replaced is the folder that they lead to, and its neighbours share its file system."""
+    return Path(os.path.realpath(target))
 
 
 def _write_manifest(folder: Path, snapshot_time: datetime, rows: Mapping[str, int]) -> None:
@@ -98,7 +115,11 @@ def _publish(folder: Path, target: Path) -> None:
     if target.exists():
         old = folder.with_name(folder.name + ".old")
         target.rename(old)
-        folder.rename(target)
+        try:
+            folder.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
         shutil.rmtree(old)
     else:
         folder.rename(target)

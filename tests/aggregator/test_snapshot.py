@@ -1,5 +1,6 @@
 """Snapshots hold exactly what was sent, are complete or absent, and can be made while a server runs."""
 
+import errno
 import hashlib
 import json
 from datetime import UTC, datetime
@@ -11,6 +12,10 @@ import duckdb
 import example_runs
 import pytest
 from aggregator_process import command
+
+from weighin_aggregator.errors import SnapshotError
+from weighin_aggregator.snapshot import copy_snapshot, write_snapshot
+from weighin_aggregator.store import Store
 
 TABLES = {"run", "hardware", "measurement", "series", "case_failure", "probe_gap"}
 
@@ -151,10 +156,77 @@ def test_a_folder_with_something_else_in_it_is_left_alone(data: Path, tmp_path: 
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
 
 
+NOT_OURS = [
+    '{"short_name": "web app", "icons": []}',
+    '{"schema_version": 1}',
+    '{"schema_version": 1, "tables": ["run"]}',
+    '{"schema_version": 1, "tables": {"run": {"file": "run.parquet"}}}',
+    "[]",
+    "no JSON",
+]
+
+
+@pytest.mark.parametrize("manifest", NOT_OURS)
+def test_a_folder_with_a_manifest_that_is_not_ours_is_left_alone(data: Path, tmp_path: Path, manifest: str) -> None:
+    Store.open(data, create=True).close()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.json").write_text(manifest)
+    (out / "index.html").write_text("dear")
+    with Store.open(data) as store, pytest.raises(SnapshotError, match="no snapshot"):
+        write_snapshot(store, out)
+    assert {path.name for path in out.iterdir()} == {"manifest.json", "index.html"}
+
+
+def test_a_snapshot_to_which_something_was_added_is_left_alone(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Store.open(data, create=True) as store:
+        write_snapshot(store, out)
+        (out / "notes.txt").write_text("dear")
+        with pytest.raises(SnapshotError, match="no snapshot"):
+            write_snapshot(store, out)
+    assert (out / "notes.txt").is_file()
+
+
+def test_a_link_to_a_folder_stays_a_link_and_nothing_is_left_behind(data: Path, tmp_path: Path) -> None:
+    real, link = tmp_path / "disk" / "real", tmp_path / "links" / "out"
+    real.mkdir(parents=True)
+    link.parent.mkdir()
+    link.symlink_to(real)
+    with Store.open(data, create=True) as store:
+        for _ in range(2):
+            write_snapshot(store, link)
+        copy_snapshot(real, link)
+    assert link.is_symlink()
+    assert (real / "manifest.json").is_file()
+    assert [list(folder.iterdir()) for folder in (real.parent, link.parent)] == [[real], [link]]
+
+
+def test_the_old_snapshot_comes_back_when_the_new_one_cannot_take_its_place(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    rename = Path.rename
+
+    def fail_on_the_new_one(self: Path, target: Path) -> Path:
+        if target == out and not self.name.endswith(".old"):
+            raise OSError(errno.EIO, "planted")
+        return rename(self, target)
+
+    with Store.open(data, create=True) as store:
+        write_snapshot(store, out)
+        before = (out / "manifest.json").read_text()
+        monkeypatch.setattr(Path, "rename", fail_on_the_new_one)
+        with pytest.raises(SnapshotError, match="planted"):
+            write_snapshot(store, out)
+    assert (out / "manifest.json").read_text() == before
+    assert {path for path in tmp_path.iterdir() if path != data} == {out}
+
+
 def test_a_serving_aggregator_keeps_its_three_newest_snapshots(data: Path, tmp_path: Path) -> None:
     with aggregator_process.serving(data, tmp_path / "log"):
         for _ in range(4):
-            assert command("stats", "--data", data).returncode == 0
+            assert command("snapshot", "--data", data, "--out", tmp_path / "out").returncode == 0
         assert len(list((data / "snapshots").iterdir())) == 3
 
 
