@@ -1,204 +1,32 @@
-"""The command ``weighin-aggregator``."""
+"""The command ``weighin-aggregator``: exit codes, and one line for whatever ends it."""
 
-import argparse
-import asyncio
-import contextlib
-import ipaddress
-import json
-import logging
-import signal
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, TextIO, cast
 
-import structlog
+from weighin_aggregator.errors import AggregatorError, UsageError
 
-from weighin_aggregator.errors import AggregatorError, StoreBusyError, UsageError
-from weighin_aggregator.schema import MIGRATIONS
-from weighin_aggregator.server import Config, running
-from weighin_aggregator.serving import find_server, request_snapshot
-from weighin_aggregator.snapshot import MANIFEST, copy_snapshot, require_target, write_snapshot
-from weighin_aggregator.store import Stats, Store, stats_of_snapshot
-
-DEFAULT_LISTEN = "127.0.0.1:50051"
+# What a shell reports for a program that SIGINT ended.
+_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 failed, 2 bad usage."""
-    options = _parser().parse_args(arguments)
-    _configure_log()
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 bad usage, 130 ended by Ctrl-C."""
     try:
-        options.command(options)
+        # Loading takes most of a second, in which Ctrl-C must be as quiet as later.
+        from weighin_aggregator import commands  # noqa: PLC0415
+
+        commands.run(arguments)
     except UsageError as error:
-        return _complain(error, 2)
+        return _complain(str(error), 2)
     except AggregatorError as error:
-        return _complain(error, 1)
+        return _complain(str(error), 1)
+    except KeyboardInterrupt:
+        return _complain("stopped by Ctrl-C", _INTERRUPTED)
     return 0
 
 
-def _complain(error: AggregatorError, code: int) -> int:
-    print(f"weighin-aggregator: {error}", file=sys.stderr)
+def _complain(text: str, code: int) -> int:
+    print(f"weighin-aggregator: {text}", file=sys.stderr)
     return code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="weighin-aggregator",
-        description="Collect the weigh-ins of a fleet. Acknowledges a run only after it is committed.",
-        epilog="example: weighin-aggregator serve --data ./weighin-data --insecure",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add(commands, "init", _init, "make the data directory and the store in it", "init --data ./weighin-data")
-    serve = _add(
-        commands,
-        "serve",
-        _serve,
-        "take runs until stopped by SIGTERM or Ctrl-C",
-        "serve --data ./weighin-data --insecure --listen 127.0.0.1:50051",
-    )
-    serve.add_argument(
-        "--insecure", action="store_true", help="plain text, on a loopback address only (required today)"
-    )
-    serve.add_argument(
-        "--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="default %(default)s; port 0 takes any free one"
-    )
-    snapshot = _add(
-        commands,
-        "snapshot",
-        _snapshot,
-        "write all facts as Parquet files, also while a server runs",
-        "snapshot --data ./weighin-data --out ./snapshot",
-    )
-    snapshot.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="a new or empty folder, or a snapshot to replace"
-    )
-    _add(
-        commands, "stats", _stats, "count what the store holds, also while a server runs", "stats --data ./weighin-data"
-    )
-    return parser
-
-
-def _add(
-    commands: Any, name: str, command: Callable[[argparse.Namespace], None], purpose: str, example: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=purpose,
-        description=purpose[0].upper() + purpose[1:] + ".",
-        epilog=f"example: weighin-aggregator {example}",
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data directory")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(command=command)
-    return parser
-
-
-def _configure_log() -> None:
-    """One JSON object per event on standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _PatientStream(sys.stderr))),
-    )
-
-
-class _PatientStream:
-    """Standard error for the log. A line that cannot be written, as on a full disk, must not stop the server."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
-
-
-def _answer(options: argparse.Namespace, document: dict[str, Any], text: str) -> None:
-    print(json.dumps(document) if options.json else text, flush=True)
-
-
-def _init(options: argparse.Namespace) -> None:
-    with Store.open(options.data, create=True):
-        pass
-    document = {"data": str(options.data), "schema_version": len(MIGRATIONS)}
-    _answer(options, document, f"store ready in {options.data}")
-
-
-def _serve(options: argparse.Namespace) -> None:
-    host, port = _loopback(options.listen)
-    if not options.insecure:
-        raise UsageError("serve needs --insecure: mutual TLS arrives later; plain text works on loopback only")
-    config = Config(data=options.data, host=host, port=port)
-    asyncio.run(_serve_until_stopped(options, config))
-
-
-async def _serve_until_stopped(options: argparse.Namespace, config: Config) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(config) as address:
-        _answer(options, {"listening": address}, f"listening on {address}")
-        await stop.wait()
-
-
-def _loopback(listen: str) -> tuple[str, int]:
-    """Split HOST:PORT. Raises UsageError unless the host is a loopback address."""
-    host, _, port = listen.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
-    try:
-        address, number = ipaddress.ip_address(host), int(port)
-    except ValueError:
-        raise UsageError("--listen must be HOST:PORT with an IP address, for example 127.0.0.1:50051") from None
-    if not 0 <= number <= 0xFFFF:
-        raise UsageError("--listen must name a port from 0 to 65535")
-    if not address.is_loopback:
-        raise UsageError(
-            "--listen must be a loopback address (127.0.0.1 or [::1]): plain text may not leave the machine"
-        )
-    return str(address), number
-
-
-def _snapshot(options: argparse.Namespace) -> None:
-    require_target(options.out)
-    try:
-        with Store.open(options.data) as store:
-            write_snapshot(store, options.out)
-    except StoreBusyError as busy:
-        copy_snapshot(request_snapshot(find_server(options.data, busy)), options.out)
-    manifest = json.loads((options.out / MANIFEST).read_text())
-    _answer(options, {"folder": str(options.out), **manifest}, f"snapshot written to {options.out}")
-
-
-def _stats(options: argparse.Namespace) -> None:
-    try:
-        with Store.open(options.data) as store:
-            stats = store.stats()
-    except StoreBusyError as busy:
-        stats = stats_of_snapshot(request_snapshot(find_server(options.data, busy)))
-    last = None if stats.last_receive_time is None else stats.last_receive_time.isoformat() + "Z"
-    _answer(options, {**asdict(stats), "last_receive_time": last}, _stats_text(stats, last))
-
-
-def _stats_text(stats: Stats, last_receive_time: str | None) -> str:
-    return (
-        f"runs          {stats.runs}\n"
-        f"devices       {stats.devices}\n"
-        f"measurements  {stats.measurements}\n"
-        f"failures      {stats.failures}\n"
-        f"last received {last_receive_time or 'never'}"
-    )
 
 
 if __name__ == "__main__":

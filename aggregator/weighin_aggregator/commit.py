@@ -10,7 +10,7 @@ from enum import Enum, auto
 import pyarrow as pa
 import structlog
 
-from weighin_aggregator.errors import StoreError, StoreRefusedError, StoreUnavailableError
+from weighin_aggregator.errors import NoRoomError, StoreError, StoreRefusedError, StoreUnavailableError
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.records import Batch
 from weighin_aggregator.refusal import Reason, Refusal
@@ -55,6 +55,7 @@ class _Chore:
     """Something that needs the store between two commits."""
 
     call: Callable[[Store], None]
+    needs_room: bool
     done: Future[None] = field(default_factory=Future)
 
 
@@ -102,9 +103,12 @@ class Committer:
         self._enqueue(job, job.run_count)
         return job.decided
 
-    def between_commits(self, call: Callable[[Store], None]) -> Future[None]:
-        """Queue a call that needs the store for itself; the future ends as the call ends."""
-        chore = _Chore(call=call)
+    def between_commits(self, call: Callable[[Store], None], *, needs_room: bool = False) -> Future[None]:
+        """Queue a call that needs the store for itself; the future ends as the call ends.
+
+        One that writes ``needs_room`` as a commit does, and fails with NoRoomError where there is none.
+        """
+        chore = _Chore(call=call, needs_room=needs_room)
         self._enqueue(chore, 0)
         return chore.done
 
@@ -171,7 +175,8 @@ class Committer:
         except StoreUnavailableError as error:
             self._report_writable(False, str(error))
             self._fail(jobs, error)
-            self._recover()
+            if not isinstance(error, NoRoomError):
+                self._recover()
         except Exception as error:  # noqa: BLE001 - a bug must reach those who wait and must not end the only writer
             self._fail(jobs, error)
         else:
@@ -194,7 +199,7 @@ class Committer:
     def _require_room(self) -> None:
         """Stop before the disk is full: what then fails is a checkpoint, which takes the whole database down."""
         if self._store.free_disk_bytes() < self._limits.free_disk_bytes:
-            raise StoreUnavailableError("the disk is nearly full")
+            raise NoRoomError("the disk is nearly full")
 
     def _recover(self) -> bool:
         try:
@@ -222,6 +227,8 @@ class Committer:
         if not chore.done.set_running_or_notify_cancel():
             return
         try:
+            if chore.needs_room:
+                self._require_room()
             chore.call(self._store)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller who waits, and must not end the only writer
             chore.done.set_exception(error)

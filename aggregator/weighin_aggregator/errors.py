@@ -9,6 +9,7 @@ AggregatorError
     ├── StoreBusyError       another process owns the store
     ├── StoreVersionError    the store was made by a newer aggregator
     ├── StoreUnavailableError   the store cannot write now; the same write may succeed later
+    │   └── NoRoomError         the disk is nearly full; nothing was tried, so the store itself is sound
     └── StoreRefusedError    the store will never take these rows
 
 What a client did wrong is no error of this tree: see ``refusal``.
@@ -53,6 +54,10 @@ class StoreVersionError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The store cannot write now; the same write may succeed later."""
+
+
+class NoRoomError(StoreUnavailableError):
+    """The disk is nearly full; nothing was tried, so the store itself is sound."""
 
 
 class StoreRefusedError(StoreError):

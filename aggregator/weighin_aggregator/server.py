@@ -5,7 +5,7 @@ import gc
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,10 +43,12 @@ class Config:
 async def running(config: Config) -> AsyncIterator[str]:
     """Serve inside the ``async with`` block; gives the address. Raises ListenError, StoreError.
 
-    Leaving the block answers everybody who was promised something, then closes the store.
+    Leaving the block answers everybody who was promised something, then closes the store, unless the committer is still
+    inside it.
     """
     _require_native_protobuf()
-    with Store.open(config.data, create=True) as store:
+    with ExitStack() as closing:
+        store = closing.enter_context(Store.open(config.data, create=True))
         reporter = _HealthReporter()
         committer = Committer(store, config.limits, reporter.from_thread)
         services = Services(committer, config.limits, config.data.absolute() / "snapshots")
@@ -67,6 +69,9 @@ async def running(config: Config) -> AsyncIterator[str]:
             drained = await services.drain(config.limits.drain_seconds)
             await server.stop(_CLOSE_SECONDS)
             stopped = await asyncio.to_thread(committer.stop, _CLOSE_SECONDS)
+            if not stopped:
+                # Nothing that was acknowledged depends on this: the log is read at the next start.
+                closing.pop_all()
             _finish(store, drained and stopped)
 
 
@@ -144,7 +149,7 @@ def _tune_interpreter() -> None:
 
 def _finish(store: Store, drained: bool) -> None:
     if not drained:
-        # The committer may be inside the store: leave it alone. Nothing that was acknowledged depends on this.
+        # The committer may be inside the store: leave it alone.
         _log.warning("stopped_before_drained")
         return
     try:

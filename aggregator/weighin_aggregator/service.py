@@ -21,8 +21,9 @@ from weighin_aggregator.limits import Limits
 from weighin_aggregator.peer import device_id, require_loopback
 from weighin_aggregator.records import Batch, Sending, to_batch
 from weighin_aggregator.refusal import Reason, Refusal
+from weighin_aggregator.serving import to_message
 from weighin_aggregator.snapshot import write_numbered_snapshot
-from weighin_aggregator.store import Store, utc_now
+from weighin_aggregator.store import Stats, Store, utc_now
 from weighin_aggregator.validate import is_timestamp
 
 RUN_SERVICE = "weighin.v1.RunService"
@@ -52,7 +53,8 @@ class Services:
         return (
             grpc.method_handlers_generic_handler(RUN_SERVICE, {"SubmitRuns": self._handler(self._submit_runs)}),
             grpc.method_handlers_generic_handler(
-                OPERATOR_SERVICE, {"CreateSnapshot": self._handler(self._create_snapshot)}
+                OPERATOR_SERVICE,
+                {"CreateSnapshot": self._handler(self._create_snapshot), "GetStats": self._handler(self._get_stats)},
             ),
         )
 
@@ -137,11 +139,20 @@ class Services:
             folders.append(write_numbered_snapshot(store, self._snapshots, self._limits.kept_snapshots))
 
         try:
-            await asyncio.wrap_future(self._committer.between_commits(write))
+            await asyncio.wrap_future(self._committer.between_commits(write, needs_room=True))
         except (SnapshotError, StoreError) as error:
             _log.error("snapshot_failed", error=str(error))
             raise Refusal(Reason.SNAPSHOT_FAILED) from error
         return services_pb2.CreateSnapshotResponse(folder=str(folders[0])).SerializeToString()
+
+    async def _get_stats(self, _: bytes, context: Context) -> bytes:
+        require_loopback(context.peer())
+        counted: list[Stats] = []
+        try:
+            await asyncio.wrap_future(self._committer.between_commits(lambda store: counted.append(store.stats())))
+        except StoreError as error:
+            raise Refusal(Reason.STORE_UNAVAILABLE) from error
+        return to_message(counted[0]).SerializeToString()
 
 
 def _decode(data: bytes, limits: Limits) -> services_pb2.SubmitRunsRequest:

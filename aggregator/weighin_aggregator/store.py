@@ -169,8 +169,15 @@ class Store:
 
     def stats(self) -> Stats:
         """Count what the store holds."""
+        if not self._is_attached:
+            raise StoreUnavailableError(f"{self._path} is not open")
         with _translated():
-            return _stats(self._connection)
+            row = self._connection.execute(
+                "SELECT count(*), count(DISTINCT device_id), (SELECT count(*) FROM measurement), "
+                "(SELECT count(*) FROM case_failure), max(receive_time) FROM run"
+            ).fetchone()
+        assert row is not None, "an aggregate answers with one row"
+        return Stats(runs=row[0], devices=row[1], measurements=row[2], failures=row[3], last_receive_time=row[4])
 
     def export(self, folder: Path) -> dict[str, int]:
         """Write every public table as ``<name>.parquet`` into a folder, all of one moment; returns their rows."""
@@ -226,27 +233,9 @@ class Store:
             self.checkpoint()
 
 
-def stats_of_snapshot(folder: Path) -> Stats:
-    """Count the same as ``Store.stats``, but in the files of a snapshot."""
-    with _translated(), duckdb.connect(config=dict(_SETTINGS)) as connection:
-        for name in ("run", "measurement", "case_failure"):
-            path = _quoted(folder / f"{name}.parquet")
-            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({path})")  # noqa: S608 - our own names
-        return _stats(connection)
-
-
 def utc_now() -> datetime:
     """Read the server's clock: UTC without a zone, as the store keeps times."""
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-def _stats(connection: duckdb.DuckDBPyConnection) -> Stats:
-    row = connection.execute(
-        "SELECT count(*), count(DISTINCT device_id), (SELECT count(*) FROM measurement), "
-        "(SELECT count(*) FROM case_failure), max(receive_time) FROM run"
-    ).fetchone()
-    assert row is not None, "an aggregate answers with one row"
-    return Stats(runs=row[0], devices=row[1], measurements=row[2], failures=row[3], last_receive_time=row[4])
 
 
 def _of_runs(rows: pa.Table, run_ids: Mapping[str, str]) -> pa.Table:

@@ -1,7 +1,10 @@
 """The commands of the operator, run as an operator runs them."""
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import aggregator_process
@@ -102,6 +105,42 @@ def test_stats_of_an_empty_store_say_never(data: Path) -> None:
     assert "last received never" in command("stats", "--data", data).stdout
 
 
+@pytest.mark.parametrize("name", ["stats", "snapshot"])
+def test_a_server_on_this_machine_is_asked_directly_whatever_proxy_is_set(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for variable in ("http_proxy", "grpc_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    for variable in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    out = ("--out", tmp_path / "out") if name == "snapshot" else ()
+    with aggregator_process.serving(data, tmp_path / "log"):
+        done = command(name, "--data", data, *out)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_while_a_server_is_asked_is_one_line(data: Path, tmp_path: Path) -> None:
+    with aggregator_process.serving(data, tmp_path / "log"), socket.create_server(("127.0.0.1", 0)) as silent:
+        announcement = json.loads((data / "serving.json").read_text())
+        announcement["address"] = f"127.0.0.1:{silent.getsockname()[1]}"
+        (data / "serving.json").write_text(json.dumps(announcement))
+        line = [sys.executable, "-m", "weighin_aggregator.cli", "stats", "--data", str(data)]
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+            silent.accept()[0].close()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "weighin-aggregator: stopped by Ctrl-C\n")
+
+
+def test_ctrl_c_while_the_command_still_loads_is_one_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "structlog.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = command("init", "--data", data)
+    assert (done.returncode, done.stderr) == (130, "weighin-aggregator: stopped by Ctrl-C\n")
+
+
 def test_stats_are_the_same_while_serving_and_after(data: Path, tmp_path: Path) -> None:
     with aggregator_process.serving(data, tmp_path / "log") as server:
         with aggregator_process.client(server.address) as client:
@@ -109,6 +148,7 @@ def test_stats_are_the_same_while_serving_and_after(data: Path, tmp_path: Path) 
             client.submit(example_runs.example_envelope(3), device_id=example_runs.OTHER_DEVICE_ID)
         while_serving = command("stats", "--data", data, "--json")
         assert (while_serving.returncode, while_serving.stderr) == (0, "")
+        assert not (data / "snapshots").exists(), "counting writes nothing"
     after = command("stats", "--data", data, "--json")
     assert json.loads(while_serving.stdout) == json.loads(after.stdout)
     counts = json.loads(after.stdout)

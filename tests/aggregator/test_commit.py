@@ -10,7 +10,7 @@ import example_runs
 import pytest
 
 from weighin_aggregator.commit import Committer, Decision
-from weighin_aggregator.errors import StoreRefusedError
+from weighin_aggregator.errors import NoRoomError, StoreRefusedError
 from weighin_aggregator.intake import Accepted, examine
 from weighin_aggregator.limits import DEFAULT_LIMITS, Limits
 from weighin_aggregator.records import Batch, to_batch
@@ -139,6 +139,25 @@ def test_a_disk_that_is_nearly_full_refuses_writes_before_it_is_full(store: Stor
     assert committer.stop(SECONDS)
     assert told == [False]
     assert store.stats().runs == 0
+
+
+def test_a_disk_that_is_nearly_full_does_not_reopen_the_store_at_every_call(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recovered: list[None] = []
+    monkeypatch.setattr(store, "recover", lambda: recovered.append(None))
+    with committing(store, Limits(free_disk_bytes=1 << 62)) as committer:
+        assert isinstance(committer.submit(batch(1)).exception(SECONDS), NoRoomError)
+    assert recovered == []
+
+
+def test_a_chore_that_writes_needs_room_and_one_that_reads_does_not(store: Store) -> None:
+    done: list[str] = []
+    with committing(store, Limits(free_disk_bytes=1 << 62)) as committer:
+        writing = committer.between_commits(lambda _: done.append("written"), needs_room=True)
+        assert isinstance(writing.exception(SECONDS), NoRoomError)
+        committer.between_commits(lambda _: done.append("read")).result(SECONDS)
+    assert done == ["read"]
 
 
 def test_what_fails_between_commits_is_told_to_its_caller_and_work_goes_on(store: Store) -> None:

@@ -1,5 +1,6 @@
 """A serving process from outside: health, stopping, a full disk, and what it writes to its log."""
 
+import asyncio
 import json
 import resource
 import sys
@@ -14,6 +15,9 @@ from aggregator_process import Client, Server, command, new_run_id, outcomes, re
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from weighin.v1 import services_pb2
+from weighin_aggregator.limits import Limits
+from weighin_aggregator.server import Config, running
+from weighin_aggregator.store import Known, Store
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -76,6 +80,38 @@ def test_an_idle_connection_or_a_health_watcher_does_not_hold_up_the_end(data: P
         server.process.terminate()
         assert next(watch).status == NOT_SERVING
         assert server.process.wait(timeout=15) == 0
+
+
+def test_a_store_that_the_committer_is_still_inside_is_not_closed_under_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, leave, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(_: Store, tables: object) -> dict[str, Known]:
+        inside.set()
+        assert leave.wait(60)
+        return {}
+
+    def close(store: Store) -> None:
+        closed.set()
+
+    monkeypatch.setattr(Store, "insert", hang)
+    monkeypatch.setattr(Store, "close", close)
+    request = example_runs.request(new_envelopes(1)).SerializeToString()
+
+    async def serve_and_leave() -> None:
+        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits(drain_seconds=0.1))
+        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(aggregator_process.SUBMIT_RUNS)
+            answer = call(request, metadata=(("weighin-device-id", example_runs.DEVICE_ID),))
+            assert await asyncio.to_thread(inside.wait, 30)
+            answer.cancel()
+
+    try:
+        asyncio.run(serve_and_leave())
+        assert not closed.is_set()
+    finally:
+        leave.set()
 
 
 def file_size_limit(server: Server, limit_bytes: int) -> None:

@@ -348,6 +348,11 @@ class OperatorServiceStub(object):
                 request_serializer=weighin_dot_v1_dot_services__pb2.CreateSnapshotRequest.SerializeToString,
                 response_deserializer=weighin_dot_v1_dot_services__pb2.CreateSnapshotResponse.FromString,
                 _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/weighin.v1.OperatorService/GetStats',
+                request_serializer=weighin_dot_v1_dot_services__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=weighin_dot_v1_dot_services__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer(object):
@@ -360,6 +365,12 @@ class OperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStats(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -367,6 +378,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.CreateSnapshot,
                     request_deserializer=weighin_dot_v1_dot_services__pb2.CreateSnapshotRequest.FromString,
                     response_serializer=weighin_dot_v1_dot_services__pb2.CreateSnapshotResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=weighin_dot_v1_dot_services__pb2.GetStatsRequest.FromString,
+                    response_serializer=weighin_dot_v1_dot_services__pb2.GetStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -397,6 +413,33 @@ class OperatorService(object):
             '/weighin.v1.OperatorService/CreateSnapshot',
             weighin_dot_v1_dot_services__pb2.CreateSnapshotRequest.SerializeToString,
             weighin_dot_v1_dot_services__pb2.CreateSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weighin.v1.OperatorService/GetStats',
+            weighin_dot_v1_dot_services__pb2.GetStatsRequest.SerializeToString,
+            weighin_dot_v1_dot_services__pb2.GetStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

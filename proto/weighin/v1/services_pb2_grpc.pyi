@@ -130,6 +130,7 @@ class OperatorServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperatorServiceAsyncStub: ...
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_services_pb2.CreateSnapshotRequest, _services_pb2.CreateSnapshotResponse]
+    GetStats: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetStatsRequest, _services_pb2.GetStatsResponse]
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
@@ -137,6 +138,7 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_services_pb2.CreateSnapshotRequest, _services_pb2.CreateSnapshotResponse]  # type: ignore[assignment]
+    GetStats: _aio.UnaryUnaryMultiCallable[_services_pb2.GetStatsRequest, _services_pb2.GetStatsResponse]  # type: ignore[assignment]
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """For the operator, on loopback only: what cannot be done from outside while the server owns the store."""
@@ -147,5 +149,12 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _services_pb2.CreateSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_services_pb2.CreateSnapshotResponse, _abc.Awaitable[_services_pb2.CreateSnapshotResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetStats(
+        self,
+        request: _services_pb2.GetStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.GetStatsResponse, _abc.Awaitable[_services_pb2.GetStatsResponse]]: ...
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
