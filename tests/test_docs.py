@@ -65,8 +65,9 @@ class Reader:
 
     def leave(self) -> None:
         if self.server:
-            self.server.send_signal(signal.SIGINT)
-            assert self.server.wait(timeout=30) == 0
+            with self.server:
+                self.server.send_signal(signal.SIGINT)
+                assert self.server.wait(timeout=30) == 0
 
 
 @pytest.fixture
