@@ -59,9 +59,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = _complain("interrupted; nothing was left running", INTERRUPTED)
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_output()
         code = 1
+    except OSError as error:
+        if error.filename is not None:
+            raise  # a file, not our output: a bug, and its traceback is wanted
+        _silence_output()
+        code = _complain(f"the output cannot be written: {error.strerror}", 1)
     sys.exit(code)
+
+
+def _silence_output() -> None:
+    """Let the interpreter's own last flush go nowhere, instead of failing again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -279,9 +289,11 @@ def _delivery_line(run_id: str | None, report: DeliveryReport | None) -> str:
     if report is None:
         return f"run {run_id} is kept in the spool; send it with `weighin-agent submit`"
     parts = []
-    if report.stored_count or report.duplicate_count:
-        parts.append(f"{report.stored_count + report.duplicate_count} run(s) stored by the aggregator")
-    parts += [f"refused and set aside: {run.reason}: {run.detail}" for run in report.quarantined]
+    if report.stored_count:
+        parts.append(f"{report.stored_count} run(s) stored by the aggregator")
+    if report.duplicate_count:
+        parts.append(f"{report.duplicate_count} run(s) were stored there already")
+    parts += [f"set aside: {run.reason}: {run.detail}" for run in report.quarantined]
     if report.kept_count:
         parts.append(f"{report.kept_count} run(s) kept in the spool: {report.kept_detail}")
     return "; ".join(parts) or "nothing waits to be sent"
@@ -376,5 +388,9 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    _print_json([asdict(pending) for pending in fleet.preview(_state(options))])
+    pending = fleet.preview(_state(options))
+    if pending or options.json:
+        _print_json([asdict(one) for one in pending])
+    else:
+        print("nothing waits to be sent")
     return 0

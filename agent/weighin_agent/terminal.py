@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from weighin_agent.device import Device, ProbeGap
+from weighin_agent.device import Device, ProbeGap, Virtualization
 from weighin_agent.fleet.actions import Status
 from weighin_agent.run import CaseFailure, Run
 from weighin_agent.verify import PhaseErrors, Verification
@@ -25,12 +25,16 @@ _VERDICT_STYLES = {
     Verdict.DOES_NOT_FIT: "bold red",
 }
 _BASIS_WORDS = {
-    Basis.MEASURED: "all layers run",
+    Basis.MEASURED: "all layers",
     Basis.LAYER_PROBE: "layer probe",
     Basis.INTERPOLATED: "interpolated",
     Basis.FORMULA: "formula",
     Basis.NEIGHBOURS: "neighbours",
 }
+# From this width on there is room for more air between columns.
+_ROOMY_COLUMNS = 100
+# What a weigh-in does before its first case, about.
+_READING_SECONDS = 4.0
 _LIMIT_WORDS = {
     "memory": "free memory",
     "bandwidth": "memory bandwidth (decode reads every weight once per token)",
@@ -67,26 +71,48 @@ def suite_progress(console: Console, suite: Suite) -> Iterator[Watcher]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=20),
         TimeElapsedColumn(),
-        TextColumn("elapsed,"),
-        TimeRemainingColumn(),
+        TextColumn("elapsed, about"),
+        _TimeLeftColumn(),
         TextColumn("left"),
     )
+    seconds = [_expected_seconds(case) for case in suite.cases]
+    total = _READING_SECONDS + sum(seconds)
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("reading the device", total=len(suite.cases))
-        begun = 0
+        task = progress.add_task("reading the device", total=total, expected_seconds=total)
+        present = 0
+
+        def advance(share: float) -> None:
+            """Follow the present case, and expect the rest to go as what is done went."""
+            done = _READING_SECONDS + sum(seconds[:present]) + share * seconds[present]
+            pace = (progress.tasks[0].elapsed or done) / done
+            progress.update(task, completed=done, expected_seconds=total * (pace * done + total - done) / total)
 
         def on_case(index: int, case: SuiteCase) -> None:
-            nonlocal begun
-            begun = index
-            progress.update(task, completed=index, description=_case_name(case))
+            nonlocal present
+            present = index
+            progress.update(task, description=_case_name(case))
+            advance(0.0)
 
         yield Watcher(
             on_case=on_case,
-            on_progress=lambda share: progress.update(task, completed=begun + share),
+            on_progress=advance,
             on_failure=lambda failure: progress.console.print(failure_line(failure)),
         )
+
+
+class _TimeLeftColumn(ProgressColumn):
+    """Counts down to the end that the last progress let expect."""
+
+    def render(self, task: Task) -> Text:
+        left = max(0.0, task.fields["expected_seconds"] - (task.elapsed or 0.0))
+        return Text(f"{int(left) // 60}:{int(left) % 60:02d}")
+
+
+def _expected_seconds(case: SuiteCase) -> float:
+    """Return about how long a case takes on a small machine; only the proportions matter, and only until it is done."""
+    return 11.0 if case.head_columns else 4.0
 
 
 def _plain_watcher(console: Console, suite: Suite) -> Watcher:
@@ -118,7 +144,7 @@ def print_card(console: Console, card: Card, run: Run) -> None:
         console.print(f"What it runs out of first: {_LIMIT_WORDS[card.limited_by]}.", highlight=False)
     console.print(device_line(run.device), highlight=False)
     console.print()
-    console.print(_card_table(card))
+    console.print(_card_table(card, console.width))
     for row in card.rows:
         if row.reasons:
             console.print(f"  {row.architecture} {row.scheme}: {'; '.join(row.reasons)}", highlight=False)
@@ -130,8 +156,8 @@ def print_card(console: Console, card: Card, run: Run) -> None:
     limits = current_limits()
     console.print(
         f"Decode at {limits.decode_context_depth} tokens of context, first token after a prompt of "
-        f"{limits.prompt_tokens}, encoders with {limits.encoder_tokens} tokens; memory at a context of "
-        f"{limits.memory_context_tokens}. Intervals hold with {limits.interval_probability:.0%}. "
+        f"{limits.prompt_tokens}, for encoders the latency of {limits.encoder_tokens} tokens; memory at a context of "
+        f"{limits.memory_context_tokens}. {_threads(card)} Intervals hold with {limits.interval_probability:.0%}. "
         f"ONNX Runtime {run.device.runtime_versions.onnxruntime}, "
         f"limits {card.limits_version}, formula {card.formula_version}, suite {run.suite} {run.suite_version}. "
         "Size is not ability: a smaller tuned model may do the task as well.",
@@ -140,28 +166,34 @@ def print_card(console: Console, card: Card, run: Run) -> None:
     )
 
 
-def _card_table(card: Card) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
-    for name in ("class", "model\nscheme", "verdict"):
-        table.add_column(name, no_wrap=True)
-    for name in ("decode\ntokens/s", "prefill\ntokens/s", "first token\nor latency, s", "memory\ndownload"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("how", no_wrap=True)
+def _threads(card: Card) -> str:
+    """Return with how many threads each execution provider ran, as a sentence."""
+    used = sorted({(row.execution_provider, row.threads) for row in card.rows})
+    return "".join(f"EP {provider} with {threads} thread{'s' * (threads > 1)}. " for provider, threads in used)
+
+
+def _card_table(card: Card, width: int) -> Table:
+    """Two lines per row, so that the whole card fits a terminal of 80 columns; nothing is ever cut off."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1 if width < _ROOMY_COLUMNS else 2, 1, 0))
+    for name in ("class", "model\nscheme, EP", "verdict\nhow"):
+        table.add_column(name, overflow="fold")
+    for name in ("decode\ntokens/s", "prefill\ntokens/s", "first\ntoken, s", "memory\ndownload"):
+        table.add_column(name, justify="right", overflow="fold")
     for row in card.rows:
         table.add_row(*_card_cells(row))
     return table
 
 
 def _card_cells(row: CardRow) -> tuple[str | Text, ...]:
+    verdict = Text(row.verdict.replace("_", " "), _VERDICT_STYLES[row.verdict])
     return (
         row.size_class,
-        f"{row.architecture}\n{row.scheme}",
-        Text(row.verdict.replace("_", " "), _VERDICT_STYLES[row.verdict]),
+        f"{row.architecture}\n{row.scheme} {row.execution_provider}",
+        verdict.append(f"\n{_BASIS_WORDS[row.basis]}", "not bold default"),
         interval(row.decode_tokens_per_second),
         interval(row.prefill_tokens_per_second),
         interval(row.time_to_first_token_seconds or row.latency_seconds),
         f"{gib(row.memory_bytes)}\n{row.download_bytes / 1e9:.2f} GB",
-        f"{_BASIS_WORDS[row.basis]}\n{row.execution_provider} x {row.threads}",
     )
 
 
@@ -188,13 +220,13 @@ def print_device(console: Console, device: Device, gaps: tuple[ProbeGap, ...]) -
         "cores": f"{cpu.physical_core_count or '?'} physical, {cpu.logical_core_count or '?'} logical",
         "instruction sets": ", ".join(cpu.instruction_sets) or "none known",
         "caches": ", ".join(
-            f"L{c.level} {c.kind} {c.size_bytes / 1024:,.0f} KiB x {c.instance_count}" for c in cpu.caches
+            f"L{c.level} {c.kind} {c.instance_count} x {_cache_size(c.size_bytes)}" for c in cpu.caches
         ),
         "memory": f"{gib(memory.total_bytes)}, {gib(memory.available_bytes)} free",
         "read bandwidth": _bandwidth(device),
         "disk": f"{gib(device.storage.free_bytes)} free",
         "system": " ".join(part for part in (system.name or system.family, system.version, system.kernel) if part),
-        "virtualisation": f"{virtual.kind.replace('_', ' ')} {virtual.product or ''}".strip() if virtual else "unknown",
+        "virtualisation": _virtualization(virtual) if virtual else "unknown",
         "accelerators": ", ".join(a.model or a.vendor or a.kind for a in device.accelerators) or "none",
         "execution providers": "; ".join(
             ep.name if ep.measured else f"{ep.name} (not measured: {ep.reason})" for ep in device.execution_providers
@@ -206,6 +238,15 @@ def print_device(console: Console, device: Device, gaps: tuple[ProbeGap, ...]) -
     console.print(table)
     for gap in gaps:
         console.print(f"not known: {gap.fact}: {gap.detail}", style="dim", markup=False, highlight=False)
+
+
+def _cache_size(count: int) -> str:
+    return f"{count / 2**20:g} MiB" if count >= 2**20 else f"{count / 2**10:g} KiB"
+
+
+def _virtualization(virtual: Virtualization) -> str:
+    kind = virtual.kind.replace("_", " ")
+    return f"{kind} ({virtual.product})" if virtual.product else kind
 
 
 def _bandwidth(device: Device) -> str:
@@ -248,6 +289,14 @@ def _errors_line(name: str, errors: PhaseErrors) -> str:
     return f"{name}: {errors.cells} cells, |error| median {errors.median_abs_error:.1%}, p90 {errors.p90_abs_error:.1%}"
 
 
+def _duration(seconds: float) -> str:
+    """Return a time span in the largest unit of which it holds two."""
+    for name, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
 def print_status(console: Console, status: Status) -> None:
     """Print where things stand on this device."""
     enrolment, last = status.enrolment, status.last_delivery
@@ -259,7 +308,7 @@ def print_status(console: Console, status: Status) -> None:
     else:
         console.print("not enrolled: runs wait in the spool until `weighin-agent enroll`")
     age = status.oldest_pending_age_seconds
-    waiting = f", the oldest for {age / 3600:.1f} hours" if age is not None else ""
+    waiting = f", the oldest for {_duration(age)}" if age is not None else ""
     console.print(f"{status.pending_count} run(s) wait, {status.pending_bytes / 1024:.0f} KiB{waiting}")
     console.print(
         f"since installation {status.dropped_count} dropped by the caps, {status.quarantined_count} set aside"
@@ -273,5 +322,5 @@ def print_status(console: Console, status: Status) -> None:
         when = f"{datetime.fromtimestamp(last.time_seconds, UTC):%Y-%m-%d %H:%M} UTC"
         console.print(
             f"last delivery {when}: {last.stored_count} stored, "
-            f"{last.duplicate_count} stored before, {last.quarantined_count} refused{kept}"
+            f"{last.duplicate_count} stored before, {last.quarantined_count} set aside{kept}"
         )

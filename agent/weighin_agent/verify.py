@@ -83,6 +83,7 @@ def verify(
                 job = make_job(
                     suite, case, device, execution_provider=execution_provider, folder=folder, full_model=True
                 )
+                on_progress(case, repeat, 0.0)
                 rounds = replace(job.rounds, budget_seconds=BUDGET_FACTOR * job.rounds.budget_seconds)
                 outcome = run_case(
                     replace(job, rounds=rounds),

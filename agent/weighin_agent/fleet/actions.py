@@ -156,7 +156,8 @@ def status(state: State, now_seconds: Callable[[], float] = time.time) -> Status
 
 
 def preview(state: State) -> tuple[PendingRun, ...]:
-    """Show what would be sent: every waiting run, whole; reads only."""
+    """Show what would be sent: every waiting run, whole; reads only. StateError for a folder that is none."""
+    state.identity()
     spool = Spool(state.spool_folder)
     return tuple(_pending_run(spool, entry) for entry in spool.pending())
 
