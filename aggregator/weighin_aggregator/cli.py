@@ -1,5 +1,6 @@
 """The command ``weighin-aggregator``: exit codes, and one line for whatever ends it."""
 
+import os
 import sys
 
 from weighin_aggregator.errors import AggregatorError, UsageError
@@ -14,14 +15,31 @@ def main(arguments: list[str] | None = None) -> int:
         # Loading takes most of a second, in which Ctrl-C must be as quiet as later.
         from weighin_aggregator import commands  # noqa: PLC0415
 
-        commands.run(arguments)
+        try:
+            commands.run(arguments)
+        finally:
+            # The interpreter itself would flush --help and --version, too late for an error to be one line.
+            print(end="", flush=True)
     except UsageError as error:
         return _complain(str(error), 2)
     except AggregatorError as error:
         return _complain(str(error), 1)
     except KeyboardInterrupt:
         return _complain("stopped by Ctrl-C", _INTERRUPTED)
+    except OSError as error:
+        return _fail(error)
     return 0
+
+
+def _fail(error: OSError) -> int:
+    # An error about a file names it; one about standard output, which came to us open, names nothing.
+    if error.filename is not None:
+        return _complain(str(error), 1)
+    # The interpreter would try to write the rest at exit, and complain on its own.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
+        return 1
+    return _complain(f"cannot write to standard output: {error.strerror}", 1)
 
 
 def _complain(text: str, code: int) -> int:

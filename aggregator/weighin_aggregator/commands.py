@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Collect the weigh-ins of a fleet. Acknowledges a run only after it is committed.",
         epilog="example: weighin-aggregator serve --data ./weighin-data --insecure",
     )
+    parser.add_argument("--version", action="version", version=f"weighin-aggregator {version('weighin-aggregator')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands, "init", _init, "make the data directory and the store in it", "init --data ./weighin-data")
     serve = _add(

@@ -1,10 +1,12 @@
 """The commands of the operator, run as an operator runs them."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import aggregator_process
@@ -33,6 +35,39 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 @pytest.mark.parametrize("arguments", [(), ("dance",), ("init",), ("serve", "--data"), ("snapshot", "--data", "x")])
 def test_bad_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
     assert command(*arguments).returncode == 2
+
+
+def test_version_is_that_of_the_installed_package() -> None:
+    done = command("--version")
+    assert (done.returncode, done.stdout) == (0, f"weighin-aggregator {version('weighin-aggregator')}\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/full")
+@pytest.mark.parametrize("arguments", [("stats", "--data"), ("serve", *SERVE, "--data"), ("--version",)])
+def test_an_answer_that_cannot_be_written_is_one_line(data: Path, arguments: tuple[str, ...]) -> None:
+    command("init", "--data", data)
+    with Path("/dev/full").open("w") as full:
+        done = answering_into(full.fileno(), *arguments, *([data] if "--data" in arguments else []))
+    complaints = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert complaints == ["weighin-aggregator: cannot write to standard output: No space left on device"]
+    assert done.returncode == 1
+
+
+def test_a_reader_that_has_seen_enough_gets_no_complaint(data: Path) -> None:
+    command("init", "--data", data)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = answering_into(writer, "stats", "--data", data)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def answering_into(output: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command whose standard output is the open file ``output``."""
+    line = [sys.executable, "-m", "weighin_aggregator.cli", *map(str, arguments)]
+    return subprocess.run(line, stdout=output, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
 
 
 def test_serve_refuses_to_start_without_insecure(data: Path) -> None:
