@@ -6,6 +6,7 @@ its own. The store is reached through the committer only.
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -219,11 +220,10 @@ def _result(run_id: str, item: Accepted | Refused, decisions: Decisions) -> serv
 
 
 def _report(device: str, results: Sequence[services_pb2.RunResult]) -> None:
-    """Log what became of a call: counts by outcome, and every id that was used twice."""
-    counts: dict[str, int] = {}
+    """Log what became of a call: counts by outcome and by reason, and every id that was used twice."""
+    outcomes = Counter(services_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_").lower() for result in results)
+    reasons = Counter(result.reason for result in results if result.reason)
     for result in results:
-        word = services_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_").lower()
-        counts[word] = counts.get(word, 0) + 1
         if result.reason == Reason.RUN_ID_REUSED:
             _log.warning("run_id_reused", device_id=device, run_id=result.run_id)
-    _log.info("runs_submitted", device_id=device, **counts)
+    _log.info("runs_submitted", device_id=device, **outcomes, **({"reasons": reasons} if reasons else {}))

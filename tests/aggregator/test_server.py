@@ -162,3 +162,22 @@ def test_the_log_is_structured_and_repeats_nothing_that_was_sent(data: Path, tmp
     events = [json.loads(line) for line in text.splitlines()]
     assert [event["event"] for event in events] == ["serving", "runs_submitted", "runs_submitted", "stopped"]
     assert (events[1]["rejected"], events[2]["stored"]) == (2, 1)
+    assert events[1]["reasons"] == {"RUN_ID_INVALID": 1, "FIELD_INVALID": 1}
+    assert "reasons" not in events[2]
+
+
+def test_the_log_counts_why_runs_were_not_stored(data: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with aggregator_process.serving(data, log) as server, aggregator_process.client(server.address) as client:
+        first, damaged, *others = new_envelopes(4)
+        client.submit(first)
+        damaged.run_sha256 = bytes(32)
+        for envelope in others:
+            envelope.run_id = "none"
+        client.submit(first, damaged, *others)
+        client.submit(first, device_id=example_runs.OTHER_DEVICE_ID)
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    _, mixed, reused = [event for event in events if event["event"] == "runs_submitted"]
+    assert (mixed["duplicate"], mixed["retry"], mixed["rejected"]) == (1, 1, 2)
+    assert mixed["reasons"] == {"CHECKSUM_MISMATCH": 1, "RUN_ID_INVALID": 2}
+    assert reused["reasons"] == {"RUN_ID_REUSED": 1}
