@@ -1,8 +1,6 @@
-"""Numbers are shown with the digits that their interval supports, in units that people use."""
+"""Numbers are shown with few digits that are true, in units that people use."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from weighin_analysis.card import Estimate
 from weighin_analysis.report import numbers
@@ -11,27 +9,18 @@ from weighin_analysis.report import numbers
 @pytest.mark.parametrize(
     ("estimate", "scale", "value", "interval"),
     [
-        (Estimate(value=40.0536, low=34.49, high=46.51), 1, "40", "34 to 47"),
-        (Estimate(value=365.48, low=314.7, high=424.4), 1, "370", "310 to 420"),
-        (Estimate(value=2.5530, low=2.198, high=2.9651), 1, "2.55", "2.20 to 2.97"),
-        (Estimate(value=4644.5, low=4062.2, high=5310.2), 1, "4,600", "4,100 to 5,300"),
+        (Estimate(value=40.0536, low=34.49, high=46.51), 1, "40.1", "34.5 to 46.5"),
         (Estimate(value=0.0275594, low=0.0241045, high=0.0315096), 1000, "27.6", "24.1 to 31.5"),
-        (Estimate(value=7.0, low=7.0, high=7.0), 1, "7.00", "7.00 to 7.00"),
-        (Estimate(value=0.0, low=0.0, high=0.0), 1, "0", "0 to 0"),
+        (Estimate(value=7.0, low=7.0, high=7.0), 1, "7.0", "7.0 to 7.0"),
+        (Estimate(value=1820, low=249, high=13300), 1, "1,820", "249 to 13,300"),
+        (Estimate(value=35.4, low=8.6, high=146), 1, "35.4", "8.6 to 146"),
+        (Estimate(value=9.6, low=1.2, high=77), 1, "9.6", "1.2 to 77.0"),
     ],
 )
-def test_an_estimate_keeps_two_digits_of_its_interval(
+def test_a_wide_interval_takes_no_digits_from_value_and_low_end(
     estimate: Estimate, scale: float, value: str, interval: str
 ) -> None:
     assert numbers.estimate_text(estimate, scale) == (value, interval)
-
-
-@given(st.floats(1e-6, 1e7), st.floats(1.001, 100))
-def test_rounding_moves_no_number_by_more_than_a_twentieth_of_its_interval(value: float, spread: float) -> None:
-    estimate = Estimate(value=value, low=value / spread, high=value * spread)
-    text, _ = numbers.estimate_text(estimate)
-    width = estimate.high - estimate.low
-    assert abs(float(text.replace(",", "")) - value) <= width / 20 * 1.000001
 
 
 @pytest.mark.parametrize(

@@ -3,25 +3,20 @@
 import math
 
 from weighin_analysis.card import Estimate
+from weighin_analysis.numbers import number
 
 _BINARY_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
-def decimals_for(spread: float) -> int:
-    """Return the decimals at which ``spread`` keeps two significant digits; negative rounds to tens and hundreds."""
-    return 1 - math.floor(math.log10(spread)) if spread > 0 else 3
-
-
 def rounded(value: float, decimals: int) -> str:
     """Return ``value`` at that many decimals, thousands apart."""
-    return f"{round(value, decimals):,.{max(0, decimals)}f}"
+    return f"{value:,.{decimals}f}"
 
 
 def estimate_text(estimate: Estimate, scale: float = 1.0) -> tuple[str, str]:
-    """Return value and interval, both to the two digits that the width of the interval supports."""
-    value, low, high = (scale * number for number in (estimate.value, estimate.low, estimate.high))
-    decimals = decimals_for(high - low) if high > low else significant_decimals(value, 3)
-    return rounded(value, decimals), f"{rounded(low, decimals)} to {rounded(high, decimals)}"
+    """Return value and interval, each number by itself."""
+    value, low, high = (number(scale * one) for one in (estimate.value, estimate.low, estimate.high))
+    return value, f"{low} to {high}"
 
 
 def significant_decimals(value: float, digits: int) -> int:
