@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from weighin_analysis.errors import AnalysisError
@@ -15,17 +17,34 @@ _REPORT_MODULES = {"altair", "duckdb", "jinja2", "markupsafe", "vl_convert"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 when it succeeded, 1 when it failed, 2 when called wrongly, 130 when interrupted."""
     try:
-        options = _parser().parse_args(arguments)
-        command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
+        try:
+            options = _parser().parse_args(arguments)
+            command: Callable[[argparse.Namespace], int] = options.command
+            return command(options)
+        finally:
+            # The interpreter itself would flush at exit, too late for an error to be one line.
+            print(end="", flush=True)
     except KeyboardInterrupt:
         return _refuse("interrupted", 130)
     except AnalysisError as error:
         return _refuse(str(error), 1)
+    except OSError as error:
+        return _fail(error)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _REPORT_MODULES:
             raise
         return _refuse(f"{error.name} is not installed; install weighin-analysis[report]", 2)
+
+
+def _fail(error: OSError) -> int:
+    # An error about a file names it; one about standard output, which came to us open, names nothing.
+    if error.filename is not None:
+        return _refuse(str(error), 1)
+    # The interpreter would try to write the rest at exit, and complain on its own.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
+        return 1
+    return _refuse(f"cannot write to standard output: {error.strerror}", 1)
 
 
 def _refuse(message: str, exit_code: int) -> int:
@@ -39,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Which language models do the devices of a fleet run?",
         epilog="example: weighin-analysis report --snapshot snapshot/ --out report/",
     )
+    parser.add_argument("--version", action="version", version=f"weighin-analysis {version('weighin-analysis')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     report = commands.add_parser(
         "report",

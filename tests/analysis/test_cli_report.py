@@ -1,10 +1,12 @@
 """The commands `report` and `tiers`: exit codes, one JSON document, one line for bad input."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,39 @@ def test_help_shows_an_example(arguments: tuple[str, ...]) -> None:
     done = run(*arguments, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "example: weighin-analysis" in done.stdout
+
+
+def test_version_is_that_of_the_installed_package() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"weighin-analysis {version('weighin-analysis')}\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/full")
+@pytest.mark.parametrize("name", ["report", "tiers", "--version", "--help"])
+def test_an_answer_that_cannot_be_written_is_one_line(name: str, snapshot: Path, tmp_path: Path) -> None:
+    arguments = (name,) if name.startswith("--") else options(name, snapshot, tmp_path / "out")
+    with Path("/dev/full").open("w") as full:
+        done = answering_into(full.fileno(), *arguments)
+    complaint = "weighin-analysis: cannot write to standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, complaint)
+
+
+@BOTH
+def test_a_reader_that_has_seen_enough_gets_no_complaint(name: str, snapshot: Path, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = answering_into(writer, *options(name, snapshot, tmp_path / "out"))
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def answering_into(output: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command whose standard output is the open file ``output``."""
+    line = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(line, stdout=output, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
 
 
 @BOTH
