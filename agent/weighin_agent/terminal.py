@@ -16,6 +16,7 @@ from weighin_agent.verify import PhaseErrors, Verification
 from weighin_agent.weigh_in import Watcher
 from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict
 from weighin_analysis.limits import current_limits
+from weighin_analysis.numbers import number
 from weighin_analysis.suite import Suite, SuiteCase
 
 _VERDICT_STYLES = {
@@ -45,13 +46,6 @@ _LIMIT_WORDS = {
 def gib(count: float | None) -> str:
     """Return bytes as GiB for the screen."""
     return "unknown" if count is None else f"{count / 2**30:.1f} GiB"
-
-
-def number(value: float) -> str:
-    """Return a positive number with as many digits as a measurement supports: about two or three."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2g}"
 
 
 def interval(estimate: Estimate | None, factor: float = 1.0) -> str:
