@@ -80,6 +80,25 @@ def test_a_case_that_failed_for_any_reason_is_told_to_the_judge() -> None:
         assert headline in judge_device(replace(DEVICE, run=run)).card.headline
 
 
+@pytest.mark.parametrize(
+    ("name", "reason", "measured", "failed"),
+    [
+        ("Llama-3.2-1B", "timed_out", False, 1),
+        ("Llama-3.2-1B", "timed_out", True, 0),
+        ("Llama-3.2-1B", "memory_gate", False, 0),
+        ("DistilBERT", "timed_out", False, 0),
+    ],
+)
+def test_a_class_that_was_tried_in_vain_is_told_from_one_never_tried(
+    name: str, reason: str, measured: bool, failed: int
+) -> None:
+    failure = CaseFailure(case=replace(CASE, architecture=architecture(name)), reason=reason, detail="")
+    found = timed_case(CASE, decode_seconds=1 / 40, first_token_seconds=0.5) if measured else ()
+    device = replace(DEVICE, run=replace(RUN, measurements=tuple(found), failures=(failure, failure)))
+    counts = {row.size_class: row.failed_count for row in tier_table([judge_device(device), of_tier(None)])}
+    assert counts["1B"] == sum(counts.values()) == failed
+
+
 def test_a_device_that_cannot_be_judged_says_why_and_is_counted() -> None:
     empty = Measurement(
         case=CASE, execution_provider="cpu", phase=Phase.DECODE, token_count=1, context_depth=512, series=()

@@ -157,6 +157,21 @@ def test_failures_and_gaps_are_listed_with_their_reasons(one: tuple[Snapshot, st
     assert "conditions.temperature_celsius was not read: not offered (the system lists no processor sensor)" in text
 
 
+def test_a_case_that_failed_has_its_row_and_is_not_counted_as_never_tried(tmp_path: Path) -> None:
+    run = example_run(1)
+    for measurement in [one for one in run.measurements if one.case.architecture.name == "Llama-3.2-1B"]:
+        run.measurements.remove(measurement)
+    text = Page(written(tmp_path, run, example_run(2))[1]).text
+    row = "1B Llama-3.2-1B decoder, int4_block32 on cpu, 1 thread; it gave no measurement failed timed out"
+    assert f"{row} Decode – Prefill – Time to first token – Memory – Download –" in text
+    assert "1B Llama-3.2-1B 1 0 0 0 1" in text
+    assert text.count("1 device tried 1B and failed.") == 1
+
+
+def test_no_note_where_every_class_that_was_tried_was_measured(one: tuple[Snapshot, str]) -> None:
+    assert "and failed." not in Page(one[1]).text
+
+
 def test_an_absent_fact_says_why_and_is_never_zero(tmp_path: Path) -> None:
     run = example_run(1)
     run.device.memory.ClearField("read_bandwidth_bytes_per_second")

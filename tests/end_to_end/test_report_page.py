@@ -78,6 +78,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
     long.device.cpu.model = "W" * 128
     long.failures[0].detail = long.probe_gaps[0].detail = "an unbreakable " + "x" * 200
     long.device.execution_providers.add(name="y" * 60, measured=False, reason="z" * 120)
+    long.before.canary.matrix_flops, long.after.canary.matrix_flops = 123_456e9, 98_765e9
     cramped = replace(SMALL_BOARD, memory_available_bytes=1 << 30)
     runs = {
         "one": [example_run(1)],
@@ -123,6 +124,17 @@ def test_the_page_asks_for_itself_only_and_the_browser_has_no_complaint(opened: 
 
 def test_the_page_never_scrolls_sideways(opened: Opened) -> None:
     assert opened.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_table_is_cut_on_a_phone(browser: Browser, reports: dict[str, Report], name: str) -> None:
+    """A table may scroll in its own box without the page doing so; nobody looks for a column behind the edge."""
+    edges = "all => all.map(one => [one.className, one.getBoundingClientRect().right])"
+    boxes = "all => all.map(one => [one.scrollWidth, one.clientWidth])"
+    with opening(browser, reports[name], 360, "light") as opened:
+        cut = [(table, right) for table, right in opened.page.eval_on_selector_all("table", edges) if right > 360]
+        scrolling = [pair for pair in opened.page.eval_on_selector_all(".scroll", boxes) if pair[0] > pair[1]]
+    assert (cut, scrolling) == ([], [])
 
 
 def test_every_number_of_every_card_can_be_read(opened: Opened) -> None:

@@ -3,14 +3,26 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Basis, CardRow, Estimate
+from weighin_analysis.catalog import class_rank, size_class_of
 from weighin_analysis.limits import Limits
+from weighin_analysis.measurement import Case
 from weighin_analysis.report.conditions import condition_warnings, conditions_view
-from weighin_analysis.report.fleet import DeviceResult
-from weighin_analysis.report.numbers import cache_size, estimate_text, gb, gb_per_second, gib, rounded, significant
+from weighin_analysis.report.fleet import DeviceResult, failed_cases
+from weighin_analysis.report.numbers import (
+    cache_size,
+    counted,
+    estimate_text,
+    gb,
+    gb_per_second,
+    gib,
+    rounded,
+    significant,
+)
 from weighin_analysis.report.plots import TONES, verdict_words
 from weighin_analysis.report.view import CardRowView, DeviceView, Fact, Problem, Reading
-from weighin_analysis.snapshot import Accelerator, Cache, Hardware, ProbeGap, RunRecord
+from weighin_analysis.snapshot import Accelerator, Cache, CaseFailure, Hardware, ProbeGap, RunRecord
 
 _V = TypeVar("_V")
 
@@ -47,11 +59,11 @@ def device_view(result: DeviceResult, limits: Limits) -> DeviceView:
             )
             for one in hardware.execution_providers
         ),
-        rows=tuple(_row_view(row, limits) for row in card.rows),
+        rows=_row_views(result, limits),
         failures=tuple(
             Problem(
                 what=f"{failure.case.architecture.name}, {failure.case.scheme} on {failure.case.execution_provider}, "
-                f"{_count(failure.case.threads, 'thread')}",
+                f"{counted(failure.case.threads, 'thread')}",
                 reason=_words(failure.reason),
                 detail=failure.detail,
             )
@@ -111,7 +123,7 @@ class _Facts:
 
 def _cores_text(hardware: Hardware) -> str:
     cores, threads = hardware.physical_core_count, hardware.logical_core_count
-    parts = [_count(cores, "physical core") if cores else "", _count(threads, "hardware thread") if threads else ""]
+    parts = [counted(cores, "physical core") if cores else "", counted(threads, "hardware thread") if threads else ""]
     return ", ".join(part for part in parts if part)
 
 
@@ -148,18 +160,51 @@ def _accelerator_text(accelerator: Accelerator) -> str:
     return f"{kind}: {name} ({', '.join(part for part in details if part)})"
 
 
+def _row_views(result: DeviceResult, limits: Limits) -> tuple[CardRowView, ...]:
+    """Return the rows of the card and the cases that failed, smallest class first."""
+    rows = [
+        *(_row_view(row, limits) for row in result.card.rows),
+        *(_failed_row_view(failure, limits) for failure in failed_cases(result.device)),
+    ]
+    return tuple(sorted(rows, key=lambda row: class_rank(row.size_class)))
+
+
+def _failed_row_view(failure: CaseFailure, limits: Limits) -> CardRowView:
+    case, shape = failure.case, failure.case.architecture
+    first = _first_name(limits, decoder=shape.kind is ArchitectureKind.DECODER)
+    return CardRowView(
+        size_class=size_class_of(shape.parameter_count).name,
+        architecture=shape.name,
+        how=_how(shape.kind, case),
+        readings=tuple(Reading(name=name, absent="–") for name in ("Decode", "Prefill", first, "Memory", "Download")),
+        verdict="failed",
+        tone="not-measured",
+        basis="it gave no measurement",
+        reasons=(_words(failure.reason),),
+    )
+
+
+def _how(kind: str, ran: CardRow | Case) -> str:
+    return f"{kind}, {ran.scheme} on {ran.execution_provider}, {counted(ran.threads, 'thread')}"
+
+
+def _first_name(limits: Limits, *, decoder: bool) -> str:
+    return "Time to first token" if decoder else f"Latency, {limits.encoder_tokens} tokens"
+
+
 def _row_view(row: CardRow, limits: Limits) -> CardRowView:
     decoder = row.latency_seconds is None
+    name = _first_name(limits, decoder=decoder)
     first = (
-        _reading("Time to first token", row.time_to_first_token_seconds, "s")
+        _reading(name, row.time_to_first_token_seconds, "s")
         if decoder
-        else _reading(f"Latency, {limits.encoder_tokens} tokens", row.latency_seconds, "ms", scale=1000)
+        else _reading(name, row.latency_seconds, "ms", scale=1000)
     )
     decode_absent = "not estimated" if decoder else "does not generate"
     return CardRowView(
         size_class=row.size_class,
         architecture=row.architecture,
-        how=f"{row.architecture_kind}, {row.scheme} on {row.execution_provider}, {_count(row.threads, 'thread')}",
+        how=_how(row.architecture_kind, row),
         readings=(
             _reading("Decode", row.decode_tokens_per_second, "tokens/s", absent=decode_absent),
             _reading("Prefill", row.prefill_tokens_per_second, "tokens/s"),
@@ -202,10 +247,6 @@ def _run_facts(result: DeviceResult) -> tuple[Fact, ...]:
         Fact(name="ONNX Runtime", text=hardware.onnxruntime_version or "not stated"),
         Fact(name="Python", text=hardware.python_version or "not stated"),
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _words(code: str) -> str:

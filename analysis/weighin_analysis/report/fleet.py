@@ -8,9 +8,9 @@ from statistics import NormalDist
 
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Card, CardRow, Verdict
-from weighin_analysis.catalog import class_rank, size_classes
+from weighin_analysis.catalog import class_rank, size_class_of, size_classes
 from weighin_analysis.judge import judge
-from weighin_analysis.snapshot import DeviceRecord
+from weighin_analysis.snapshot import CaseFailure, DeviceRecord
 
 # From best to worst: the order of columns, and how the best row of a class is found.
 VERDICTS = (Verdict.COMFORTABLE, Verdict.USABLE, Verdict.TOO_SLOW, Verdict.DOES_NOT_FIT)
@@ -26,11 +26,15 @@ class DeviceResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierRow:
-    """How many devices stand where in one size class, by the best row of each; every device is counted once."""
+    """How many devices stand where in one size class, by the best row of each; every device is counted once.
+
+    ``failed_count`` are those of the ``not_measured_count`` that tried a decoder of the class, in vain.
+    """
 
     size_class: str
     counts: Mapping[Verdict, int]
     not_measured_count: int
+    failed_count: int
 
 
 def judge_device(device: DeviceRecord) -> DeviceResult:
@@ -44,6 +48,17 @@ def judge_device(device: DeviceRecord) -> DeviceResult:
         failed_cases=[failure.case for failure in run.failures],
     )
     return DeviceResult(device=device, card=card)
+
+
+def failed_cases(device: DeviceRecord) -> tuple[CaseFailure, ...]:
+    """Return the failures that the card has no row for; what the memory gate stopped has one."""
+    return tuple(failure for failure in device.run.failures if failure.reason != "memory_gate")
+
+
+def failed_classes(device: DeviceRecord) -> set[str]:
+    """Return the size classes in which a decoder failed."""
+    shapes = [failure.case.architecture for failure in failed_cases(device)]
+    return {size_class_of(one.parameter_count).name for one in shapes if one.kind is ArchitectureKind.DECODER}
 
 
 def best_rows(card: Card) -> dict[str, CardRow]:
@@ -61,18 +76,24 @@ def _badness(row: CardRow) -> tuple[int, float]:
 
 
 def tier_table(results: Sequence[DeviceResult]) -> tuple[TierRow, ...]:
-    """Return a row for every class that has a reference shape or that some device was judged in, smallest first."""
+    """Return a row for every class that has a reference shape or that some device tried, smallest first."""
     best = [best_rows(result.card) for result in results]
+    failed = Counter(
+        name
+        for result, rows_of_device in zip(results, best, strict=True)
+        for name in failed_classes(result.device) - rows_of_device.keys()
+    )
     rows = []
     for size_class in size_classes():
         found = [rows_of_device[size_class.name] for rows_of_device in best if size_class.name in rows_of_device]
-        if found or size_class.reference:
+        if found or failed[size_class.name] or size_class.reference:
             counts = Counter(row.verdict for row in found)
             rows.append(
                 TierRow(
                     size_class=size_class.name,
                     counts={verdict: counts[verdict] for verdict in VERDICTS},
                     not_measured_count=len(results) - len(found),
+                    failed_count=failed[size_class.name],
                 )
             )
     return tuple(rows)

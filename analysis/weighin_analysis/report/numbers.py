@@ -50,6 +50,11 @@ def cache_size(byte_count: int) -> str:
     return f"{byte_count / size:g} {unit}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return how many of a thing there are, in words that agree."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """Return a share of 0 to 1 in whole percent; a small one is not shown as none."""
     return "under 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"

@@ -20,7 +20,7 @@ from weighin_analysis.report.fleet import (
     tier_counts,
     tier_table,
 )
-from weighin_analysis.report.numbers import percent
+from weighin_analysis.report.numbers import counted, percent
 from weighin_analysis.report.plots import TONES, plots, verdict_words
 from weighin_analysis.report.view import Fact, Figure, Legend, Page, TierCell, TierRowView
 from weighin_analysis.snapshot import Snapshot
@@ -58,13 +58,15 @@ def build_page(snapshot: Snapshot, draw: Callable[[DotChart, int], str]) -> Page
             versions=(Fact(name="Snapshot", text=_time_text(snapshot)),),
         )
     shown = results[:MAX_DEVICE_SECTIONS]
+    tiers = tier_table(results)
     return Page(
         title=f"weighin: {headline}",
         headline=headline,
         lead=_lead(snapshot, results, limits),
         figures=_figures(results, limits, draw),
         tier_heading="Which classes it runs" if len(results) == 1 else "How many devices run what",
-        tier_rows=tuple(_tier_row(row) for row in tier_table(results)),
+        tier_rows=tuple(_tier_row(row) for row in tiers),
+        tier_note=_tier_note(tiers),
         devices=tuple(device_view(result, limits) for result in shown),
         devices_note=_devices_note(len(shown), len(results)),
         method=_method(limits),
@@ -93,8 +95,8 @@ def _lead(snapshot: Snapshot, results: Sequence[DeviceResult], limits: Limits) -
             f"and {percent(high)} ({percent(limits.interval_probability)} interval)."
         )
     runs = sum(device.run_count for device in snapshot.devices)
-    counted = "" if runs == len(results) else f" A device counts once, by the newest of its runs ({runs} in all)."
-    return tuple(text for text in (meaning + counted, sample) if text)
+    runs_words = "" if runs == len(results) else f" A device counts once, by the newest of its runs ({runs} in all)."
+    return tuple(text for text in (meaning + runs_words, sample) if text)
 
 
 def _figures(
@@ -129,6 +131,12 @@ def _tier_row(row: TierRow) -> TierRowView:
         stands_for=reference or "no reference shape",
         cells=tuple(cell if cell.count != "0" else TierCell(name=cell.name, count="0", tone="") for cell in cells),
     )
+
+
+def _tier_note(rows: Sequence[TierRow]) -> str:
+    """Return which classes count as not measured although a device tried them."""
+    parts = [f"{counted(row.failed_count, 'device')} tried {row.size_class}" for row in rows if row.failed_count]
+    return f"{', '.join(parts)} and failed." if parts else ""
 
 
 def _devices_note(shown: int, total: int) -> str:

@@ -27,7 +27,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardRowView:
-    """One row of a card; ``tone`` is the CSS name of its verdict."""
+    """One row of a card, or a case that failed; ``tone`` is the CSS name of its verdict."""
 
     size_class: str
     architecture: str
@@ -128,6 +128,7 @@ class Page:
     figures: tuple[Figure, ...] = ()
     tier_heading: str = ""
     tier_rows: tuple[TierRowView, ...] = ()
+    tier_note: str = ""
     devices: tuple[DeviceView, ...] = ()
     devices_note: str = ""
     method: tuple[str, ...] = ()
