@@ -151,7 +151,7 @@ def print_card(console: Console, card: Card, run: Run) -> None:
     console.print(
         f"Decode at {limits.decode_context_depth} tokens of context, first token after a prompt of "
         f"{limits.prompt_tokens}, for encoders the latency of {limits.encoder_tokens} tokens; memory at a context of "
-        f"{limits.memory_context_tokens}. {_threads(card)} Intervals hold with {limits.interval_probability:.0%}. "
+        f"{limits.memory_context_tokens}. {_threads(card)}Intervals hold with {limits.interval_probability:.0%}. "
         f"ONNX Runtime {run.device.runtime_versions.onnxruntime}, "
         f"limits {card.limits_version}, formula {card.formula_version}, suite {run.suite} {run.suite_version}. "
         "Size is not ability: a smaller tuned model may do the task as well.",
