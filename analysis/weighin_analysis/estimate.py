@@ -112,7 +112,7 @@ def quiet_series(series: Sequence[Series]) -> Sequence[Series]:
 def method_sd(measurement: Measurement) -> float:
     """Return the spread of the method for the layer probe of this measurement."""
     case = measurement.case
-    if case.probe_layers == case.architecture.layers:
+    if case.is_whole_model:
         return WHOLE_MODEL_SD
     return SINGLE_LAYER_SD if case.probe_layers == 1 else LAYER_PROBE_SD
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from weighin_analysis.architecture import Architecture, ArchitectureKind
 from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict
@@ -94,26 +95,20 @@ def _row(case: Case, measurements: Sequence[Measurement], available: int | None,
         reasons = (*reasons, f"time for {prompt} tokens extrapolated from shorter prompts")
     if share > DISTURBED_SHARE:
         reasons = (*reasons, f"other programs used {share:.0%} of the processor meanwhile: likely faster when idle")
-    return CardRow(
-        size_class=size_class_of(shape.parameter_count).name,
-        architecture=shape.name,
-        architecture_kind=shape.kind,
-        scheme=case.scheme,
-        execution_provider=case.execution_provider,
-        threads=case.threads,
+    return replace(
+        _gated_row(case, limits),
         decode_tokens_per_second=decode,
         prefill_tokens_per_second=rate_estimate(prefill, prompt, probability),
         time_to_first_token_seconds=first if decoder else None,
         latency_seconds=None if decoder else first,
-        memory_bytes=memory,
-        download_bytes=download_bytes(shape, case.scheme),
         verdict=verdict,
         reasons=reasons,
-        basis=Basis.MEASURED if case.probe_layers == shape.layers else Basis.LAYER_PROBE,
+        basis=Basis.MEASURED if case.is_whole_model else Basis.LAYER_PROBE,
     )
 
 
 def _gated_row(case: Case, limits: Limits) -> CardRow:
+    """Return what is known of a case without running it."""
     shape = case.architecture
     return CardRow(
         size_class=size_class_of(shape.parameter_count).name,

@@ -50,6 +50,11 @@ class Case:
     layers_graph_sha256: str = ""
     head_graph_sha256: str = ""
 
+    @property
+    def is_whole_model(self) -> bool:
+        """Whether the layer probe is the whole model: all layers, and the whole head where there is one."""
+        return self.probe_layers == self.architecture.layers and self.head_columns in (0, self.architecture.vocab)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:

@@ -198,7 +198,7 @@ def test_the_load_of_others_is_the_median_over_the_series() -> None:
     ("probe_layers", "spread"), [(24, WHOLE_MODEL_SD), (11, LAYER_PROBE_SD), (2, LAYER_PROBE_SD), (1, SINGLE_LAYER_SD)]
 )
 def test_the_fewer_layers_ran_the_less_sure_is_the_method(probe_layers: int, spread: float) -> None:
-    case = replace(QWEN, probe_layers=probe_layers)
+    case = replace(QWEN, probe_layers=probe_layers, head_columns=QWEN.architecture.vocab)
     assert full_model_times(rounds_of(case, [[0.01]], [[0.01]])).method_sd == spread
 
 
@@ -272,3 +272,12 @@ def test_disturbed_rounds_are_left_out_while_three_quiet_ones_remain() -> None:
     scale = ENCODER.architecture.layers / ENCODER.probe_layers
     assert full_model_times(measurement(ENCODER, [*slow, *quiet])).seconds == pytest.approx([0.01 * scale] * 3)
     assert len(full_model_times(measurement(ENCODER, [*slow, *quiet[:2]])).seconds) == 4
+
+
+def test_a_probe_of_all_layers_but_a_slice_of_the_head_is_not_the_whole_model() -> None:
+    """Gemma-like shapes: few layers, a vocabulary of a quarter million."""
+    whole = replace(QWEN, probe_layers=QWEN.architecture.layers, head_columns=QWEN.architecture.vocab)
+    assert whole.is_whole_model
+    assert not replace(whole, head_columns=256).is_whole_model
+    assert not replace(whole, probe_layers=1).is_whole_model
+    assert replace(ENCODER, probe_layers=ENCODER.architecture.layers).is_whole_model
