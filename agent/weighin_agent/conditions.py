@@ -11,6 +11,7 @@ from weighin_agent.cpu_load import busy_share, read_cpu_seconds, steal_share
 from weighin_agent.device import ProbeGap, ProbeGapReason
 from weighin_agent.probe import available_bytes
 from weighin_agent.run import Canary, Conditions, PowerSource
+from weighin_analysis.estimate import percentile_20
 
 _LOAD_INTERVAL_SECONDS = 0.5
 _CANARY_MATRIX = 1024
@@ -65,7 +66,7 @@ def _quick_time(work: Callable[[], object], clock: Clock) -> float:
         begin = clock()
         work()
         times.append(clock() - begin)
-    return float(np.percentile(times, 20))
+    return percentile_20(times)
 
 
 def _load(sleep: Callable[[float], None]) -> tuple[float | None, float | None]:

@@ -85,7 +85,7 @@ class Store:
         try:
             store._attach()
             store._migrate()
-        except BaseException:
+        except BaseException:  # whatever ends it, a connection left open would keep the file locked
             store._connection.close()
             raise
         return store
@@ -199,7 +199,7 @@ class Store:
             try:
                 yield
                 self._connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # whatever ends it, the next transaction must find none open
                 with suppress(duckdb.Error):  # A failed COMMIT has ended the transaction already.
                     self._connection.execute("ROLLBACK")
                 raise

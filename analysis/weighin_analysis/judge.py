@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict
 from weighin_analysis.catalog import class_rank, size_class_of
 from weighin_analysis.errors import EstimateError
@@ -44,7 +44,7 @@ def judge(
     cases: defaultdict[Case, list[Measurement]] = defaultdict(list)
     for measurement in measurements:
         cases[measurement.case].append(measurement)
-    rows = [_gated_row(case, limits) for case in gated_cases]
+    rows = [_unmeasured_row(case, limits) for case in gated_cases]
     unjudged = []
     tried = [*gated_cases, *failed_cases, *cases]
     for case, found in cases.items():
@@ -71,7 +71,8 @@ def _points(measurements: Sequence[Measurement], phase: Phase) -> list[tuple[int
     return [(m.context_depth if phase is Phase.DECODE else m.token_count, full_model_times(m)) for m in found]
 
 
-def _memory(architecture: Architecture, case: Case, limits: Limits) -> int:
+def _memory(case: Case, limits: Limits) -> int:
+    architecture = case.architecture
     decoder = architecture.kind is ArchitectureKind.DECODER
     prompt = limits.prompt_tokens if decoder else limits.encoder_tokens
     return memory_bytes(architecture, case.scheme, context_tokens=limits.memory_context_tokens, prompt_tokens=prompt)
@@ -89,14 +90,14 @@ def _row(case: Case, measurements: Sequence[Measurement], available: int | None,
         decode_times = times_at(_points(measurements, Phase.DECODE), limits.decode_context_depth)
         decode = rate_estimate(decode_times, 1, probability)
         share = max(share, decode_times.foreign_cpu_share or 0.0)
-    memory = _memory(shape, case, limits)
-    verdict, reasons = _verdict(memory, available, decode, first, limits)
+    known = _unmeasured_row(case, limits)
+    verdict, reasons = _verdict(known.memory_bytes, available, decode, first, limits)
     if prefill.extrapolated:
         reasons = (*reasons, f"time for {prompt} tokens extrapolated from shorter prompts")
     if share > DISTURBED_SHARE:
         reasons = (*reasons, f"other programs used {share:.0%} of the processor meanwhile: likely faster when idle")
     return replace(
-        _gated_row(case, limits),
+        known,
         decode_tokens_per_second=decode,
         prefill_tokens_per_second=rate_estimate(prefill, prompt, probability),
         time_to_first_token_seconds=first if decoder else None,
@@ -107,8 +108,8 @@ def _row(case: Case, measurements: Sequence[Measurement], available: int | None,
     )
 
 
-def _gated_row(case: Case, limits: Limits) -> CardRow:
-    """Return what is known of a case without running it."""
+def _unmeasured_row(case: Case, limits: Limits) -> CardRow:
+    """Return what is known of a case without running it, as the row of one that the memory gate stopped."""
     shape = case.architecture
     return CardRow(
         size_class=size_class_of(shape.parameter_count).name,
@@ -121,7 +122,7 @@ def _gated_row(case: Case, limits: Limits) -> CardRow:
         prefill_tokens_per_second=None,
         time_to_first_token_seconds=None,
         latency_seconds=None,
-        memory_bytes=_memory(shape, case, limits),
+        memory_bytes=_memory(case, limits),
         download_bytes=download_bytes(shape, case.scheme),
         verdict=Verdict.DOES_NOT_FIT,
         reasons=("too little free memory to run even its layer probe",),
