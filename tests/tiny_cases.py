@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from weighin_agent.bench.job import Job
-from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
 from weighin_analysis.measurement import Case, ClockKind
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.suite import Lengths, Rounds, Suite, load_suite, suite_case
@@ -37,6 +37,7 @@ TINY_ENCODER = Architecture(
     head_dim=32,
     vocab=512,
     tied_embeddings=True,
+    feed_forward=FeedForward.GELU,
 )
 LENGTHS = Lengths(
     decode_context_depths=(4, 40),

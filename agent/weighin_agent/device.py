@@ -26,6 +26,18 @@ class VirtualizationKind(StrEnum):
     CONTAINER_IN_VIRTUAL_MACHINE = "container_in_virtual_machine"
 
 
+class FormFactor(StrEnum):
+    """What the device is to a person, as the system's firmware or maker says."""
+
+    DESKTOP = "desktop"
+    LAPTOP = "laptop"
+    SERVER = "server"
+    PHONE = "phone"
+    TABLET = "tablet"
+    SINGLE_BOARD = "single_board"
+    VIRTUAL_MACHINE = "virtual_machine"
+
+
 class AcceleratorKind(StrEnum):
     """A graphics processor or a neural processor."""
 
@@ -120,7 +132,10 @@ class Virtualization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
-    """A GPU or NPU. The memory is its own; None where it shares main memory."""
+    """A GPU or NPU. The memory is its own; None where it shares main memory.
+
+    ``shares_main_memory`` is True where it has no memory of its own, as integrated GPUs and NPUs; None if unknown.
+    """
 
     kind: AcceleratorKind
     vendor: str | None = None
@@ -129,15 +144,22 @@ class Accelerator:
     memory_available_bytes: int | None = None
     driver_version: str | None = None
     compute_capability: str | None = None
+    shares_main_memory: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionProvider:
-    """What the runtime on this device offers; ``reason`` says why it is not measured and is empty when it is."""
+    """What the runtime on this device offers; ``reason`` says why it is not measured and is empty when it is.
+
+    ``adapter`` is the device behind it as the driver names it, None for the processor itself. ``is_software`` tells
+    that the adapter is a program on the processor: such numbers never count in tiers.
+    """
 
     name: str
     measured: bool
     reason: str = ""
+    adapter: str | None = None
+    is_software: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +184,7 @@ class Device:
     accelerators: tuple[Accelerator, ...]
     execution_providers: tuple[ExecutionProvider, ...]
     runtime_versions: RuntimeVersions
+    form_factor: FormFactor | None = None
 
 
 def last_level_cache(cpu: Cpu) -> Cache | None:

@@ -55,6 +55,7 @@ class CaseFailureReason(StrEnum):
     MEMORY_GATE = "memory_gate"
     WRONG_OUTPUT = "wrong_output"
     WRONG_EXECUTION_PROVIDER = "wrong_execution_provider"
+    NO_DEVICE = "no_device"
     WEIGHTS_MISMATCH = "weights_mismatch"
     RUNTIME_ERROR = "runtime_error"
 

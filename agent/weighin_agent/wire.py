@@ -39,6 +39,7 @@ def message_to_json(message: run_pb2.Run) -> dict[str, object]:
 
 def _device(device: Device) -> device_pb2.Device:
     system, virtual, versions = device.operating_system, device.virtualization, device.runtime_versions
+    form = device.form_factor
     message = device_pb2.Device(
         cpu=_cpu(device.cpu),
         memory=device_pb2.Memory(
@@ -53,12 +54,15 @@ def _device(device: Device) -> device_pb2.Device:
         ),
         accelerators=[_accelerator(accelerator) for accelerator in device.accelerators],
         execution_providers=[
-            device_pb2.ExecutionProvider(name=ep.name, measured=ep.measured, reason=ep.reason)
+            device_pb2.ExecutionProvider(
+                name=ep.name, measured=ep.measured, reason=ep.reason, adapter=ep.adapter, is_software=ep.is_software
+            )
             for ep in device.execution_providers
         ],
         runtime_versions=device_pb2.RuntimeVersions(
             python=versions.python, onnxruntime=versions.onnxruntime, onnx=versions.onnx, numpy=versions.numpy
         ),
+        form_factor=device_pb2.FormFactor.Value(f"FORM_FACTOR_{form.name if form else 'UNSPECIFIED'}"),
     )
     if virtual:
         kind = device_pb2.VirtualizationKind.Value(f"VIRTUALIZATION_KIND_{virtual.kind.name}")
@@ -97,6 +101,7 @@ def _accelerator(accelerator: Accelerator) -> device_pb2.Accelerator:
         memory_available_bytes=accelerator.memory_available_bytes,
         driver_version=accelerator.driver_version,
         compute_capability=accelerator.compute_capability,
+        shares_main_memory=accelerator.shares_main_memory,
     )
 
 
@@ -134,6 +139,11 @@ def _architecture(architecture: Architecture) -> measurement_pb2.Architecture:
         head_dim=architecture.head_dim,
         vocab=architecture.vocab,
         tied_embeddings=architecture.tied_embeddings,
+        feed_forward=measurement_pb2.FeedForward.Value(f"FEED_FORWARD_{architecture.feed_forward.name}"),
+        query_key_norm=architecture.query_key_norm,
+        sandwich_norm=architecture.sandwich_norm,
+        sliding_window=architecture.sliding_window,
+        global_layer_interval=architecture.global_layer_interval,
     )
 
 
@@ -145,7 +155,9 @@ def _case(case: Case) -> measurement_pb2.Case:
         threads=case.threads,
         probe_layers=case.probe_layers,
         head_columns=case.head_columns,
+        short_probe_layers=case.short_probe_layers,
         layers_graph_sha256=bytes.fromhex(case.layers_graph_sha256),
+        short_layers_graph_sha256=bytes.fromhex(case.short_layers_graph_sha256),
         head_graph_sha256=bytes.fromhex(case.head_graph_sha256),
     )
 
@@ -159,6 +171,8 @@ def _measurement(measurement: Measurement) -> measurement_pb2.Measurement:
         context_depth=measurement.context_depth,
         series=[_series(series) for series in measurement.series],
         peak_memory_bytes=measurement.peak_memory_bytes,
+        output_correlation=measurement.output_correlation,
+        output_relative_rms=measurement.output_relative_rms,
     )
 
 

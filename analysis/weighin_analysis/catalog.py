@@ -7,10 +7,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
 from weighin_analysis.errors import CatalogError
 
 _COUNTS = ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab")
+_FLAGS = ("query_key_norm", "sandwich_norm")
+_OPTIONAL_COUNTS = ("sliding_window", "global_layer_interval")
 _MOST_COUNT = 2**31 - 1  # what the contract carries
 
 
@@ -39,7 +41,12 @@ def read_data(name: str) -> dict[str, Any]:
 def architectures() -> dict[str, Architecture]:
     """Return the reference architectures by name."""
     rows = read_data("architectures.toml")["architecture"]
-    return {row["name"]: Architecture(**row | {"kind": ArchitectureKind(row["kind"])}) for row in rows}
+    return {row["name"]: _reference(row) for row in rows}
+
+
+def _reference(row: dict[str, Any]) -> Architecture:
+    typed = {"kind": ArchitectureKind(row["kind"]), "feed_forward": FeedForward(row["feed_forward"])}
+    return Architecture(**row | typed)
 
 
 def architecture(name: str) -> Architecture:
@@ -53,7 +60,10 @@ def parse_architecture(text: str) -> Architecture:
     """Return the architecture that a JSON text describes, with the column names of the model tables.
 
     ``{"model", "layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "tied_embeddings"}``, a decoder
-    unless ``"arch": "encoder"``; further keys are ignored. CatalogError says which field is missing or wrong.
+    unless ``"arch": "encoder"``. Optional are ``feed_forward`` (swiglu, geglu or gelu; swiglu unless told, gelu for an
+    encoder), ``query_key_norm`` and ``sandwich_norm`` (true or false), ``sliding_window`` (tokens, or null) and
+    ``global_layer_interval`` (layers, or null); further keys are ignored. CatalogError says which field is missing or
+    wrong.
     """
     try:
         data = json.loads(text)
@@ -65,17 +75,34 @@ def parse_architecture(text: str) -> Architecture:
     if kind not in list(ArchitectureKind):  # a list: the kind may be anything, hashable or not
         raise CatalogError(f"arch: {kind!r} is neither decoder nor encoder")
     for key in _COUNTS:
-        value = data.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST_COUNT:
+        if not _is_count(data.get(key)):
             raise CatalogError(f"{key}: must be a whole number from 1 to {_MOST_COUNT}")
+    plain = FeedForward.GELU if kind == ArchitectureKind.ENCODER else FeedForward.SWIGLU
+    feed_forward = data.get("feed_forward", plain)
+    if feed_forward not in list(FeedForward):
+        raise CatalogError(f"feed_forward: {feed_forward!r} is none of {', '.join(FeedForward)}")
+    for key in _FLAGS:
+        if not isinstance(data.get(key, False), bool):
+            raise CatalogError(f"{key}: must be true or false")
+    for key in _OPTIONAL_COUNTS:
+        value = data.get(key)
+        if value is not None and not _is_count(value):
+            raise CatalogError(f"{key}: must be a whole number from 1 to {_MOST_COUNT}, or null")
     if not isinstance(data.get("model"), str) or not isinstance(data.get("tied_embeddings"), bool):
         raise CatalogError("model must be a text and tied_embeddings true or false")
     return Architecture(
         name=data["model"],
         kind=ArchitectureKind(kind),
         tied_embeddings=data["tied_embeddings"],
+        feed_forward=FeedForward(feed_forward),
         **{key: data[key] for key in _COUNTS},
+        **{key: data.get(key, False) for key in _FLAGS},
+        **{key: data.get(key) for key in _OPTIONAL_COUNTS},
     )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_COUNT
 
 
 @cache

@@ -19,11 +19,16 @@ class Phase(StrEnum):
 
 
 class SeriesPart(StrEnum):
-    """Which graph a sample timed: the layer probe, the head slice, or the whole model."""
+    """Which graph a sample timed: the layer probe, one of fewer layers, the head slice, or the whole model.
+
+    The twin is a second load of the whole model in the same process: how far the model is from itself.
+    """
 
     LAYERS = "layers"
+    SHORT_LAYERS = "short_layers"
     HEAD = "head"
     FULL_MODEL = "full_model"
+    FULL_MODEL_TWIN = "full_model_twin"
 
 
 class ClockKind(StrEnum):
@@ -37,8 +42,8 @@ class ClockKind(StrEnum):
 class Case:
     """One child process: an architecture in a scheme on an execution provider with a number of threads.
 
-    ``probe_layers`` is m and ``head_columns`` is Vs of docs/method.md; ``head_columns`` is 0 without a head.
-    The graph hashes are hexadecimal SHA-256; ``head_graph_sha256`` is empty without a head.
+    ``probe_layers`` is m, ``short_probe_layers`` is m1 and ``head_columns`` is Vs of docs/method.md; the last two are 0
+    where there is no second layer probe, and no head. The graph hashes are hexadecimal SHA-256, empty without a graph.
     """
 
     architecture: Architecture
@@ -47,7 +52,9 @@ class Case:
     threads: int
     probe_layers: int
     head_columns: int
+    short_probe_layers: int = 0
     layers_graph_sha256: str = ""
+    short_layers_graph_sha256: str = ""
     head_graph_sha256: str = ""
 
     @property
@@ -78,7 +85,8 @@ class Measurement:
     """One phase at one length within a case, with the series that its time is computed from.
 
     ``execution_provider`` is the one that really ran; ``peak_memory_bytes`` is the measuring child's, None if not
-    readable.
+    readable. ``output_correlation`` and ``output_relative_rms`` compare the outputs of a small model of this case with
+    those of the CPU on the same weights; None on the CPU itself.
     """
 
     case: Case
@@ -88,3 +96,5 @@ class Measurement:
     context_depth: int
     series: tuple[Series, ...]
     peak_memory_bytes: int | None = None
+    output_correlation: float | None = None
+    output_relative_rms: float | None = None

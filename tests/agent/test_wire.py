@@ -26,11 +26,13 @@ ENUMS: dict[type[Enum], Any] = {
     device.CacheKind: device_pb2.CacheKind,
     device.VirtualizationKind: device_pb2.VirtualizationKind,
     device.AcceleratorKind: device_pb2.AcceleratorKind,
+    device.FormFactor: device_pb2.FormFactor,
     device.ProbeGapReason: device_pb2.ProbeGapReason,
     run.PowerSource: run_pb2.PowerSource,
     run.Source: run_pb2.Source,
     run.CaseFailureReason: measurement_pb2.CaseFailureReason,
     architecture.ArchitectureKind: measurement_pb2.ArchitectureKind,
+    architecture.FeedForward: measurement_pb2.FeedForward,
     measurement.Phase: measurement_pb2.Phase,
     measurement.SeriesPart: measurement_pb2.SeriesPart,
     measurement.ClockKind: measurement_pb2.ClockKind,
@@ -140,6 +142,7 @@ def test_a_value_has_a_field_for_every_field_of_its_message() -> None:
         (device.Cpu, device_pb2.Cpu.DESCRIPTOR),
         (device.Memory, device_pb2.Memory.DESCRIPTOR),
         (device.Accelerator, device_pb2.Accelerator.DESCRIPTOR),
+        (device.ExecutionProvider, device_pb2.ExecutionProvider.DESCRIPTOR),
         (run.Conditions, run_pb2.Conditions.DESCRIPTOR),
         (architecture.Architecture, measurement_pb2.Architecture.DESCRIPTOR),
         (measurement.Case, measurement_pb2.Case.DESCRIPTOR),
@@ -180,6 +183,7 @@ def test_what_is_absent_is_unset_and_never_zero() -> None:
     ]
     assert set_fields == []
     assert message.before.power_source == run_pb2.POWER_SOURCE_UNSPECIFIED
+    assert message.device.form_factor == device_pb2.FORM_FACTOR_UNSPECIFIED
 
 
 def parts(message: Message, path: str) -> Iterator[tuple[str, Message]]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
 from weighin_analysis.catalog import architecture
 
 # Number of elements of all tensors in the published weight files.
@@ -43,9 +43,28 @@ def test_a_layer_counts_its_seven_matrices() -> None:
     assert SMALL.layer_weight_count == query + key + value + output + gate + up + down
 
 
-def test_the_feed_forward_block_of_an_encoder_has_no_gate() -> None:
-    encoder = replace(SMALL, kind=ArchitectureKind.ENCODER)
-    assert SMALL.layer_weight_count - encoder.layer_weight_count == 10 * 7
+def test_a_plain_feed_forward_block_has_one_matrix_less_than_a_gated_one() -> None:
+    gated = replace(SMALL, feed_forward=FeedForward.GEGLU)
+    plain = replace(SMALL, feed_forward=FeedForward.GELU)
+    assert gated.layer_weight_count == SMALL.layer_weight_count
+    assert SMALL.layer_weight_count - plain.layer_weight_count == 10 * 7
+    assert [one.projections for one in FeedForward] == [3, 3, 2]
+
+
+def test_every_layer_attends_to_everything_without_a_window() -> None:
+    assert {SMALL.window_of_layer(index) for index in range(SMALL.layers)} == {None}
+
+
+def test_every_layer_attends_to_the_window_where_none_is_global() -> None:
+    windowed = replace(SMALL, sliding_window=512)
+    assert [windowed.window_of_layer(index) for index in range(3)] == [512, 512, 512]
+
+
+def test_the_last_layer_of_each_interval_is_global() -> None:
+    gemma = architecture("Gemma-3-270M")
+    windows = [gemma.window_of_layer(index) for index in range(gemma.layers)]
+    assert [index for index, window in enumerate(windows) if window is None] == [5, 11, 17]
+    assert {window for window in windows if window is not None} == {512}
 
 
 def test_a_tied_table_is_counted_once_and_untied_ones_twice() -> None:

@@ -1,4 +1,8 @@
-"""What a parent asks of the child process of a case, and what the child answers: JSON lines, one module per border."""
+"""What a parent asks of the child processes of a case, and what they answer: JSON lines, one module per border.
+
+The synthesiser takes a job a line and answers `Synthesised`. The child that measures takes one job, answers `Ready`,
+then takes the number of a round a line and answers `Measured`. Either may answer `Failed` instead.
+"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from weighin_agent.run import CaseFailureReason
-from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, Series, SeriesPart
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.suite import Lengths, Rounds, Weights
@@ -14,9 +18,11 @@ from weighin_analysis.suite import Lengths, Rounds, Weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One case to run in ``folder``; ``full_model`` measures the whole model beside its layer probe.
+    """One case to run with its models in ``folder``.
 
-    ``memory_limit_bytes`` is what the child may take, None if not known; ``clock`` is what its samples are timed with.
+    ``full_model_loads`` says how often the whole model is loaded beside its layer probe: 0, 1, or 2 to see how far it
+    is from itself. ``memory_limit_bytes`` is what the child may take, None if not known; ``clock`` is what its samples
+    are timed with.
     """
 
     case: Case
@@ -24,34 +30,39 @@ class Job:
     weights: Weights
     lengths: Lengths
     rounds: Rounds
-    full_model: bool
+    full_model_loads: int
     memory_limit_bytes: int | None
     clock: ClockKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """The child has done this share of its work, 0 to 1."""
+class Synthesised:
+    """The models of the job lie in its folder; ``case`` is the job's with the hashes of its graphs."""
 
-    share: float
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The models are loaded and warm: rounds may be asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One round is done: a measurement for each phase and length, with the series of this round alone."""
+
+    measurements: tuple[Measurement, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The child could not measure, and knows why."""
+    """The child could not do what was asked, and knows why."""
 
     reason: CaseFailureReason
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """The child is done."""
-
-    measurements: tuple[Measurement, ...]
-
-
-Answer = Progress | Failed | Measured
+Answer = Synthesised | Ready | Measured | Failed
 
 
 def encode_job(job: Job) -> str:
@@ -68,7 +79,7 @@ def decode_job(text: str) -> Job:
         weights=Weights(**data["weights"]),
         lengths=Lengths.from_table(data["lengths"]),
         rounds=Rounds(**data["rounds"]),
-        full_model=data["full_model"],
+        full_model_loads=data["full_model_loads"],
         memory_limit_bytes=data["memory_limit_bytes"],
         clock=ClockKind(data["clock"]),
     )
@@ -85,19 +96,22 @@ def decode_answer(line: str) -> Answer:
     if not isinstance(data, dict):  # whatever a library of the child prints there
         raise ValueError("an answer is a JSON object")
     match data.pop("kind"):
-        case "Progress":
-            return Progress(share=float(data["share"]))
-        case "Failed":
-            return Failed(reason=CaseFailureReason(data["reason"]), detail=str(data["detail"]))
+        case "Synthesised":
+            return Synthesised(case=_case(data["case"]))
+        case "Ready":
+            return Ready()
         case "Measured":
             return Measured(measurements=tuple(_measurement(row) for row in data["measurements"]))
+        case "Failed":
+            return Failed(reason=CaseFailureReason(data["reason"]), detail=str(data["detail"]))
         case kind:
             raise ValueError(f"unknown kind of answer {kind!r}")
 
 
 def _case(data: dict[str, Any]) -> Case:
     shape = data["architecture"]
-    architecture = Architecture(**shape | {"kind": ArchitectureKind(shape["kind"])})
+    typed = {"kind": ArchitectureKind(shape["kind"]), "feed_forward": FeedForward(shape["feed_forward"])}
+    architecture = Architecture(**shape | typed)
     return Case(**data | {"architecture": architecture, "scheme": Scheme(data["scheme"])})
 
 

@@ -24,41 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17weighin/v1/device.proto\x12\nweighin.v1\"\xfd\x02\n\x06\x44\x65vice\x12\x1c\n\x03\x63pu\x18\x01 \x01(\x0b\x32\x0f.weighin.v1.Cpu\x12\"\n\x06memory\x18\x02 \x01(\x0b\x32\x12.weighin.v1.Memory\x12$\n\x07storage\x18\x03 \x01(\x0b\x32\x13.weighin.v1.Storage\x12\x35\n\x10operating_system\x18\x04 \x01(\x0b\x32\x1b.weighin.v1.OperatingSystem\x12\x32\n\x0evirtualization\x18\x05 \x01(\x0b\x32\x1a.weighin.v1.Virtualization\x12-\n\x0c\x61\x63\x63\x65lerators\x18\x06 \x03(\x0b\x32\x17.weighin.v1.Accelerator\x12:\n\x13\x65xecution_providers\x18\x07 \x03(\x0b\x32\x1d.weighin.v1.ExecutionProvider\x12\x35\n\x10runtime_versions\x18\x08 \x01(\x0b\x32\x1b.weighin.v1.RuntimeVersions\"\xd8\x02\n\x03\x43pu\x12\x12\n\x05model\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06vendor\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x19\n\x0c\x61rchitecture\x18\x03 \x01(\tH\x02\x88\x01\x01\x12 \n\x13physical_core_count\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1f\n\x12logical_core_count\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x18\n\x10instruction_sets\x18\x06 \x03(\t\x12!\n\x06\x63\x61\x63hes\x18\x07 \x03(\x0b\x32\x11.weighin.v1.Cache\x12 \n\x13max_frequency_hertz\x18\x08 \x01(\x03H\x05\x88\x01\x01\x42\x08\n\x06_modelB\t\n\x07_vendorB\x0f\n\r_architectureB\x16\n\x14_physical_core_countB\x15\n\x13_logical_core_countB\x16\n\x14_max_frequency_hertz\"g\n\x05\x43\x61\x63he\x12\r\n\x05level\x18\x01 \x01(\x05\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.weighin.v1.CacheKind\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0einstance_count\x18\x04 \x01(\x05\"\xa4\x02\n\x06Memory\x12\x18\n\x0btotal_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0f\x61vailable_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12,\n\x1fread_bandwidth_bytes_per_second\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12:\n-single_thread_read_bandwidth_bytes_per_second\x18\x04 \x01(\x01H\x03\x88\x01\x01\x42\x0e\n\x0c_total_bytesB\x12\n\x10_available_bytesB\"\n _read_bandwidth_bytes_per_secondB0\n._single_thread_read_bandwidth_bytes_per_second\"1\n\x07Storage\x12\x17\n\nfree_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_free_bytes\"\x7f\n\x0fOperatingSystem\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x11\n\x04name\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07version\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06kernel\x18\x04 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_nameB\n\n\x08_versionB\t\n\x07_kernel\"`\n\x0eVirtualization\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.weighin.v1.VirtualizationKind\x12\x14\n\x07product\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_product\"\xd6\x02\n\x0b\x41\x63\x63\x65lerator\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.weighin.v1.AcceleratorKind\x12\x13\n\x06vendor\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05model\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x12memory_total_bytes\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12#\n\x16memory_available_bytes\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1b\n\x0e\x64river_version\x18\x06 \x01(\tH\x04\x88\x01\x01\x12\x1f\n\x12\x63ompute_capability\x18\x07 \x01(\tH\x05\x88\x01\x01\x42\t\n\x07_vendorB\x08\n\x06_modelB\x15\n\x13_memory_total_bytesB\x19\n\x17_memory_available_bytesB\x11\n\x0f_driver_versionB\x15\n\x13_compute_capability\"C\n\x11\x45xecutionProvider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08measured\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x95\x01\n\x0fRuntimeVersions\x12\x13\n\x06python\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bonnxruntime\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04onnx\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05numpy\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\t\n\x07_pythonB\x0e\n\x0c_onnxruntimeB\x07\n\x05_onnxB\x08\n\x06_numpy\"T\n\x08ProbeGap\x12\x0c\n\x04\x66\x61\x63t\x18\x01 \x01(\t\x12*\n\x06reason\x18\x02 \x01(\x0e\x32\x1a.weighin.v1.ProbeGapReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*p\n\tCacheKind\x12\x1a\n\x16\x43\x41\x43HE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41\x43HE_KIND_DATA\x10\x01\x12\x1a\n\x16\x43\x41\x43HE_KIND_INSTRUCTION\x10\x02\x12\x16\n\x12\x43\x41\x43HE_KIND_UNIFIED\x10\x03*\xd9\x01\n\x12VirtualizationKind\x12#\n\x1fVIRTUALIZATION_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18VIRTUALIZATION_KIND_NONE\x10\x01\x12\'\n#VIRTUALIZATION_KIND_VIRTUAL_MACHINE\x10\x02\x12!\n\x1dVIRTUALIZATION_KIND_CONTAINER\x10\x03\x12\x34\n0VIRTUALIZATION_KIND_CONTAINER_IN_VIRTUAL_MACHINE\x10\x04*g\n\x0f\x41\x63\x63\x65leratorKind\x12 \n\x1c\x41\x43\x43\x45LERATOR_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41\x43\x43\x45LERATOR_KIND_GPU\x10\x01\x12\x18\n\x14\x41\x43\x43\x45LERATOR_KIND_NPU\x10\x02*\xe4\x01\n\x0eProbeGapReason\x12 \n\x1cPROBE_GAP_REASON_UNSPECIFIED\x10\x00\x12$\n PROBE_GAP_REASON_NOT_IMPLEMENTED\x10\x01\x12 \n\x1cPROBE_GAP_REASON_NOT_OFFERED\x10\x02\x12&\n\"PROBE_GAP_REASON_PERMISSION_DENIED\x10\x03\x12\x1e\n\x1aPROBE_GAP_REASON_TIMED_OUT\x10\x04\x12 \n\x1cPROBE_GAP_REASON_READ_FAILED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17weighin/v1/device.proto\x12\nweighin.v1\"\xaa\x03\n\x06\x44\x65vice\x12\x1c\n\x03\x63pu\x18\x01 \x01(\x0b\x32\x0f.weighin.v1.Cpu\x12\"\n\x06memory\x18\x02 \x01(\x0b\x32\x12.weighin.v1.Memory\x12$\n\x07storage\x18\x03 \x01(\x0b\x32\x13.weighin.v1.Storage\x12\x35\n\x10operating_system\x18\x04 \x01(\x0b\x32\x1b.weighin.v1.OperatingSystem\x12\x32\n\x0evirtualization\x18\x05 \x01(\x0b\x32\x1a.weighin.v1.Virtualization\x12-\n\x0c\x61\x63\x63\x65lerators\x18\x06 \x03(\x0b\x32\x17.weighin.v1.Accelerator\x12:\n\x13\x65xecution_providers\x18\x07 \x03(\x0b\x32\x1d.weighin.v1.ExecutionProvider\x12\x35\n\x10runtime_versions\x18\x08 \x01(\x0b\x32\x1b.weighin.v1.RuntimeVersions\x12+\n\x0b\x66orm_factor\x18\t \x01(\x0e\x32\x16.weighin.v1.FormFactor\"\xd8\x02\n\x03\x43pu\x12\x12\n\x05model\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06vendor\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x19\n\x0c\x61rchitecture\x18\x03 \x01(\tH\x02\x88\x01\x01\x12 \n\x13physical_core_count\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1f\n\x12logical_core_count\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x18\n\x10instruction_sets\x18\x06 \x03(\t\x12!\n\x06\x63\x61\x63hes\x18\x07 \x03(\x0b\x32\x11.weighin.v1.Cache\x12 \n\x13max_frequency_hertz\x18\x08 \x01(\x03H\x05\x88\x01\x01\x42\x08\n\x06_modelB\t\n\x07_vendorB\x0f\n\r_architectureB\x16\n\x14_physical_core_countB\x15\n\x13_logical_core_countB\x16\n\x14_max_frequency_hertz\"g\n\x05\x43\x61\x63he\x12\r\n\x05level\x18\x01 \x01(\x05\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.weighin.v1.CacheKind\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0einstance_count\x18\x04 \x01(\x05\"\xa4\x02\n\x06Memory\x12\x18\n\x0btotal_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0f\x61vailable_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12,\n\x1fread_bandwidth_bytes_per_second\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12:\n-single_thread_read_bandwidth_bytes_per_second\x18\x04 \x01(\x01H\x03\x88\x01\x01\x42\x0e\n\x0c_total_bytesB\x12\n\x10_available_bytesB\"\n _read_bandwidth_bytes_per_secondB0\n._single_thread_read_bandwidth_bytes_per_second\"1\n\x07Storage\x12\x17\n\nfree_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_free_bytes\"\x7f\n\x0fOperatingSystem\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x11\n\x04name\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07version\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06kernel\x18\x04 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_nameB\n\n\x08_versionB\t\n\x07_kernel\"`\n\x0eVirtualization\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.weighin.v1.VirtualizationKind\x12\x14\n\x07product\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_product\"\x8e\x03\n\x0b\x41\x63\x63\x65lerator\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.weighin.v1.AcceleratorKind\x12\x13\n\x06vendor\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05model\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x12memory_total_bytes\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12#\n\x16memory_available_bytes\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1b\n\x0e\x64river_version\x18\x06 \x01(\tH\x04\x88\x01\x01\x12\x1f\n\x12\x63ompute_capability\x18\x07 \x01(\tH\x05\x88\x01\x01\x12\x1f\n\x12shares_main_memory\x18\x08 \x01(\x08H\x06\x88\x01\x01\x42\t\n\x07_vendorB\x08\n\x06_modelB\x15\n\x13_memory_total_bytesB\x19\n\x17_memory_available_bytesB\x11\n\x0f_driver_versionB\x15\n\x13_compute_capabilityB\x15\n\x13_shares_main_memory\"z\n\x11\x45xecutionProvider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08measured\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x07\x61\x64\x61pter\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x0bis_software\x18\x05 \x01(\x08\x42\n\n\x08_adapter\"\x95\x01\n\x0fRuntimeVersions\x12\x13\n\x06python\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bonnxruntime\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04onnx\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05numpy\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\t\n\x07_pythonB\x0e\n\x0c_onnxruntimeB\x07\n\x05_onnxB\x08\n\x06_numpy\"T\n\x08ProbeGap\x12\x0c\n\x04\x66\x61\x63t\x18\x01 \x01(\t\x12*\n\x06reason\x18\x02 \x01(\x0e\x32\x1a.weighin.v1.ProbeGapReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*\xe0\x01\n\nFormFactor\x12\x1b\n\x17\x46ORM_FACTOR_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46ORM_FACTOR_DESKTOP\x10\x01\x12\x16\n\x12\x46ORM_FACTOR_LAPTOP\x10\x02\x12\x16\n\x12\x46ORM_FACTOR_SERVER\x10\x03\x12\x15\n\x11\x46ORM_FACTOR_PHONE\x10\x04\x12\x16\n\x12\x46ORM_FACTOR_TABLET\x10\x05\x12\x1c\n\x18\x46ORM_FACTOR_SINGLE_BOARD\x10\x06\x12\x1f\n\x1b\x46ORM_FACTOR_VIRTUAL_MACHINE\x10\x07*p\n\tCacheKind\x12\x1a\n\x16\x43\x41\x43HE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41\x43HE_KIND_DATA\x10\x01\x12\x1a\n\x16\x43\x41\x43HE_KIND_INSTRUCTION\x10\x02\x12\x16\n\x12\x43\x41\x43HE_KIND_UNIFIED\x10\x03*\xd9\x01\n\x12VirtualizationKind\x12#\n\x1fVIRTUALIZATION_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18VIRTUALIZATION_KIND_NONE\x10\x01\x12\'\n#VIRTUALIZATION_KIND_VIRTUAL_MACHINE\x10\x02\x12!\n\x1dVIRTUALIZATION_KIND_CONTAINER\x10\x03\x12\x34\n0VIRTUALIZATION_KIND_CONTAINER_IN_VIRTUAL_MACHINE\x10\x04*g\n\x0f\x41\x63\x63\x65leratorKind\x12 \n\x1c\x41\x43\x43\x45LERATOR_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41\x43\x43\x45LERATOR_KIND_GPU\x10\x01\x12\x18\n\x14\x41\x43\x43\x45LERATOR_KIND_NPU\x10\x02*\xe4\x01\n\x0eProbeGapReason\x12 \n\x1cPROBE_GAP_REASON_UNSPECIFIED\x10\x00\x12$\n PROBE_GAP_REASON_NOT_IMPLEMENTED\x10\x01\x12 \n\x1cPROBE_GAP_REASON_NOT_OFFERED\x10\x02\x12&\n\"PROBE_GAP_REASON_PERMISSION_DENIED\x10\x03\x12\x1e\n\x1aPROBE_GAP_REASON_TIMED_OUT\x10\x04\x12 \n\x1cPROBE_GAP_REASON_READ_FAILED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weighin.v1.device_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CACHEKIND']._serialized_start=2100
-  _globals['_CACHEKIND']._serialized_end=2212
-  _globals['_VIRTUALIZATIONKIND']._serialized_start=2215
-  _globals['_VIRTUALIZATIONKIND']._serialized_end=2432
-  _globals['_ACCELERATORKIND']._serialized_start=2434
-  _globals['_ACCELERATORKIND']._serialized_end=2537
-  _globals['_PROBEGAPREASON']._serialized_start=2540
-  _globals['_PROBEGAPREASON']._serialized_end=2768
+  _globals['_FORMFACTOR']._serialized_start=2257
+  _globals['_FORMFACTOR']._serialized_end=2481
+  _globals['_CACHEKIND']._serialized_start=2483
+  _globals['_CACHEKIND']._serialized_end=2595
+  _globals['_VIRTUALIZATIONKIND']._serialized_start=2598
+  _globals['_VIRTUALIZATIONKIND']._serialized_end=2815
+  _globals['_ACCELERATORKIND']._serialized_start=2817
+  _globals['_ACCELERATORKIND']._serialized_end=2920
+  _globals['_PROBEGAPREASON']._serialized_start=2923
+  _globals['_PROBEGAPREASON']._serialized_end=3151
   _globals['_DEVICE']._serialized_start=40
-  _globals['_DEVICE']._serialized_end=421
-  _globals['_CPU']._serialized_start=424
-  _globals['_CPU']._serialized_end=768
-  _globals['_CACHE']._serialized_start=770
-  _globals['_CACHE']._serialized_end=873
-  _globals['_MEMORY']._serialized_start=876
-  _globals['_MEMORY']._serialized_end=1168
-  _globals['_STORAGE']._serialized_start=1170
-  _globals['_STORAGE']._serialized_end=1219
-  _globals['_OPERATINGSYSTEM']._serialized_start=1221
-  _globals['_OPERATINGSYSTEM']._serialized_end=1348
-  _globals['_VIRTUALIZATION']._serialized_start=1350
-  _globals['_VIRTUALIZATION']._serialized_end=1446
-  _globals['_ACCELERATOR']._serialized_start=1449
-  _globals['_ACCELERATOR']._serialized_end=1791
-  _globals['_EXECUTIONPROVIDER']._serialized_start=1793
-  _globals['_EXECUTIONPROVIDER']._serialized_end=1860
-  _globals['_RUNTIMEVERSIONS']._serialized_start=1863
-  _globals['_RUNTIMEVERSIONS']._serialized_end=2012
-  _globals['_PROBEGAP']._serialized_start=2014
-  _globals['_PROBEGAP']._serialized_end=2098
+  _globals['_DEVICE']._serialized_end=466
+  _globals['_CPU']._serialized_start=469
+  _globals['_CPU']._serialized_end=813
+  _globals['_CACHE']._serialized_start=815
+  _globals['_CACHE']._serialized_end=918
+  _globals['_MEMORY']._serialized_start=921
+  _globals['_MEMORY']._serialized_end=1213
+  _globals['_STORAGE']._serialized_start=1215
+  _globals['_STORAGE']._serialized_end=1264
+  _globals['_OPERATINGSYSTEM']._serialized_start=1266
+  _globals['_OPERATINGSYSTEM']._serialized_end=1393
+  _globals['_VIRTUALIZATION']._serialized_start=1395
+  _globals['_VIRTUALIZATION']._serialized_end=1491
+  _globals['_ACCELERATOR']._serialized_start=1494
+  _globals['_ACCELERATOR']._serialized_end=1892
+  _globals['_EXECUTIONPROVIDER']._serialized_start=1894
+  _globals['_EXECUTIONPROVIDER']._serialized_end=2016
+  _globals['_RUNTIMEVERSIONS']._serialized_start=2019
+  _globals['_RUNTIMEVERSIONS']._serialized_end=2168
+  _globals['_PROBEGAP']._serialized_start=2170
+  _globals['_PROBEGAP']._serialized_end=2254
 # @@protoc_insertion_point(module_scope)

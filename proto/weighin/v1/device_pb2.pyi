@@ -21,6 +21,36 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _FormFactor:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FormFactorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FormFactor.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FORM_FACTOR_UNSPECIFIED: _FormFactor.ValueType  # 0
+    FORM_FACTOR_DESKTOP: _FormFactor.ValueType  # 1
+    FORM_FACTOR_LAPTOP: _FormFactor.ValueType  # 2
+    FORM_FACTOR_SERVER: _FormFactor.ValueType  # 3
+    FORM_FACTOR_PHONE: _FormFactor.ValueType  # 4
+    FORM_FACTOR_TABLET: _FormFactor.ValueType  # 5
+    FORM_FACTOR_SINGLE_BOARD: _FormFactor.ValueType  # 6
+    """For example a Raspberry Pi."""
+    FORM_FACTOR_VIRTUAL_MACHINE: _FormFactor.ValueType  # 7
+
+class FormFactor(_FormFactor, metaclass=_FormFactorEnumTypeWrapper):
+    """What the device is to a person, as its firmware or maker says."""
+
+FORM_FACTOR_UNSPECIFIED: FormFactor.ValueType  # 0
+FORM_FACTOR_DESKTOP: FormFactor.ValueType  # 1
+FORM_FACTOR_LAPTOP: FormFactor.ValueType  # 2
+FORM_FACTOR_SERVER: FormFactor.ValueType  # 3
+FORM_FACTOR_PHONE: FormFactor.ValueType  # 4
+FORM_FACTOR_TABLET: FormFactor.ValueType  # 5
+FORM_FACTOR_SINGLE_BOARD: FormFactor.ValueType  # 6
+"""For example a Raspberry Pi."""
+FORM_FACTOR_VIRTUAL_MACHINE: FormFactor.ValueType  # 7
+Global___FormFactor: _TypeAlias = FormFactor  # noqa: Y015
+
 class _CacheKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -127,6 +157,9 @@ class Device(_message.Message):
     ACCELERATORS_FIELD_NUMBER: _builtins.int
     EXECUTION_PROVIDERS_FIELD_NUMBER: _builtins.int
     RUNTIME_VERSIONS_FIELD_NUMBER: _builtins.int
+    FORM_FACTOR_FIELD_NUMBER: _builtins.int
+    form_factor: Global___FormFactor.ValueType
+    """Unspecified when not readable."""
     @_builtins.property
     def cpu(self) -> Global___Cpu:
         """Central processor. Purpose: it decides which kernels run."""
@@ -168,10 +201,11 @@ class Device(_message.Message):
         accelerators: _abc.Iterable[Global___Accelerator] | None = ...,
         execution_providers: _abc.Iterable[Global___ExecutionProvider] | None = ...,
         runtime_versions: Global___RuntimeVersions | None = ...,
+        form_factor: Global___FormFactor.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "memory", b"memory", "operating_system", b"operating_system", "runtime_versions", b"runtime_versions", "storage", b"storage", "virtualization", b"virtualization"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "cpu", b"cpu", "execution_providers", b"execution_providers", "memory", b"memory", "operating_system", b"operating_system", "runtime_versions", b"runtime_versions", "storage", b"storage", "virtualization", b"virtualization"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "cpu", b"cpu", "execution_providers", b"execution_providers", "form_factor", b"form_factor", "memory", b"memory", "operating_system", b"operating_system", "runtime_versions", b"runtime_versions", "storage", b"storage", "virtualization", b"virtualization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -435,6 +469,7 @@ class Accelerator(_message.Message):
     MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _builtins.int
     DRIVER_VERSION_FIELD_NUMBER: _builtins.int
     COMPUTE_CAPABILITY_FIELD_NUMBER: _builtins.int
+    SHARES_MAIN_MEMORY_FIELD_NUMBER: _builtins.int
     kind: Global___AcceleratorKind.ValueType
     vendor: _builtins.str
     """For example "NVIDIA"."""
@@ -446,6 +481,10 @@ class Accelerator(_message.Message):
     driver_version: _builtins.str
     compute_capability: _builtins.str
     """For example "8.9" for NVIDIA's compute capability."""
+    shares_main_memory: _builtins.bool
+    """True where it has no memory of its own, as integrated GPUs and NPUs; absent when that is not known.
+    Purpose: a model on it must fit into main memory.
+    """
     def __init__(
         self,
         *,
@@ -456,10 +495,11 @@ class Accelerator(_message.Message):
         memory_available_bytes: _builtins.int | None = ...,
         driver_version: _builtins.str | None = ...,
         compute_capability: _builtins.str | None = ...,
+        shares_main_memory: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_compute_capability", b"_compute_capability", "_driver_version", b"_driver_version", "_memory_available_bytes", b"_memory_available_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_model", b"_model", "_vendor", b"_vendor", "compute_capability", b"compute_capability", "driver_version", b"driver_version", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "model", b"model", "vendor", b"vendor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_compute_capability", b"_compute_capability", "_driver_version", b"_driver_version", "_memory_available_bytes", b"_memory_available_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_model", b"_model", "_shares_main_memory", b"_shares_main_memory", "_vendor", b"_vendor", "compute_capability", b"compute_capability", "driver_version", b"driver_version", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "model", b"model", "shares_main_memory", b"shares_main_memory", "vendor", b"vendor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_compute_capability", b"_compute_capability", "_driver_version", b"_driver_version", "_memory_available_bytes", b"_memory_available_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_model", b"_model", "_vendor", b"_vendor", "compute_capability", b"compute_capability", "driver_version", b"driver_version", "kind", b"kind", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "model", b"model", "vendor", b"vendor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_compute_capability", b"_compute_capability", "_driver_version", b"_driver_version", "_memory_available_bytes", b"_memory_available_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_model", b"_model", "_shares_main_memory", b"_shares_main_memory", "_vendor", b"_vendor", "compute_capability", b"compute_capability", "driver_version", b"driver_version", "kind", b"kind", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "model", b"model", "shares_main_memory", b"shares_main_memory", "vendor", b"vendor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__compute_capability: _TypeAlias = _typing.Literal["compute_capability"]  # noqa: Y015
     _WhichOneofArgType__compute_capability: _TypeAlias = _typing.Literal["_compute_capability", b"_compute_capability"]  # noqa: Y015
@@ -471,6 +511,8 @@ class Accelerator(_message.Message):
     _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    _WhichOneofReturnType__shares_main_memory: _TypeAlias = _typing.Literal["shares_main_memory"]  # noqa: Y015
+    _WhichOneofArgType__shares_main_memory: _TypeAlias = _typing.Literal["_shares_main_memory", b"_shares_main_memory"]  # noqa: Y015
     _WhichOneofReturnType__vendor: _TypeAlias = _typing.Literal["vendor"]  # noqa: Y015
     _WhichOneofArgType__vendor: _TypeAlias = _typing.Literal["_vendor", b"_vendor"]  # noqa: Y015
     @_typing.overload
@@ -484,6 +526,8 @@ class Accelerator(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shares_main_memory) -> _WhichOneofReturnType__shares_main_memory | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vendor) -> _WhichOneofReturnType__vendor | None: ...
 
 Global___Accelerator: _TypeAlias = Accelerator  # noqa: Y015
@@ -495,24 +539,36 @@ class ExecutionProvider(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MEASURED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    IS_SOFTWARE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Our short name: "cpu", "cuda", "webgpu", ... or the runtime's own name where we have none."""
     measured: _builtins.bool
     """True when the suite can measure it here."""
     reason: _builtins.str
     """Why it is not measured; empty when it is."""
+    adapter: _builtins.str
+    """The device behind it as its driver names it, for example "llvmpipe (LLVM 15.0.6, 256 bits)"; absent for the
+    processor itself.
+    """
+    is_software: _builtins.bool
+    """True when the adapter is a program on the processor: its numbers never count in tiers."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         measured: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        adapter: _builtins.str | None = ...,
+        is_software: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adapter", b"_adapter", "adapter", b"adapter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["measured", b"measured", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adapter", b"_adapter", "adapter", b"adapter", "is_software", b"is_software", "measured", b"measured", "name", b"name", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__adapter: _TypeAlias = _typing.Literal["adapter"]  # noqa: Y015
+    _WhichOneofArgType__adapter: _TypeAlias = _typing.Literal["_adapter", b"_adapter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adapter) -> _WhichOneofReturnType__adapter | None: ...
 
 Global___ExecutionProvider: _TypeAlias = ExecutionProvider  # noqa: Y015
 

@@ -24,33 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweighin/v1/measurement.proto\x12\nweighin.v1\"\xd0\x01\n\x0c\x41rchitecture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.weighin.v1.ArchitectureKind\x12\x0e\n\x06layers\x18\x03 \x01(\x05\x12\x0e\n\x06hidden\x18\x04 \x01(\x05\x12\x0b\n\x03\x66\x66n\x18\x05 \x01(\x05\x12\r\n\x05heads\x18\x06 \x01(\x05\x12\x10\n\x08kv_heads\x18\x07 \x01(\x05\x12\x10\n\x08head_dim\x18\x08 \x01(\x05\x12\r\n\x05vocab\x18\t \x01(\x05\x12\x17\n\x0ftied_embeddings\x18\n \x01(\x08\"\xeb\x01\n\x04\x43\x61se\x12.\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x18.weighin.v1.Architecture\x12\"\n\x06scheme\x18\x02 \x01(\x0e\x32\x12.weighin.v1.Scheme\x12\x1a\n\x12\x65xecution_provider\x18\x03 \x01(\t\x12\x0f\n\x07threads\x18\x04 \x01(\x05\x12\x14\n\x0cprobe_layers\x18\x05 \x01(\x05\x12\x14\n\x0chead_columns\x18\x06 \x01(\x05\x12\x1b\n\x13layers_graph_sha256\x18\x07 \x01(\x0c\x12\x19\n\x11head_graph_sha256\x18\x08 \x01(\x0c\"\xff\x01\n\x06Series\x12$\n\x04part\x18\x01 \x01(\x0e\x32\x16.weighin.v1.SeriesPart\x12\r\n\x05round\x18\x02 \x01(\x05\x12 \n\x05phase\x18\x03 \x01(\x0e\x32\x11.weighin.v1.Phase\x12\x13\n\x0btoken_count\x18\x04 \x01(\x05\x12\x15\n\rcontext_depth\x18\x05 \x01(\x05\x12$\n\x05\x63lock\x18\x06 \x01(\x0e\x32\x15.weighin.v1.ClockKind\x12\x16\n\x0esample_seconds\x18\x07 \x03(\x02\x12\x1e\n\x11\x66oreign_cpu_share\x18\x08 \x01(\x02H\x00\x88\x01\x01\x42\x14\n\x12_foreign_cpu_share\"\xf1\x01\n\x0bMeasurement\x12\x1e\n\x04\x63\x61se\x18\x01 \x01(\x0b\x32\x10.weighin.v1.Case\x12\x1a\n\x12\x65xecution_provider\x18\x02 \x01(\t\x12 \n\x05phase\x18\x03 \x01(\x0e\x32\x11.weighin.v1.Phase\x12\x13\n\x0btoken_count\x18\x04 \x01(\x05\x12\x15\n\rcontext_depth\x18\x05 \x01(\x05\x12\"\n\x06series\x18\x06 \x03(\x0b\x32\x12.weighin.v1.Series\x12\x1e\n\x11peak_memory_bytes\x18\x07 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_peak_memory_bytes\"l\n\x0b\x43\x61seFailure\x12\x1e\n\x04\x63\x61se\x18\x01 \x01(\x0b\x32\x10.weighin.v1.Case\x12-\n\x06reason\x18\x02 \x01(\x0e\x32\x1d.weighin.v1.CaseFailureReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*s\n\x10\x41rchitectureKind\x12!\n\x1d\x41RCHITECTURE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41RCHITECTURE_KIND_DECODER\x10\x01\x12\x1d\n\x19\x41RCHITECTURE_KIND_ENCODER\x10\x02*\x8d\x01\n\x06Scheme\x12\x16\n\x12SCHEME_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSCHEME_FP32\x10\x01\x12\x0f\n\x0bSCHEME_FP16\x10\x02\x12\x17\n\x13SCHEME_INT8_DYNAMIC\x10\x03\x12\x17\n\x13SCHEME_INT8_BLOCK32\x10\x04\x12\x17\n\x13SCHEME_INT4_BLOCK32\x10\x05*C\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_PREFILL\x10\x01\x12\x10\n\x0cPHASE_DECODE\x10\x02*s\n\nSeriesPart\x12\x1b\n\x17SERIES_PART_UNSPECIFIED\x10\x00\x12\x16\n\x12SERIES_PART_LAYERS\x10\x01\x12\x14\n\x10SERIES_PART_HEAD\x10\x02\x12\x1a\n\x16SERIES_PART_FULL_MODEL\x10\x03*W\n\tClockKind\x12\x1a\n\x16\x43LOCK_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43LOCK_KIND_WALL\x10\x01\x12\x19\n\x15\x43LOCK_KIND_THREAD_CPU\x10\x02*\xf1\x02\n\x11\x43\x61seFailureReason\x12#\n\x1f\x43\x41SE_FAILURE_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43\x41SE_FAILURE_REASON_CRASHED\x10\x01\x12!\n\x1d\x43\x41SE_FAILURE_REASON_TIMED_OUT\x10\x02\x12%\n!CASE_FAILURE_REASON_OUT_OF_MEMORY\x10\x03\x12#\n\x1f\x43\x41SE_FAILURE_REASON_MEMORY_GATE\x10\x04\x12$\n CASE_FAILURE_REASON_WRONG_OUTPUT\x10\x05\x12\x30\n,CASE_FAILURE_REASON_WRONG_EXECUTION_PROVIDER\x10\x06\x12(\n$CASE_FAILURE_REASON_WEIGHTS_MISMATCH\x10\x07\x12%\n!CASE_FAILURE_REASON_RUNTIME_ERROR\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweighin/v1/measurement.proto\x12\nweighin.v1\"\x9c\x03\n\x0c\x41rchitecture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.weighin.v1.ArchitectureKind\x12\x0e\n\x06layers\x18\x03 \x01(\x05\x12\x0e\n\x06hidden\x18\x04 \x01(\x05\x12\x0b\n\x03\x66\x66n\x18\x05 \x01(\x05\x12\r\n\x05heads\x18\x06 \x01(\x05\x12\x10\n\x08kv_heads\x18\x07 \x01(\x05\x12\x10\n\x08head_dim\x18\x08 \x01(\x05\x12\r\n\x05vocab\x18\t \x01(\x05\x12\x17\n\x0ftied_embeddings\x18\n \x01(\x08\x12-\n\x0c\x66\x65\x65\x64_forward\x18\x0b \x01(\x0e\x32\x17.weighin.v1.FeedForward\x12\x16\n\x0equery_key_norm\x18\x0c \x01(\x08\x12\x15\n\rsandwich_norm\x18\r \x01(\x08\x12\x1b\n\x0esliding_window\x18\x0e \x01(\x05H\x00\x88\x01\x01\x12\"\n\x15global_layer_interval\x18\x0f \x01(\x05H\x01\x88\x01\x01\x42\x11\n\x0f_sliding_windowB\x18\n\x16_global_layer_interval\"\xaa\x02\n\x04\x43\x61se\x12.\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x18.weighin.v1.Architecture\x12\"\n\x06scheme\x18\x02 \x01(\x0e\x32\x12.weighin.v1.Scheme\x12\x1a\n\x12\x65xecution_provider\x18\x03 \x01(\t\x12\x0f\n\x07threads\x18\x04 \x01(\x05\x12\x14\n\x0cprobe_layers\x18\x05 \x01(\x05\x12\x14\n\x0chead_columns\x18\x06 \x01(\x05\x12\x1b\n\x13layers_graph_sha256\x18\x07 \x01(\x0c\x12\x19\n\x11head_graph_sha256\x18\x08 \x01(\x0c\x12\x1a\n\x12short_probe_layers\x18\t \x01(\x05\x12!\n\x19short_layers_graph_sha256\x18\n \x01(\x0c\"\xff\x01\n\x06Series\x12$\n\x04part\x18\x01 \x01(\x0e\x32\x16.weighin.v1.SeriesPart\x12\r\n\x05round\x18\x02 \x01(\x05\x12 \n\x05phase\x18\x03 \x01(\x0e\x32\x11.weighin.v1.Phase\x12\x13\n\x0btoken_count\x18\x04 \x01(\x05\x12\x15\n\rcontext_depth\x18\x05 \x01(\x05\x12$\n\x05\x63lock\x18\x06 \x01(\x0e\x32\x15.weighin.v1.ClockKind\x12\x16\n\x0esample_seconds\x18\x07 \x03(\x02\x12\x1e\n\x11\x66oreign_cpu_share\x18\x08 \x01(\x02H\x00\x88\x01\x01\x42\x14\n\x12_foreign_cpu_share\"\xe3\x02\n\x0bMeasurement\x12\x1e\n\x04\x63\x61se\x18\x01 \x01(\x0b\x32\x10.weighin.v1.Case\x12\x1a\n\x12\x65xecution_provider\x18\x02 \x01(\t\x12 \n\x05phase\x18\x03 \x01(\x0e\x32\x11.weighin.v1.Phase\x12\x13\n\x0btoken_count\x18\x04 \x01(\x05\x12\x15\n\rcontext_depth\x18\x05 \x01(\x05\x12\"\n\x06series\x18\x06 \x03(\x0b\x32\x12.weighin.v1.Series\x12\x1e\n\x11peak_memory_bytes\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12output_correlation\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12 \n\x13output_relative_rms\x18\t \x01(\x01H\x02\x88\x01\x01\x42\x14\n\x12_peak_memory_bytesB\x15\n\x13_output_correlationB\x16\n\x14_output_relative_rms\"l\n\x0b\x43\x61seFailure\x12\x1e\n\x04\x63\x61se\x18\x01 \x01(\x0b\x32\x10.weighin.v1.Case\x12-\n\x06reason\x18\x02 \x01(\x0e\x32\x1d.weighin.v1.CaseFailureReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*s\n\x10\x41rchitectureKind\x12!\n\x1d\x41RCHITECTURE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41RCHITECTURE_KIND_DECODER\x10\x01\x12\x1d\n\x19\x41RCHITECTURE_KIND_ENCODER\x10\x02*s\n\x0b\x46\x65\x65\x64\x46orward\x12\x1c\n\x18\x46\x45\x45\x44_FORWARD_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x45\x45\x44_FORWARD_SWIGLU\x10\x01\x12\x16\n\x12\x46\x45\x45\x44_FORWARD_GEGLU\x10\x02\x12\x15\n\x11\x46\x45\x45\x44_FORWARD_GELU\x10\x03*\x8d\x01\n\x06Scheme\x12\x16\n\x12SCHEME_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSCHEME_FP32\x10\x01\x12\x0f\n\x0bSCHEME_FP16\x10\x02\x12\x17\n\x13SCHEME_INT8_DYNAMIC\x10\x03\x12\x17\n\x13SCHEME_INT8_BLOCK32\x10\x04\x12\x17\n\x13SCHEME_INT4_BLOCK32\x10\x05*C\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_PREFILL\x10\x01\x12\x10\n\x0cPHASE_DECODE\x10\x02*\xb2\x01\n\nSeriesPart\x12\x1b\n\x17SERIES_PART_UNSPECIFIED\x10\x00\x12\x16\n\x12SERIES_PART_LAYERS\x10\x01\x12\x14\n\x10SERIES_PART_HEAD\x10\x02\x12\x1a\n\x16SERIES_PART_FULL_MODEL\x10\x03\x12\x1c\n\x18SERIES_PART_SHORT_LAYERS\x10\x04\x12\x1f\n\x1bSERIES_PART_FULL_MODEL_TWIN\x10\x05*W\n\tClockKind\x12\x1a\n\x16\x43LOCK_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43LOCK_KIND_WALL\x10\x01\x12\x19\n\x15\x43LOCK_KIND_THREAD_CPU\x10\x02*\x94\x03\n\x11\x43\x61seFailureReason\x12#\n\x1f\x43\x41SE_FAILURE_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43\x41SE_FAILURE_REASON_CRASHED\x10\x01\x12!\n\x1d\x43\x41SE_FAILURE_REASON_TIMED_OUT\x10\x02\x12%\n!CASE_FAILURE_REASON_OUT_OF_MEMORY\x10\x03\x12#\n\x1f\x43\x41SE_FAILURE_REASON_MEMORY_GATE\x10\x04\x12$\n CASE_FAILURE_REASON_WRONG_OUTPUT\x10\x05\x12\x30\n,CASE_FAILURE_REASON_WRONG_EXECUTION_PROVIDER\x10\x06\x12(\n$CASE_FAILURE_REASON_WEIGHTS_MISMATCH\x10\x07\x12%\n!CASE_FAILURE_REASON_RUNTIME_ERROR\x10\x08\x12!\n\x1d\x43\x41SE_FAILURE_REASON_NO_DEVICE\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weighin.v1.measurement_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ARCHITECTUREKIND']._serialized_start=1105
-  _globals['_ARCHITECTUREKIND']._serialized_end=1220
-  _globals['_SCHEME']._serialized_start=1223
-  _globals['_SCHEME']._serialized_end=1364
-  _globals['_PHASE']._serialized_start=1366
-  _globals['_PHASE']._serialized_end=1433
-  _globals['_SERIESPART']._serialized_start=1435
-  _globals['_SERIESPART']._serialized_end=1550
-  _globals['_CLOCKKIND']._serialized_start=1552
-  _globals['_CLOCKKIND']._serialized_end=1639
-  _globals['_CASEFAILUREREASON']._serialized_start=1642
-  _globals['_CASEFAILUREREASON']._serialized_end=2011
+  _globals['_ARCHITECTUREKIND']._serialized_start=1486
+  _globals['_ARCHITECTUREKIND']._serialized_end=1601
+  _globals['_FEEDFORWARD']._serialized_start=1603
+  _globals['_FEEDFORWARD']._serialized_end=1718
+  _globals['_SCHEME']._serialized_start=1721
+  _globals['_SCHEME']._serialized_end=1862
+  _globals['_PHASE']._serialized_start=1864
+  _globals['_PHASE']._serialized_end=1931
+  _globals['_SERIESPART']._serialized_start=1934
+  _globals['_SERIESPART']._serialized_end=2112
+  _globals['_CLOCKKIND']._serialized_start=2114
+  _globals['_CLOCKKIND']._serialized_end=2201
+  _globals['_CASEFAILUREREASON']._serialized_start=2204
+  _globals['_CASEFAILUREREASON']._serialized_end=2608
   _globals['_ARCHITECTURE']._serialized_start=45
-  _globals['_ARCHITECTURE']._serialized_end=253
-  _globals['_CASE']._serialized_start=256
-  _globals['_CASE']._serialized_end=491
-  _globals['_SERIES']._serialized_start=494
-  _globals['_SERIES']._serialized_end=749
-  _globals['_MEASUREMENT']._serialized_start=752
-  _globals['_MEASUREMENT']._serialized_end=993
-  _globals['_CASEFAILURE']._serialized_start=995
-  _globals['_CASEFAILURE']._serialized_end=1103
+  _globals['_ARCHITECTURE']._serialized_end=457
+  _globals['_CASE']._serialized_start=460
+  _globals['_CASE']._serialized_end=758
+  _globals['_SERIES']._serialized_start=761
+  _globals['_SERIES']._serialized_end=1016
+  _globals['_MEASUREMENT']._serialized_start=1019
+  _globals['_MEASUREMENT']._serialized_end=1374
+  _globals['_CASEFAILURE']._serialized_start=1376
+  _globals['_CASEFAILURE']._serialized_end=1484
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,33 @@ ARCHITECTURE_KIND_ENCODER: ArchitectureKind.ValueType  # 2
 """Reads the whole input at once."""
 Global___ArchitectureKind: _TypeAlias = ArchitectureKind  # noqa: Y015
 
+class _FeedForward:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FeedForwardEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedForward.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FEED_FORWARD_UNSPECIFIED: _FeedForward.ValueType  # 0
+    """Not said in runs from before this field, which ran SwiGLU in every decoder and GELU in every encoder."""
+    FEED_FORWARD_SWIGLU: _FeedForward.ValueType  # 1
+    """Gated by SiLU: gate, up, down."""
+    FEED_FORWARD_GEGLU: _FeedForward.ValueType  # 2
+    """Gated by GELU: gate, up, down."""
+    FEED_FORWARD_GELU: _FeedForward.ValueType  # 3
+    """Plain: up, GELU, down."""
+
+class FeedForward(_FeedForward, metaclass=_FeedForwardEnumTypeWrapper): ...
+
+FEED_FORWARD_UNSPECIFIED: FeedForward.ValueType  # 0
+"""Not said in runs from before this field, which ran SwiGLU in every decoder and GELU in every encoder."""
+FEED_FORWARD_SWIGLU: FeedForward.ValueType  # 1
+"""Gated by SiLU: gate, up, down."""
+FEED_FORWARD_GEGLU: FeedForward.ValueType  # 2
+"""Gated by GELU: gate, up, down."""
+FEED_FORWARD_GELU: FeedForward.ValueType  # 3
+"""Plain: up, GELU, down."""
+Global___FeedForward: _TypeAlias = FeedForward  # noqa: Y015
+
 class _Scheme:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -103,6 +130,10 @@ class _SeriesPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SeriesPart
     """The head slice: head_columns columns."""
     SERIES_PART_FULL_MODEL: _SeriesPart.ValueType  # 3
     """The whole model, all layers and the whole head, in one graph."""
+    SERIES_PART_SHORT_LAYERS: _SeriesPart.ValueType  # 4
+    """The shorter layer probe: short_probe_layers layers."""
+    SERIES_PART_FULL_MODEL_TWIN: _SeriesPart.ValueType  # 5
+    """A second load of the whole model in the same process: how far the model is from itself."""
 
 class SeriesPart(_SeriesPart, metaclass=_SeriesPartEnumTypeWrapper): ...
 
@@ -113,6 +144,10 @@ SERIES_PART_HEAD: SeriesPart.ValueType  # 2
 """The head slice: head_columns columns."""
 SERIES_PART_FULL_MODEL: SeriesPart.ValueType  # 3
 """The whole model, all layers and the whole head, in one graph."""
+SERIES_PART_SHORT_LAYERS: SeriesPart.ValueType  # 4
+"""The shorter layer probe: short_probe_layers layers."""
+SERIES_PART_FULL_MODEL_TWIN: SeriesPart.ValueType  # 5
+"""A second load of the whole model in the same process: how far the model is from itself."""
 Global___SeriesPart: _TypeAlias = SeriesPart  # noqa: Y015
 
 class _ClockKind:
@@ -144,37 +179,43 @@ class _CaseFailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cas
     DESCRIPTOR: _descriptor.EnumDescriptor
     CASE_FAILURE_REASON_UNSPECIFIED: _CaseFailureReason.ValueType  # 0
     CASE_FAILURE_REASON_CRASHED: _CaseFailureReason.ValueType  # 1
-    """The child ended by a signal or with an unexpected exit code."""
+    """The child was killed, or ended with an unexpected exit code."""
     CASE_FAILURE_REASON_TIMED_OUT: _CaseFailureReason.ValueType  # 2
+    """The child did not answer in time, for example because it was stopped."""
     CASE_FAILURE_REASON_OUT_OF_MEMORY: _CaseFailureReason.ValueType  # 3
     CASE_FAILURE_REASON_MEMORY_GATE: _CaseFailureReason.ValueType  # 4
     """Not started: its estimated memory does not fit. An answer about the device, not a fault."""
     CASE_FAILURE_REASON_WRONG_OUTPUT: _CaseFailureReason.ValueType  # 5
-    """The outputs were not finite."""
+    """The outputs were not finite, or differed from the CPU's by more than the scheme allows."""
     CASE_FAILURE_REASON_WRONG_EXECUTION_PROVIDER: _CaseFailureReason.ValueType  # 6
-    """The runtime put the work on another execution provider than the one asked for."""
+    """The runtime put the work on another execution provider than the one asked for, for example back on the CPU."""
     CASE_FAILURE_REASON_WEIGHTS_MISMATCH: _CaseFailureReason.ValueType  # 7
-    """The pinned weights could not be reproduced here."""
+    """The pinned weights could not be reproduced here, or were changed after they were written."""
     CASE_FAILURE_REASON_RUNTIME_ERROR: _CaseFailureReason.ValueType  # 8
     """The runtime refused the graph or failed while running it."""
+    CASE_FAILURE_REASON_NO_DEVICE: _CaseFailureReason.ValueType  # 9
+    """The execution provider is installed and lists no device."""
 
 class CaseFailureReason(_CaseFailureReason, metaclass=_CaseFailureReasonEnumTypeWrapper): ...
 
 CASE_FAILURE_REASON_UNSPECIFIED: CaseFailureReason.ValueType  # 0
 CASE_FAILURE_REASON_CRASHED: CaseFailureReason.ValueType  # 1
-"""The child ended by a signal or with an unexpected exit code."""
+"""The child was killed, or ended with an unexpected exit code."""
 CASE_FAILURE_REASON_TIMED_OUT: CaseFailureReason.ValueType  # 2
+"""The child did not answer in time, for example because it was stopped."""
 CASE_FAILURE_REASON_OUT_OF_MEMORY: CaseFailureReason.ValueType  # 3
 CASE_FAILURE_REASON_MEMORY_GATE: CaseFailureReason.ValueType  # 4
 """Not started: its estimated memory does not fit. An answer about the device, not a fault."""
 CASE_FAILURE_REASON_WRONG_OUTPUT: CaseFailureReason.ValueType  # 5
-"""The outputs were not finite."""
+"""The outputs were not finite, or differed from the CPU's by more than the scheme allows."""
 CASE_FAILURE_REASON_WRONG_EXECUTION_PROVIDER: CaseFailureReason.ValueType  # 6
-"""The runtime put the work on another execution provider than the one asked for."""
+"""The runtime put the work on another execution provider than the one asked for, for example back on the CPU."""
 CASE_FAILURE_REASON_WEIGHTS_MISMATCH: CaseFailureReason.ValueType  # 7
-"""The pinned weights could not be reproduced here."""
+"""The pinned weights could not be reproduced here, or were changed after they were written."""
 CASE_FAILURE_REASON_RUNTIME_ERROR: CaseFailureReason.ValueType  # 8
 """The runtime refused the graph or failed while running it."""
+CASE_FAILURE_REASON_NO_DEVICE: CaseFailureReason.ValueType  # 9
+"""The execution provider is installed and lists no device."""
 Global___CaseFailureReason: _TypeAlias = CaseFailureReason  # noqa: Y015
 
 @_typing.final
@@ -193,6 +234,11 @@ class Architecture(_message.Message):
     HEAD_DIM_FIELD_NUMBER: _builtins.int
     VOCAB_FIELD_NUMBER: _builtins.int
     TIED_EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    FEED_FORWARD_FIELD_NUMBER: _builtins.int
+    QUERY_KEY_NORM_FIELD_NUMBER: _builtins.int
+    SANDWICH_NORM_FIELD_NUMBER: _builtins.int
+    SLIDING_WINDOW_FIELD_NUMBER: _builtins.int
+    GLOBAL_LAYER_INTERVAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For example "Qwen2.5-0.5B". A label: the numbers below are what was run."""
     kind: Global___ArchitectureKind.ValueType
@@ -212,6 +258,16 @@ class Architecture(_message.Message):
     """Tokens in the vocabulary."""
     tied_embeddings: _builtins.bool
     """True when input embedding and output head are one table."""
+    feed_forward: Global___FeedForward.ValueType
+    """The feed-forward block."""
+    query_key_norm: _builtins.bool
+    """True when queries and keys of each head are normalised before attention."""
+    sandwich_norm: _builtins.bool
+    """True when attention and feed-forward block are each normalised before and after."""
+    sliding_window: _builtins.int
+    """Tokens that a local layer attends to; absent where there is no window."""
+    global_layer_interval: _builtins.int
+    """Of a model with a window every so many-th layer attends to all tokens; absent where none does."""
     def __init__(
         self,
         *,
@@ -225,12 +281,24 @@ class Architecture(_message.Message):
         head_dim: _builtins.int = ...,
         vocab: _builtins.int = ...,
         tied_embeddings: _builtins.bool = ...,
+        feed_forward: Global___FeedForward.ValueType = ...,
+        query_key_norm: _builtins.bool = ...,
+        sandwich_norm: _builtins.bool = ...,
+        sliding_window: _builtins.int | None = ...,
+        global_layer_interval: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_global_layer_interval", b"_global_layer_interval", "_sliding_window", b"_sliding_window", "global_layer_interval", b"global_layer_interval", "sliding_window", b"sliding_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ffn", b"ffn", "head_dim", b"head_dim", "heads", b"heads", "hidden", b"hidden", "kind", b"kind", "kv_heads", b"kv_heads", "layers", b"layers", "name", b"name", "tied_embeddings", b"tied_embeddings", "vocab", b"vocab"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_global_layer_interval", b"_global_layer_interval", "_sliding_window", b"_sliding_window", "feed_forward", b"feed_forward", "ffn", b"ffn", "global_layer_interval", b"global_layer_interval", "head_dim", b"head_dim", "heads", b"heads", "hidden", b"hidden", "kind", b"kind", "kv_heads", b"kv_heads", "layers", b"layers", "name", b"name", "query_key_norm", b"query_key_norm", "sandwich_norm", b"sandwich_norm", "sliding_window", b"sliding_window", "tied_embeddings", b"tied_embeddings", "vocab", b"vocab"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__global_layer_interval: _TypeAlias = _typing.Literal["global_layer_interval"]  # noqa: Y015
+    _WhichOneofArgType__global_layer_interval: _TypeAlias = _typing.Literal["_global_layer_interval", b"_global_layer_interval"]  # noqa: Y015
+    _WhichOneofReturnType__sliding_window: _TypeAlias = _typing.Literal["sliding_window"]  # noqa: Y015
+    _WhichOneofArgType__sliding_window: _TypeAlias = _typing.Literal["_sliding_window", b"_sliding_window"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__global_layer_interval) -> _WhichOneofReturnType__global_layer_interval | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sliding_window) -> _WhichOneofReturnType__sliding_window | None: ...
 
 Global___Architecture: _TypeAlias = Architecture  # noqa: Y015
 
@@ -248,6 +316,8 @@ class Case(_message.Message):
     HEAD_COLUMNS_FIELD_NUMBER: _builtins.int
     LAYERS_GRAPH_SHA256_FIELD_NUMBER: _builtins.int
     HEAD_GRAPH_SHA256_FIELD_NUMBER: _builtins.int
+    SHORT_PROBE_LAYERS_FIELD_NUMBER: _builtins.int
+    SHORT_LAYERS_GRAPH_SHA256_FIELD_NUMBER: _builtins.int
     scheme: Global___Scheme.ValueType
     execution_provider: _builtins.str
     """The execution provider that was asked for: "cpu", ..."""
@@ -261,6 +331,12 @@ class Case(_message.Message):
     """SHA-256 of the ONNX graph of the layers, without weights. Purpose: equal hashes ran equal graphs."""
     head_graph_sha256: _builtins.bytes
     """The same of the head; empty when there is none."""
+    short_probe_layers: _builtins.int
+    """m1: how many layers the second, shorter layer probe has; 0 when there is none. Purpose: the slope between the two
+    is free of the fixed cost of a call.
+    """
+    short_layers_graph_sha256: _builtins.bytes
+    """SHA-256 of the graph of the shorter layer probe; empty when there is none."""
     @_builtins.property
     def architecture(self) -> Global___Architecture: ...
     def __init__(
@@ -274,10 +350,12 @@ class Case(_message.Message):
         head_columns: _builtins.int = ...,
         layers_graph_sha256: _builtins.bytes = ...,
         head_graph_sha256: _builtins.bytes = ...,
+        short_probe_layers: _builtins.int = ...,
+        short_layers_graph_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "execution_provider", b"execution_provider", "head_columns", b"head_columns", "head_graph_sha256", b"head_graph_sha256", "layers_graph_sha256", b"layers_graph_sha256", "probe_layers", b"probe_layers", "scheme", b"scheme", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "execution_provider", b"execution_provider", "head_columns", b"head_columns", "head_graph_sha256", b"head_graph_sha256", "layers_graph_sha256", b"layers_graph_sha256", "probe_layers", b"probe_layers", "scheme", b"scheme", "short_layers_graph_sha256", b"short_layers_graph_sha256", "short_probe_layers", b"short_probe_layers", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -349,6 +427,8 @@ class Measurement(_message.Message):
     CONTEXT_DEPTH_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    OUTPUT_CORRELATION_FIELD_NUMBER: _builtins.int
+    OUTPUT_RELATIVE_RMS_FIELD_NUMBER: _builtins.int
     execution_provider: _builtins.str
     """The execution provider on which the runtime's own node assignment says that the matrix products and attention ran."""
     phase: Global___Phase.ValueType
@@ -358,11 +438,17 @@ class Measurement(_message.Message):
     """Tokens already in the KV cache; 0 in prefill."""
     peak_memory_bytes: _builtins.int
     """Highest resident memory of the measuring child over its whole life, bytes."""
+    output_correlation: _builtins.float
+    """Correlation of the outputs of a small model of the case on this execution provider with those of the CPU on the
+    same weights, -1 to 1; absent on the CPU.
+    """
+    output_relative_rms: _builtins.float
+    """Root mean square of the difference of those outputs, over that of the CPU's; absent on the CPU."""
     @_builtins.property
     def case(self) -> Global___Case: ...
     @_builtins.property
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___Series]:
-        """Layer series, head series and, for an anchor, full-model series."""
+        """Layer series, short layer series, head series and, for an anchor, full-model series."""
 
     def __init__(
         self,
@@ -374,13 +460,24 @@ class Measurement(_message.Message):
         context_depth: _builtins.int = ...,
         series: _abc.Iterable[Global___Series] | None = ...,
         peak_memory_bytes: _builtins.int | None = ...,
+        output_correlation: _builtins.float | None = ...,
+        output_relative_rms: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_peak_memory_bytes", b"_peak_memory_bytes", "case", b"case", "peak_memory_bytes", b"peak_memory_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_output_correlation", b"_output_correlation", "_output_relative_rms", b"_output_relative_rms", "_peak_memory_bytes", b"_peak_memory_bytes", "case", b"case", "output_correlation", b"output_correlation", "output_relative_rms", b"output_relative_rms", "peak_memory_bytes", b"peak_memory_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_peak_memory_bytes", b"_peak_memory_bytes", "case", b"case", "context_depth", b"context_depth", "execution_provider", b"execution_provider", "peak_memory_bytes", b"peak_memory_bytes", "phase", b"phase", "series", b"series", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_correlation", b"_output_correlation", "_output_relative_rms", b"_output_relative_rms", "_peak_memory_bytes", b"_peak_memory_bytes", "case", b"case", "context_depth", b"context_depth", "execution_provider", b"execution_provider", "output_correlation", b"output_correlation", "output_relative_rms", b"output_relative_rms", "peak_memory_bytes", b"peak_memory_bytes", "phase", b"phase", "series", b"series", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__output_correlation: _TypeAlias = _typing.Literal["output_correlation"]  # noqa: Y015
+    _WhichOneofArgType__output_correlation: _TypeAlias = _typing.Literal["_output_correlation", b"_output_correlation"]  # noqa: Y015
+    _WhichOneofReturnType__output_relative_rms: _TypeAlias = _typing.Literal["output_relative_rms"]  # noqa: Y015
+    _WhichOneofArgType__output_relative_rms: _TypeAlias = _typing.Literal["_output_relative_rms", b"_output_relative_rms"]  # noqa: Y015
     _WhichOneofReturnType__peak_memory_bytes: _TypeAlias = _typing.Literal["peak_memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__peak_memory_bytes: _TypeAlias = _typing.Literal["_peak_memory_bytes", b"_peak_memory_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_correlation) -> _WhichOneofReturnType__output_correlation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_relative_rms) -> _WhichOneofReturnType__output_relative_rms | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__peak_memory_bytes) -> _WhichOneofReturnType__peak_memory_bytes | None: ...
 
 Global___Measurement: _TypeAlias = Measurement  # noqa: Y015
