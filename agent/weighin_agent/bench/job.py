@@ -1,8 +1,4 @@
-"""What a parent asks of the child processes of a case, and what they answer: JSON lines, one module per border.
-
-The synthesiser takes a job a line and answers `Synthesised`. The child that measures takes one job, answers `Ready`,
-then takes the number of a round a line and answers `Measured`. Either may answer `Failed` instead.
-"""
+"""What a parent asks of the child process of a case, and what the child answers: JSON lines, one module per border."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -18,11 +14,9 @@ from weighin_analysis.suite import Lengths, Rounds, Weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One case to run with its models in ``folder``.
+    """One case to run in ``folder``; ``full_model`` measures the whole model beside its layer probe.
 
-    ``full_model_loads`` says how often the whole model is loaded beside its layer probe: 0, 1, or 2 to see how far it
-    is from itself. ``memory_limit_bytes`` is what the child may take, None if not known; ``clock`` is what its samples
-    are timed with.
+    ``memory_limit_bytes`` is what the child may take, None if not known; ``clock`` is what its samples are timed with.
     """
 
     case: Case
@@ -30,39 +24,34 @@ class Job:
     weights: Weights
     lengths: Lengths
     rounds: Rounds
-    full_model_loads: int
+    full_model: bool
     memory_limit_bytes: int | None
     clock: ClockKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Synthesised:
-    """The models of the job lie in its folder; ``case`` is the job's with the hashes of its graphs."""
+class Progress:
+    """The child has done this share of its work, 0 to 1."""
 
-    case: Case
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The models are loaded and warm: rounds may be asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One round is done: a measurement for each phase and length, with the series of this round alone."""
-
-    measurements: tuple[Measurement, ...]
+    share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The child could not do what was asked, and knows why."""
+    """The child could not measure, and knows why."""
 
     reason: CaseFailureReason
     detail: str
 
 
-Answer = Synthesised | Ready | Measured | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The child is done."""
+
+    measurements: tuple[Measurement, ...]
+
+
+Answer = Progress | Failed | Measured
 
 
 def encode_job(job: Job) -> str:
@@ -79,7 +68,7 @@ def decode_job(text: str) -> Job:
         weights=Weights(**data["weights"]),
         lengths=Lengths.from_table(data["lengths"]),
         rounds=Rounds(**data["rounds"]),
-        full_model_loads=data["full_model_loads"],
+        full_model=data["full_model"],
         memory_limit_bytes=data["memory_limit_bytes"],
         clock=ClockKind(data["clock"]),
     )
@@ -96,14 +85,12 @@ def decode_answer(line: str) -> Answer:
     if not isinstance(data, dict):  # whatever a library of the child prints there
         raise ValueError("an answer is a JSON object")
     match data.pop("kind"):
-        case "Synthesised":
-            return Synthesised(case=_case(data["case"]))
-        case "Ready":
-            return Ready()
-        case "Measured":
-            return Measured(measurements=tuple(_measurement(row) for row in data["measurements"]))
+        case "Progress":
+            return Progress(share=float(data["share"]))
         case "Failed":
             return Failed(reason=CaseFailureReason(data["reason"]), detail=str(data["detail"]))
+        case "Measured":
+            return Measured(measurements=tuple(_measurement(row) for row in data["measurements"]))
         case kind:
             raise ValueError(f"unknown kind of answer {kind!r}")
 
