@@ -5,65 +5,61 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from weighin_agent.bench.job import Job
-from weighin_agent.bench.runner import run_case
+from weighin_agent.bench.suite_run import Watcher, run_suite
 from weighin_agent.conditions import condition_gaps, read_conditions
 from weighin_agent.device import Device, ProbeGap, usable_core_count
 from weighin_agent.errors import EnvironmentFailure, UsageError
 from weighin_agent.probe import available_bytes, cpu_quota_cores, probe
-from weighin_agent.run import CaseFailure, CaseFailureReason, Run, Source
+from weighin_agent.run import CaseFailure, CaseFailureReason, Conditions, Run, Source
 from weighin_analysis.card import Card
 from weighin_analysis.judge import judge
 from weighin_analysis.limits import current_limits
 from weighin_analysis.measurement import Case, ClockKind, Measurement
-from weighin_analysis.suite import Suite, SuiteCase
+from weighin_analysis.suite import Processor, Suite, SuiteCase
 
-# A case ends itself after its budget of rounds; this is for one that hangs.
-CASE_TIMEOUT_SECONDS = 120.0
+# So much of the processor in others' hands before the run begins makes wall clocks useless.
+BUSY_SHARE = 0.2
 _WORK_PREFIX = "weighin-work-"
-
-OnCase = Callable[[int, SuiteCase], None]
-OnProgress = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watcher:
-    """Who wants to know how far a weigh-in is: a case begins, a case has done a share, a case has failed."""
-
-    on_case: OnCase
-    on_progress: OnProgress
-    on_failure: Callable[[CaseFailure], None]
 
 
 def weigh_in(
-    suite: Suite, *, execution_provider: str, state_folder: Path, consent_version: int, watcher: Watcher
+    suite: Suite,
+    *,
+    execution_providers: Sequence[str],
+    state_folder: Path,
+    consent_version: int,
+    watch: Callable[[Device], Watcher],
 ) -> Run:
-    """Run the suite on this device and return the run; takes about as long as the suite's rounds say.
+    """Run the suite on this device and return the run; takes about as long as the suite's time limit says.
 
-    Synthesised models lie below ``state_folder`` while they are needed. UsageError if the execution provider is not
-    measured here. KeyboardInterrupt ends the present case and leaves no process and no file behind.
+    Synthesised models lie below ``state_folder`` while they are needed. ``watch`` is told the device before the first
+    case. UsageError if an execution provider is not measured here. KeyboardInterrupt ends the present case and leaves
+    no process and no file behind.
     """
     observe_time, begin = datetime.now(UTC), time.monotonic()
     device, gaps = probe(state_folder)
-    check_execution_provider(device, gaps, execution_provider)
+    for name in execution_providers:
+        check_execution_provider(device, gaps, name)
     before = read_conditions()
+    watcher = watch(device)
     measurements: list[Measurement] = []
     failures: list[CaseFailure] = []
     with work_folder(state_folder) as folder:
-        for index, suite_case in enumerate(suite.cases):
-            watcher.on_case(index, suite_case)
-            job = make_job(suite, suite_case, device, execution_provider=execution_provider, folder=folder)
-            outcome = run_case(job, timeout_seconds=CASE_TIMEOUT_SECONDS, on_progress=watcher.on_progress)
-            if isinstance(outcome, CaseFailure):
-                failures.append(outcome)
-                watcher.on_failure(outcome)
-            else:
-                measurements += outcome
+        for count, name in enumerate(execution_providers, start=1):
+            found, failed = run_suite(
+                suite.cases_on(Processor.CPU if name == "cpu" else Processor.GPU),
+                partial(make_job, suite, device=device, execution_provider=name, folder=folder, busy=is_busy(before)),
+                deadline_seconds=begin + count * suite.time_limit_seconds,
+                watcher=watcher,
+            )
+            measurements += found
+            failures += failed
     after = read_conditions()
     return Run(
         source=Source.NATIVE,
@@ -81,6 +77,11 @@ def weigh_in(
         measurements=tuple(measurements),
         failures=tuple(failures),
     )
+
+
+def is_busy(conditions: Conditions) -> bool:
+    """Return whether others use so much of the processor that only the CPU time of one thread tells anything."""
+    return (conditions.foreign_cpu_share or 0.0) > BUSY_SHARE
 
 
 def card_of(run: Run) -> Card:
@@ -113,20 +114,22 @@ def check_execution_provider(device: Device, gaps: Sequence[ProbeGap], name: str
 def make_job(
     suite: Suite,
     suite_case: SuiteCase,
-    device: Device,
     *,
+    device: Device,
     execution_provider: str,
     folder: Path,
-    full_model: bool = False,
+    busy: bool = False,
+    full_model_loads: int | None = None,
 ) -> Job:
     """Return the job of a case on this device: a thread on every core that may run, a share of the free memory.
 
     A single thread is timed by its CPU time, which does not see preemption; with more, waiting threads spin and count
-    as busy. Under a quota of less than one core CPU time would hide the throttling.
+    as busy. So on a ``busy`` device one thread is used. Under a quota of less than one core CPU time would hide the
+    throttling. ``full_model_loads`` is 1 for an anchor and else 0, unless it is given.
     """
     available, quota = available_bytes(), cpu_quota_cores()
-    threads = usable_core_count(device.cpu, quota)
     unthrottled = quota is None or quota >= 1
+    threads = 1 if busy and unthrottled else usable_core_count(device.cpu, quota)
     return Job(
         case=Case(
             architecture=suite_case.architecture,
@@ -134,15 +137,16 @@ def make_job(
             execution_provider=execution_provider,
             threads=threads,
             probe_layers=suite_case.probe_layers,
+            short_probe_layers=suite_case.short_probe_layers,
             head_columns=suite_case.head_columns,
         ),
         folder=folder,
         weights=suite.weights,
         lengths=suite.lengths,
         rounds=suite.rounds,
-        full_model=full_model,
+        full_model_loads=int(suite_case.anchor) if full_model_loads is None else full_model_loads,
         memory_limit_bytes=None if available is None else round(current_limits().memory_share * available),
-        clock=ClockKind.THREAD_CPU if threads == 1 and unthrottled else ClockKind.WALL,
+        clock=ClockKind.THREAD_CPU if threads == 1 and unthrottled and execution_provider == "cpu" else ClockKind.WALL,
     )
 
 

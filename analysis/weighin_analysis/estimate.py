@@ -1,6 +1,7 @@
 """From raw samples to times and rates with an interval: the formula of docs/method.md.
 
-time in round r = L/m * p20(layer samples of r) + V/Vs * p20(head samples of r); the estimate is the median over r.
+time in round r = L/m * (p20(layer samples of r) - c) + c + V/Vs * p20(head samples of r); the estimate is the median
+over r. c is what every call costs, whatever its layers: it is told by a second layer probe of fewer layers.
 """
 
 import math
@@ -15,7 +16,7 @@ from weighin_analysis.card import Estimate
 from weighin_analysis.errors import EstimateError
 from weighin_analysis.measurement import Measurement, Series, SeriesPart
 
-FORMULA_VERSION = "layer-probe-1"
+FORMULA_VERSION = "layer-probe-2"
 
 # Spread of the method itself, as standard deviations of ln(time) (docs/method.md, section 6): whole models, layer
 # probes, and layer probes of a single layer.
@@ -33,6 +34,12 @@ DISTURBED_SD_PER_SHARE = 2.0
 # A round in which others used more than this says little about the device; it is left out while enough others remain.
 DISCARDED_SHARE = 0.2
 LEAST_QUIET_ROUNDS = 3
+# Scatter of one round about the level of its run, as it is expected before any was seen, and how many rounds that
+# expectation counts for: two or three rounds that happen to agree are no proof of a quiet machine.
+PRIOR_ROUND_SD = 0.04
+PRIOR_ROUND_COUNT = 2
+# The cost of a call is never more than this share of the time of the layer probe: beyond it, it is noise.
+MOST_CALL_SHARE = 0.3
 # Asymptotic standard error of a median over that of a mean, for normal noise: sqrt(pi / 2).
 MEDIAN_PENALTY = 1.25
 
@@ -60,12 +67,19 @@ class RoundTimes:
         """Whether other programs took so much of the processor that the time is likely too long."""
         return (self.foreign_cpu_share or 0.0) > DISTURBED_SHARE
 
+    @property
+    def rounds_sd(self) -> float:
+        """The standard deviation of the median of ln(time) over rounds."""
+        logs = np.log(self.seconds)
+        squares = float(np.sum((logs - logs.mean()) ** 2)) + PRIOR_ROUND_COUNT * PRIOR_ROUND_SD**2
+        variance = squares / (len(logs) - 1 + PRIOR_ROUND_COUNT)
+        return MEDIAN_PENALTY * math.sqrt(variance / len(logs))
+
     def log_sd(self) -> float:
         """Return the standard deviation of ln(time): method, scatter of rounds, drift between runs, other load."""
-        rounds_sd = MEDIAN_PENALTY * float(np.std(np.log(self.seconds))) / math.sqrt(len(self.seconds))
         extra = EXTRAPOLATION_SD if self.extrapolated else 0.0
         load = DISTURBED_SD_PER_SHARE * (self.foreign_cpu_share or 0.0) if self.disturbed else 0.0
-        return math.hypot(self.method_sd, rounds_sd, BETWEEN_RUNS_SD, extra, load)
+        return math.hypot(self.method_sd, self.rounds_sd, BETWEEN_RUNS_SD, extra, load)
 
 
 def usable_samples(series: Series) -> list[float]:
@@ -123,24 +137,43 @@ def foreign_cpu_share(series: Iterable[Series]) -> float | None:
     return float(np.median(shares)) if shares else None
 
 
+def call_seconds(measurement: Measurement) -> float | None:
+    """Return the cost of a call, whatever its layers, from two layer probes of m and m1 layers; None without a second.
+
+    t(m) = c + m s and t(m1) = c + m1 s give c = (m t(m1) - m1 t(m)) / (m - m1), the median over rounds, held between
+    0 and `MOST_CALL_SHARE` of t(m).
+    """
+    case, series = measurement.case, quiet_series(measurement.series)
+    long, short = round_statistic(series, SeriesPart.LAYERS), round_statistic(series, SeriesPart.SHORT_LAYERS)
+    both = sorted(long.keys() & short.keys())
+    if not both or not 0 < case.short_probe_layers < case.probe_layers:
+        return None
+    m, m1 = case.probe_layers, case.short_probe_layers
+    cost = float(np.median([(m * short[r] - m1 * long[r]) / (m - m1) for r in both]))
+    return min(max(0.0, cost), MOST_CALL_SHARE * float(np.median([long[r] for r in both])))
+
+
 def full_model_times(measurement: Measurement) -> RoundTimes:
     """Return the time of the full model in each round, computed from the layer probe.
 
     EstimateError when no round holds a usable layer sample and, for a model with a head, a usable head sample.
     """
     case, series = measurement.case, quiet_series(measurement.series)
-    layers = round_statistic(series, SeriesPart.LAYERS)
-    scale = case.architecture.layers / case.probe_layers
+    layers, count = round_statistic(series, SeriesPart.LAYERS), case.probe_layers
+    if not layers:  # a long prompt, which runs on the short probe alone
+        layers, count = round_statistic(series, SeriesPart.SHORT_LAYERS), case.short_probe_layers
+    call = call_seconds(measurement) or 0.0
+    times = {r: case.architecture.layers / count * (seconds - call) + call for r, seconds in layers.items()}
     if case.head_columns:
         head = round_statistic(series, SeriesPart.HEAD)
         share = case.architecture.vocab / case.head_columns
-        times = [scale * layers[r] + share * head[r] for r in sorted(layers.keys() & head.keys())]
-    else:
-        times = [scale * layers[r] for r in sorted(layers)]
+        times = {r: times[r] + share * head[r] for r in times.keys() & head.keys()}
     if not times:
         raise EstimateError("no round holds usable samples")
     return RoundTimes(
-        seconds=tuple(times), method_sd=method_sd(measurement), foreign_cpu_share=foreign_cpu_share(series)
+        seconds=tuple(times[r] for r in sorted(times)),
+        method_sd=method_sd(measurement),
+        foreign_cpu_share=foreign_cpu_share(series),
     )
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from functools import cache
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from weighin_analysis.catalog import architecture, read_data
 from weighin_analysis.errors import CatalogError
 from weighin_analysis.scheme import Scheme
 
-SUITE_NAMES = ("quick",)
+SUITE_NAMES = ("standard", "quick")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ class Lengths:
     """Prompt lengths and context depths to measure, in tokens.
 
     A prompt longer than the first two is run only where it is expected to take less than
-    ``long_prompt_limit_seconds`` on the layer probe.
+    ``long_prompt_limit_seconds`` on the layer probe that it runs on.
     """
 
     decode_context_depths: tuple[int, ...]
@@ -47,17 +48,19 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """How often to measure: rounds, samples of each decode series in a round, pause between rounds.
+    """How often to measure a case, and what one round is.
 
-    ``count`` rounds that other programs left alone are wanted, and up to ``most_count`` are run for it. A slow device
-    ends a case after ``budget_seconds``, but not before ``least_count`` rounds.
+    From ``least_count`` rounds on a case ends when ln(time) is known to ``target_sd`` (one standard deviation of the
+    median over rounds); it ends after ``most_count`` rounds, or when no round fits into the time it has. A round takes
+    ``decode_samples`` of each decode series; the long prompt runs in the first round and every
+    ``long_prompt_interval``-th.
     """
 
-    count: int
-    most_count: int
     least_count: int
-    budget_seconds: float
+    most_count: int
+    target_sd: float
     decode_samples: int
+    long_prompt_interval: int
     pause_seconds: float
 
 
@@ -69,22 +72,41 @@ class ProbeSize:
     head_bytes: int
 
 
+class Processor(StrEnum):
+    """On what kind of execution provider a case of a suite runs."""
+
+    ANY = "any"
+    CPU = "cpu"
+    GPU = "gpu"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteCase:
-    """An architecture in a scheme, with the layers and head columns of its layer probe."""
+    """An architecture in a scheme, with the layers and head columns of its layer probes.
+
+    ``short_probe_layers`` is 0 where one layer probe is enough. An ``anchor`` is the case whose full model runs beside
+    its own layer probe.
+    """
 
     architecture: Architecture
     scheme: Scheme
     probe_layers: int
+    short_probe_layers: int
     head_columns: int
+    processor: Processor = Processor.ANY
+    anchor: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """A named, versioned list of cases in the order in which they run."""
+    """A named, versioned list of cases in the order in which they run.
+
+    ``time_limit_seconds`` is for the cases of one execution provider: no round begins that would end later.
+    """
 
     name: str
     version: int
+    time_limit_seconds: float
     weights: Weights
     lengths: Lengths
     rounds: Rounds
@@ -96,19 +118,28 @@ class Suite:
         """Hash of the canonical text of the suite, shapes included: equal hashes run equal suites."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).digest()
 
+    def cases_on(self, processor: Processor) -> tuple[SuiteCase, ...]:
+        """Return the cases that run on such an execution provider."""
+        return tuple(case for case in self.cases if case.processor in (Processor.ANY, processor))
 
-def plan_probe(shape: Architecture, scheme: Scheme, size: ProbeSize) -> tuple[int, int]:
-    """Return (m, Vs): the fewest layers of at least ``layers_bytes``, and head columns of at most ``head_bytes``.
 
-    Layers and head slice run in turn and together exceed the last-level caches of ordinary devices, so that each
-    evicts the other and both are read from memory, as in the full model. Vs is a multiple of 256 columns.
+def plan_probe(shape: Architecture, scheme: Scheme, size: ProbeSize) -> tuple[int, int, int]:
+    """Return (m, m1, Vs): layers of the layer probe and of the short one, and head columns.
+
+    m is the fewest layers of at least ``layers_bytes``. Layers and head slice run in turn and together exceed the
+    last-level caches of ordinary devices, so that each evicts the other and both are read from memory, as in the full
+    model. Vs is a multiple of 256 columns.
+
+    Every call has a cost of its own, which scaling m layers to L would multiply; a second probe of a third of the
+    layers tells it. With one or two layers they are so large that the cost of a call is nothing beside them.
     """
     layer_bytes = shape.layer_weight_count * scheme.stored_bytes_per_weight
     probe_layers = min(shape.layers, max(1, -int(-size.layers_bytes // layer_bytes)))
+    short_layers = probe_layers // 3 if probe_layers < shape.layers else 0
     if shape.kind is ArchitectureKind.ENCODER:
-        return probe_layers, 0
+        return probe_layers, short_layers, 0
     columns = int(size.head_bytes / (shape.hidden * scheme.stored_bytes_per_weight)) // 256 * 256
-    return probe_layers, min(shape.vocab, max(256, columns))
+    return probe_layers, short_layers, min(shape.vocab, max(256, columns))
 
 
 @cache
@@ -121,17 +152,29 @@ def load_suite(name: str) -> Suite:
     return Suite(
         name=data["name"],
         version=data["version"],
+        time_limit_seconds=data["time_limit_seconds"],
         weights=Weights(**data["weights"]),
         lengths=Lengths.from_table(data["lengths"]),
         rounds=Rounds(**data["rounds"]),
         probe=probe,
         cases=tuple(
-            suite_case(architecture(row["architecture"]), Scheme(row["scheme"]), probe) for row in data["case"]
+            replace(
+                suite_case(architecture(row["architecture"]), Scheme(row["scheme"]), probe),
+                processor=Processor(row.get("processor", Processor.ANY)),
+                anchor=row.get("anchor", False),
+            )
+            for row in data["case"]
         ),
     )
 
 
 def suite_case(shape: Architecture, scheme: Scheme, size: ProbeSize) -> SuiteCase:
-    """Return the case of a shape in a scheme, with its layer probe of the given size."""
-    probe_layers, head_columns = plan_probe(shape, scheme, size)
-    return SuiteCase(architecture=shape, scheme=scheme, probe_layers=probe_layers, head_columns=head_columns)
+    """Return the case of a shape in a scheme, with its layer probes of the given size."""
+    probe_layers, short_layers, head_columns = plan_probe(shape, scheme, size)
+    return SuiteCase(
+        architecture=shape,
+        scheme=scheme,
+        probe_layers=probe_layers,
+        short_probe_layers=short_layers,
+        head_columns=head_columns,
+    )

@@ -1,4 +1,8 @@
-"""What a parent asks of the child process of a case, and what the child answers: JSON lines, one module per border."""
+"""What a parent asks of the child processes of a case, and what they answer: JSON lines, one module per border.
+
+The synthesiser takes a job a line and answers `Synthesised`. The child that measures takes one job, answers `Ready`,
+then takes the number of a round a line and answers `Measured`. Either may answer `Failed` instead.
+"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,12 +15,23 @@ from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, Se
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.suite import Lengths, Rounds, Weights
 
+# Where in its folder a job finds the graph of each part, the weights beside it.
+GRAPH_FILES = {
+    SeriesPart.FULL_MODEL: "full.onnx",
+    SeriesPart.FULL_MODEL_TWIN: "full.onnx",
+    SeriesPart.LAYERS: "layers.onnx",
+    SeriesPart.SHORT_LAYERS: "short_layers.onnx",
+    SeriesPart.HEAD: "head.onnx",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One case to run in ``folder``; ``full_model`` measures the whole model beside its layer probe.
+    """One case to run with its models in ``folder``.
 
-    ``memory_limit_bytes`` is what the child may take, None if not known; ``clock`` is what its samples are timed with.
+    ``full_model_loads`` says how often the whole model is loaded beside its layer probe: 0, 1, or 2 to see how far it
+    is from itself. ``memory_limit_bytes`` is what the child may take, None if not known; ``clock`` is what its samples
+    are timed with.
     """
 
     case: Case
@@ -24,34 +39,52 @@ class Job:
     weights: Weights
     lengths: Lengths
     rounds: Rounds
-    full_model: bool
+    full_model_loads: int
     memory_limit_bytes: int | None
     clock: ClockKind
 
+    @property
+    def parts(self) -> dict[SeriesPart, int]:
+        """The graphs that run in turn, each with its number of layers."""
+        case = self.case
+        layers = {
+            SeriesPart.FULL_MODEL: case.architecture.layers if self.full_model_loads >= 1 else None,
+            SeriesPart.FULL_MODEL_TWIN: case.architecture.layers if self.full_model_loads >= 2 else None,
+            SeriesPart.LAYERS: case.probe_layers,
+            SeriesPart.SHORT_LAYERS: case.short_probe_layers or None,
+            SeriesPart.HEAD: 0 if case.head_columns else None,
+        }
+        return {part: count for part, count in layers.items() if count is not None}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """The child has done this share of its work, 0 to 1."""
+class Synthesised:
+    """The models of the job lie in its folder; ``case`` is the job's with the hashes of its graphs."""
 
-    share: float
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The models are loaded and warm: rounds may be asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One round is done: a measurement for each phase and length, with the series of this round alone."""
+
+    measurements: tuple[Measurement, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The child could not measure, and knows why."""
+    """The child could not do what was asked, and knows why."""
 
     reason: CaseFailureReason
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """The child is done."""
-
-    measurements: tuple[Measurement, ...]
-
-
-Answer = Progress | Failed | Measured
+Answer = Synthesised | Ready | Measured | Failed
 
 
 def encode_job(job: Job) -> str:
@@ -68,7 +101,7 @@ def decode_job(text: str) -> Job:
         weights=Weights(**data["weights"]),
         lengths=Lengths.from_table(data["lengths"]),
         rounds=Rounds(**data["rounds"]),
-        full_model=data["full_model"],
+        full_model_loads=data["full_model_loads"],
         memory_limit_bytes=data["memory_limit_bytes"],
         clock=ClockKind(data["clock"]),
     )
@@ -85,12 +118,14 @@ def decode_answer(line: str) -> Answer:
     if not isinstance(data, dict):  # whatever a library of the child prints there
         raise ValueError("an answer is a JSON object")
     match data.pop("kind"):
-        case "Progress":
-            return Progress(share=float(data["share"]))
-        case "Failed":
-            return Failed(reason=CaseFailureReason(data["reason"]), detail=str(data["detail"]))
+        case "Synthesised":
+            return Synthesised(case=_case(data["case"]))
+        case "Ready":
+            return Ready()
         case "Measured":
             return Measured(measurements=tuple(_measurement(row) for row in data["measurements"]))
+        case "Failed":
+            return Failed(reason=CaseFailureReason(data["reason"]), detail=str(data["detail"]))
         case kind:
             raise ValueError(f"unknown kind of answer {kind!r}")
 

@@ -1,11 +1,10 @@
-"""The timing loop of one case: rounds spread over time, layers and head in turn; models and clocks from outside."""
+"""The rounds of one case: layers, head and whole model in turn; models and clocks from outside."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from weighin_analysis.estimate import disturbed_round
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, Series, SeriesPart
 from weighin_analysis.suite import Lengths, Rounds
 
@@ -22,68 +21,62 @@ class TimedModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Models:
-    """The graphs of one case: ``head`` is None for an encoder, ``full_model`` is None unless it is an anchor."""
-
-    layers: TimedModel
-    head: TimedModel | None
-    full_model: TimedModel | None
+Models = dict[SeriesPart, TimedModel]  # the graphs of one case, in the order in which they run in turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One phase at one length."""
+    """One phase at one length; a ``long`` prompt runs on the smallest layer probe alone, and not in every round."""
 
     phase: Phase
     token_count: int
     context_depth: int
+    long: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the loop needs of the world: a monotonic clock, a pause, and the load of others.
+    """What a round needs of the world: the load of others, and the kind of clock that the models time with.
 
     ``foreign_share`` returns, each time it is called, the share of CPU time that other processes used since the call
-    before, None if not readable. ``clock`` is the kind that the models time with.
+    before, None if not readable.
     """
 
-    now_seconds: Callable[[], float]
-    sleep: Callable[[float], None]
     foreign_share: Callable[[], float | None]
     clock: ClockKind
 
 
-def measure(
-    case: Case,
-    models: Models,
-    lengths: Lengths,
-    rounds: Rounds,
-    surroundings: Surroundings,
-    on_round: Callable[[int, int], None],
-) -> tuple[Measurement, ...]:
-    """Warm up, run all rounds and return one measurement per phase and length.
+def warm_up(case: Case, models: Models, lengths: Lengths) -> Iterator[Point]:
+    """Run every point once, unrecorded, and yield those to measure: long prompts only where they are quick enough."""
+    for model in models.values():
+        model.time(_WARM_UP_TOKENS)
+    decoder = case.head_columns > 0
+    for depth in lengths.decode_context_depths if decoder else ():
+        point = Point(phase=Phase.DECODE, token_count=1, context_depth=depth)
+        _sample(point, models, 1)
+        yield point
+    per_token = 0.0
+    for i, tokens in enumerate(lengths.decoder_prompt_tokens if decoder else lengths.encoder_prompt_tokens):
+        # Two lengths are the least that make a line; a longer one must be quick enough.
+        point = Point(phase=Phase.PREFILL, token_count=tokens, context_depth=0, long=i >= 2)
+        if point.long and per_token * tokens > lengths.long_prompt_limit_seconds:
+            continue
+        if not point.long:
+            per_token = models[_long_prompt_part(models)].time(tokens) / tokens
+        yield point
 
-    A round that other programs disturbed is kept and followed by one more. ``on_round(quiet, wanted)`` is called after
-    each round. Peak memory and the provider that ran are the caller's to add.
+
+def run_round(
+    case: Case, models: Models, points: Sequence[Point], number: int, rounds: Rounds, surroundings: Surroundings
+) -> tuple[Measurement, ...]:
+    """Run round ``number`` (from 0) and return a measurement for every point that is in it.
+
+    Peak memory and the comparison of outputs are the caller's to add.
     """
-    points = list(warm_up(case, models, lengths))
-    series: defaultdict[Point, list[Series]] = defaultdict(list)
-    begin = surroundings.now_seconds()
     surroundings.foreign_share()
-    quiet = 0
-    for number in range(rounds.most_count):
-        spent = number >= rounds.least_count and surroundings.now_seconds() - begin > rounds.budget_seconds
-        if quiet == rounds.count or spent:
-            break
-        samples = {point: _sample(point, models, rounds) for point in points}
-        share = surroundings.foreign_share()
-        for point, parts in samples.items():
-            series[point] += _series(point, parts, number, surroundings.clock, share)
-        quiet += not disturbed_round(share)
-        on_round(quiet, rounds.count)
-        # The noise is slow (bursts of about half a second): rounds apart see different moments of it.
-        surroundings.sleep(rounds.pause_seconds)
+    due = [point for point in points if not point.long or number % rounds.long_prompt_interval == 0]
+    samples = {point: _sample(point, models, _sample_count(point, rounds)) for point in due}
+    share = surroundings.foreign_share()
     return tuple(
         Measurement(
             case=case,
@@ -91,45 +84,45 @@ def measure(
             phase=point.phase,
             token_count=point.token_count,
             context_depth=point.context_depth,
-            series=tuple(found),
+            series=tuple(_series(point, parts, number, surroundings.clock, share)),
         )
-        for point, found in series.items()
+        for point, parts in samples.items()
     )
 
 
-def warm_up(case: Case, models: Models, lengths: Lengths) -> Iterator[Point]:
-    """Run every point once, unrecorded, and yield those to measure: long prompts only where they are quick enough."""
-    for model in (models.layers, models.head, models.full_model):
-        if model:
-            model.time(_WARM_UP_TOKENS)
-    decoder = case.head_columns > 0
-    for depth in lengths.decode_context_depths if decoder else ():
-        point = Point(phase=Phase.DECODE, token_count=1, context_depth=depth)
-        _sample(point, models, None)
-        yield point
-    per_token = 0.0
-    for i, tokens in enumerate(lengths.decoder_prompt_tokens if decoder else lengths.encoder_prompt_tokens):
-        # Two lengths are the least that make a line; a longer one must be quick enough.
-        if i >= 2 and per_token * tokens > lengths.long_prompt_limit_seconds:
-            continue
-        per_token = models.layers.time(tokens) / tokens
-        yield Point(phase=Phase.PREFILL, token_count=tokens, context_depth=0)
+def join_rounds(rounds: Sequence[Sequence[Measurement]]) -> tuple[Measurement, ...]:
+    """Return one measurement per phase and length with the series of all rounds, and the highest peak of memory."""
+    joined: dict[tuple[Phase, int, int], Measurement] = {}
+    for measurement in (one for measurements in rounds for one in measurements):
+        key = measurement.phase, measurement.token_count, measurement.context_depth
+        before = joined.get(key)
+        joined[key] = replace(measurement, series=(before.series if before else ()) + measurement.series)
+    peak = max((m.peak_memory_bytes for m in joined.values() if m.peak_memory_bytes is not None), default=None)
+    return tuple(replace(measurement, peak_memory_bytes=peak) for measurement in joined.values())
 
 
-def _sample(point: Point, models: Models, rounds: Rounds | None) -> dict[SeriesPart, list[float]]:
+def _long_prompt_part(models: Models) -> SeriesPart:
+    """Return what a long prompt runs on: it is all arithmetic, and the few layers of a short probe tell enough."""
+    return SeriesPart.SHORT_LAYERS if SeriesPart.SHORT_LAYERS in models else SeriesPart.LAYERS
+
+
+def _sample_count(point: Point, rounds: Rounds) -> int:
+    if point.phase is Phase.DECODE:
+        return rounds.decode_samples
+    return 2 if point.token_count <= _SHORT_PROMPT_TOKENS else 1
+
+
+def _sample(point: Point, models: Models, count: int) -> dict[SeriesPart, list[float]]:
     """Return samples by part. Parts alternate, so that each evicts the others from the last-level cache."""
     samples: dict[SeriesPart, list[float]] = defaultdict(list)
-    decode = point.phase is Phase.DECODE
-    count = 2 if not decode and point.token_count <= _SHORT_PROMPT_TOKENS else 1
-    if decode:
-        count = rounds.decode_samples if rounds else 1
+    skipped = {SeriesPart.LAYERS, SeriesPart.SHORT_LAYERS} - {_long_prompt_part(models)} if point.long else set()
     for i in range(count):
-        depth = point.context_depth + i if decode else 0
-        if models.full_model:
-            samples[SeriesPart.FULL_MODEL].append(models.full_model.time(point.token_count, depth))
-        samples[SeriesPart.LAYERS].append(models.layers.time(point.token_count, depth))
-        if models.head:
-            samples[SeriesPart.HEAD].append(models.head.time(1))
+        depth = point.context_depth + i if point.phase is Phase.DECODE else 0
+        for part, model in models.items():
+            if part is SeriesPart.HEAD:
+                samples[part].append(model.time(1))
+            elif part not in skipped:
+                samples[part].append(model.time(point.token_count, depth))
     return samples
 
 

@@ -1,0 +1,49 @@
+"""The child process that makes models: `python -m weighin_agent.bench.synthesiser`.
+
+One of it serves a whole run. It is apart from the process that measures, which so stays small: building graphs needs
+a library of its own.
+"""
+
+from dataclasses import replace
+
+from weighin_agent.bench.channel import answer, answer_failures, requests
+from weighin_agent.bench.job import GRAPH_FILES, Job, Synthesised, decode_job
+from weighin_agent.bench.models import save_full_model, save_head, save_layers
+from weighin_agent.bench.weights import make_block, scheme_block
+from weighin_analysis.measurement import Case, SeriesPart
+
+
+def main() -> None:
+    """Make the models of every job that is asked for."""
+    for line in requests():
+        with answer_failures():
+            answer(Synthesised(case=_synthesise(decode_job(line))))
+
+
+def _synthesise(job: Job) -> Case:
+    """Write the graphs and weights of the case and return it with the graphs' hashes."""
+    case, context = job.case, job.lengths.max_context_tokens
+    shape, scheme = case.architecture, case.scheme
+    block = scheme_block(make_block(job.weights), scheme)
+    hashes = {}
+    for part, layers in job.parts.items():
+        path = job.folder / GRAPH_FILES[part]
+        match part:
+            case SeriesPart.FULL_MODEL:
+                hashes[part] = save_full_model(path, shape, scheme, max_context=context, block=block)
+            case SeriesPart.LAYERS | SeriesPart.SHORT_LAYERS:
+                hashes[part] = save_layers(path, shape, scheme, layers=layers, max_context=context, block=block)
+            case SeriesPart.HEAD:
+                hashes[part] = save_head(path, shape, scheme, columns=case.head_columns, block=block)
+            case SeriesPart.FULL_MODEL_TWIN:
+                continue  # the same file, loaded again
+    return replace(
+        case,
+        layers_graph_sha256=hashes[SeriesPart.LAYERS],
+        short_layers_graph_sha256=hashes.get(SeriesPart.SHORT_LAYERS, ""),
+        head_graph_sha256=hashes.get(SeriesPart.HEAD, ""),
+    )
+
+
+if __name__ == "__main__":
+    main()
