@@ -30,6 +30,7 @@ HARDWARE = Hardware(
     numpy_version=None,
     accelerators=(),
     execution_providers=(),
+    form_factor=None,
 )
 RUN = RunRecord(
     run_id="019c1c38-a400-7000-8000-000000000001",

@@ -45,6 +45,10 @@ class Shape:
         return self.kind == measurement_pb2.ARCHITECTURE_KIND_DECODER
 
     @property
+    def feed_forward(self) -> measurement_pb2.FeedForward.ValueType:
+        return measurement_pb2.FEED_FORWARD_SWIGLU if self.is_decoder else measurement_pb2.FEED_FORWARD_GELU
+
+    @property
     def layer_weights(self) -> int:
         keys = self.kv_heads * self.head_dim
         attention = 2 * self.hidden * self.heads * self.head_dim + 2 * self.hidden * keys
@@ -97,6 +101,7 @@ class Machine:
     memory_total_bytes: int = 32 * _GIB
     memory_available_bytes: int = 20 * _GIB
     accelerator_model: str | None = "AMD Radeon 780M Graphics"
+    form_factor: device_pb2.FormFactor.ValueType = device_pb2.FORM_FACTOR_LAPTOP
 
 
 LAPTOP = Machine()
@@ -108,6 +113,7 @@ SMALL_BOARD = Machine(
     memory_total_bytes=4 * _GIB,
     memory_available_bytes=3 * _GIB,
     accelerator_model=None,
+    form_factor=device_pb2.FORM_FACTOR_SINGLE_BOARD,
 )
 
 
@@ -115,7 +121,7 @@ def example_run(seed: int = 1, machine: Machine = LAPTOP) -> run_pb2.Run:
     """A valid run of the quick suite: four cases, their measurements with all series, one failure and one probe gap."""
     noise = random.Random(seed)
     run = run_pb2.Run(
-        schema_version=1,
+        schema_version=2,
         source=run_pb2.SOURCE_NATIVE,
         agent_version="0.1.0",
         consent_version=1,
@@ -209,10 +215,15 @@ def _device(machine: Machine) -> device_pb2.Device:
         runtime_versions=device_pb2.RuntimeVersions(
             python="CPython 3.11.7", onnxruntime="1.31.0", onnx="1.23.0", numpy="2.4.6"
         ),
+        form_factor=machine.form_factor,
     )
     if machine.accelerator_model is not None:
         device.accelerators.add(
-            kind=device_pb2.ACCELERATOR_KIND_GPU, vendor="AMD", model=machine.accelerator_model, driver_version="6.1.0"
+            kind=device_pb2.ACCELERATOR_KIND_GPU,
+            vendor="AMD",
+            model=machine.accelerator_model,
+            driver_version="6.1.0",
+            shares_main_memory=True,
         )
     return device
 
@@ -244,6 +255,7 @@ def _case(shape: Shape, threads: int) -> measurement_pb2.Case:
             head_dim=shape.head_dim,
             vocab=shape.vocab,
             tied_embeddings=shape.tied_embeddings,
+            feed_forward=shape.feed_forward,
         ),
         scheme=shape.scheme,
         execution_provider="cpu",

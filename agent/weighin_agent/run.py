@@ -7,7 +7,7 @@ from enum import StrEnum
 from weighin_agent.device import Device, ProbeGap
 from weighin_analysis.measurement import Case, Measurement
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class PowerSource(StrEnum):

@@ -41,6 +41,11 @@ ARCHITECTURE = _struct(
     head_dim=_INT,
     vocab=_INT,
     tied_embeddings=_FLAG,
+    feed_forward=_TEXT,
+    query_key_norm=_FLAG,
+    sandwich_norm=_FLAG,
+    sliding_window=_INT,
+    global_layer_interval=_INT,
 )
 _CACHE = _struct(level=_INT, kind=_TEXT, size_bytes=_BIGINT, instance_count=_INT)
 _ACCELERATOR = _struct(
@@ -50,8 +55,9 @@ _ACCELERATOR = _struct(
     memory_total_bytes=_BIGINT,
     driver_version=_TEXT,
     compute_capability=_TEXT,
+    shares_main_memory=_FLAG,
 )
-_EXECUTION_PROVIDER = _struct(name=_TEXT, measured=_FLAG, reason=_TEXT)
+_EXECUTION_PROVIDER = _struct(name=_TEXT, measured=_FLAG, reason=_TEXT, adapter=_TEXT, is_software=_FLAG)
 
 RUN = _schema(
     run_id=_TEXT,
@@ -106,6 +112,7 @@ HARDWARE = _schema(
     numpy_version=_TEXT,
     accelerators=pa.list_(_ACCELERATOR),
     execution_providers=pa.list_(_EXECUTION_PROVIDER),
+    form_factor=_TEXT,
 )
 MEASUREMENT = _schema(
     run_id=_TEXT,
@@ -123,6 +130,10 @@ MEASUREMENT = _schema(
     token_count=_INT,
     context_depth=_INT,
     peak_memory_bytes=_BIGINT,
+    short_probe_layers=_INT,
+    short_layers_graph_sha256=_TEXT,
+    output_correlation=_DOUBLE,
+    output_relative_rms=_DOUBLE,
 )
 # The two columns of a series that ``records`` computes from all samples at once come last.
 SERIES = _schema(
@@ -150,5 +161,6 @@ CASE_FAILURE = _schema(
     head_columns=_INT,
     reason=_TEXT,
     detail=_TEXT,
+    short_probe_layers=_INT,
 )
 PROBE_GAP = _schema(run_id=_TEXT, ord=_INT, fact=_TEXT, reason=_TEXT, detail=_TEXT)

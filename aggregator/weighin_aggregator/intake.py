@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from weighin.v1 import run_pb2, services_pb2
+from weighin.v1 import measurement_pb2, run_pb2, services_pb2
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.peer import is_lower_case_uuid
 from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.rules import at_least
 from weighin_aggregator.validate import violations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,19 @@ def _refuse(run: run_pb2.Run, envelope: services_pb2.RunEnvelope, limits: Limits
         raise Refusal(Reason.CONSENT_REQUIRED)
     if _has_unknown_fields(run):
         return Refused(reason=Reason.UNKNOWN_FIELD)
+    if run.schema_version == 1:
+        _say_what_version_1_left_unsaid(run)
     broken = [*_envelope_violations(envelope), *violations(run, limits)][: limits.violations]
     return _invalid(*broken) if broken else None
+
+
+def _say_what_version_1_left_unsaid(run: run_pb2.Run) -> None:
+    """Name the feed-forward blocks, of which version 1 knew one for each kind of architecture."""
+    for case in (*(one.case for one in run.measurements), *(one.case for one in run.failures)):
+        is_encoder = case.architecture.kind == measurement_pb2.ARCHITECTURE_KIND_ENCODER
+        case.architecture.feed_forward = (
+            measurement_pb2.FEED_FORWARD_GELU if is_encoder else measurement_pb2.FEED_FORWARD_SWIGLU
+        )
 
 
 def _envelope_violations(envelope: services_pb2.RunEnvelope) -> Iterator[str]:

@@ -44,9 +44,11 @@ _SOURCES = _words(run_pb2.Source)
 _POWER_SOURCES = _words(run_pb2.PowerSource)
 _CACHE_KINDS = _words(device_pb2.CacheKind)
 _VIRTUALIZATION_KINDS = _words(device_pb2.VirtualizationKind)
+_FORM_FACTORS = _words(device_pb2.FormFactor)
 _ACCELERATOR_KINDS = _words(device_pb2.AcceleratorKind)
 _GAP_REASONS = _words(device_pb2.ProbeGapReason)
 _ARCHITECTURE_KINDS = _words(measurement_pb2.ArchitectureKind)
+_FEED_FORWARDS = _words(measurement_pb2.FeedForward)
 _SCHEMES = _words(measurement_pb2.Scheme)
 _PHASES = _words(measurement_pb2.Phase)
 _PARTS = _words(measurement_pb2.SeriesPart)
@@ -205,10 +207,8 @@ def _hardware_row(device: device_pb2.Device) -> Row:
         _present(versions, "onnx"),
         _present(versions, "numpy"),
         [_accelerator(accelerator) for accelerator in device.accelerators],
-        [
-            {"name": provider.name, "measured": provider.measured, "reason": provider.reason or None}
-            for provider in device.execution_providers
-        ],
+        [_execution_provider(provider) for provider in device.execution_providers],
+        _FORM_FACTORS[device.form_factor],
     )
     digest = hashlib.sha256(json.dumps(row).encode()).digest()
     return (str(uuid.UUID(bytes=digest[:16])), *row)
@@ -233,9 +233,19 @@ def _last_level_cache_bytes(caches: Sequence[device_pb2.Cache]) -> int | None:
 
 
 def _accelerator(accelerator: device_pb2.Accelerator) -> dict[str, Any]:
-    names = ("vendor", "model", "memory_total_bytes", "driver_version", "compute_capability")
+    names = ("vendor", "model", "memory_total_bytes", "driver_version", "compute_capability", "shares_main_memory")
     facts = {name: _present(accelerator, name) for name in names}
     return {"kind": _ACCELERATOR_KINDS[accelerator.kind], **facts}
+
+
+def _execution_provider(provider: device_pb2.ExecutionProvider) -> dict[str, Any]:
+    return {
+        "name": provider.name,
+        "measured": provider.measured,
+        "reason": provider.reason or None,
+        "adapter": _present(provider, "adapter"),
+        "is_software": provider.is_software,
+    }
 
 
 def _architecture(architecture: measurement_pb2.Architecture) -> dict[str, Any]:
@@ -250,6 +260,11 @@ def _architecture(architecture: measurement_pb2.Architecture) -> dict[str, Any]:
         "head_dim": architecture.head_dim,
         "vocab": architecture.vocab,
         "tied_embeddings": architecture.tied_embeddings,
+        "feed_forward": _FEED_FORWARDS[architecture.feed_forward],
+        "query_key_norm": architecture.query_key_norm,
+        "sandwich_norm": architecture.sandwich_norm,
+        "sliding_window": _present(architecture, "sliding_window"),
+        "global_layer_interval": _present(architecture, "global_layer_interval"),
     }
 
 
@@ -271,6 +286,10 @@ def _measurement_row(run_id: str, ord_: int, measurement: measurement_pb2.Measur
         measurement.token_count,
         measurement.context_depth,
         _present(measurement, "peak_memory_bytes"),
+        case.short_probe_layers,
+        case.short_layers_graph_sha256.hex() or None,
+        _present(measurement, "output_correlation"),
+        _present(measurement, "output_relative_rms"),
     )
 
 
@@ -287,6 +306,7 @@ def _failure_row(run_id: str, ord_: int, failure: measurement_pb2.CaseFailure) -
         case.head_columns,
         _FAILURES[failure.reason],
         failure.detail,
+        case.short_probe_layers,
     )
 
 

@@ -65,7 +65,43 @@ CREATE TABLE probe_gap(
     detail VARCHAR NOT NULL);
 """
 
-MIGRATIONS = (_FIRST,)
+# What blocks an architecture is made of, the shorter layer probe, and what stands behind an execution provider. A run
+# of before ran SwiGLU in every decoder and GELU in every encoder, had one layer probe, and no software adapter.
+_ARCHITECTURE_BLOCKS = """
+ALTER TABLE {table} ALTER COLUMN architecture SET DATA TYPE STRUCT(
+    name VARCHAR, kind VARCHAR, layers INTEGER, hidden INTEGER, ffn INTEGER, heads INTEGER, kv_heads INTEGER,
+    head_dim INTEGER, vocab INTEGER, tied_embeddings BOOLEAN, feed_forward VARCHAR, query_key_norm BOOLEAN,
+    sandwich_norm BOOLEAN, sliding_window INTEGER, global_layer_interval INTEGER)
+USING struct_insert(
+    architecture, feed_forward := CASE architecture['kind'] WHEN 'encoder' THEN 'gelu' ELSE 'swiglu' END,
+    query_key_norm := false, sandwich_norm := false, sliding_window := NULL, global_layer_interval := NULL);
+"""
+_SHORT_PROBE = """
+ALTER TABLE {table} ADD COLUMN short_probe_layers INTEGER DEFAULT 0;
+ALTER TABLE {table} ALTER COLUMN short_probe_layers SET NOT NULL;
+ALTER TABLE {table} ALTER COLUMN short_probe_layers DROP DEFAULT;
+"""
+_SECOND = f"""
+{_ARCHITECTURE_BLOCKS.format(table="measurement")}
+{_SHORT_PROBE.format(table="measurement")}
+ALTER TABLE measurement ADD COLUMN short_layers_graph_sha256 VARCHAR;
+ALTER TABLE measurement ADD COLUMN output_correlation DOUBLE;
+ALTER TABLE measurement ADD COLUMN output_relative_rms DOUBLE;
+
+{_ARCHITECTURE_BLOCKS.format(table="case_failure")}
+{_SHORT_PROBE.format(table="case_failure")}
+
+ALTER TABLE hardware ALTER COLUMN accelerators SET DATA TYPE STRUCT(
+    kind VARCHAR, vendor VARCHAR, model VARCHAR, memory_total_bytes BIGINT, driver_version VARCHAR,
+    compute_capability VARCHAR, shares_main_memory BOOLEAN)[]
+USING list_transform(accelerators, lambda one: struct_insert(one, shares_main_memory := NULL));
+ALTER TABLE hardware ALTER COLUMN execution_providers SET DATA TYPE STRUCT(
+    name VARCHAR, measured BOOLEAN, reason VARCHAR, adapter VARCHAR, is_software BOOLEAN)[]
+USING list_transform(execution_providers, lambda one: struct_insert(one, adapter := NULL, is_software := false));
+ALTER TABLE hardware ADD COLUMN form_factor VARCHAR;
+"""
+
+MIGRATIONS = (_FIRST, _SECOND)
 
 VERSION_TABLE = "CREATE TABLE IF NOT EXISTS migration(version INTEGER PRIMARY KEY, applied_time TIMESTAMP NOT NULL)"
 

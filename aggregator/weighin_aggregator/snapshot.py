@@ -14,7 +14,7 @@ from weighin_aggregator.errors import SnapshotError
 from weighin_aggregator.store import Store, utc_now
 
 MANIFEST = "manifest.json"
-SNAPSHOT_SCHEMA_VERSION = 1
+SNAPSHOT_SCHEMA_VERSION = 2
 
 
 def write_snapshot(store: Store, target: Path) -> None:

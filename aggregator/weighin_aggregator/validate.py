@@ -33,6 +33,7 @@ _NANOS = range(1_000_000_000)
 
 _SOURCES = stated_values(run_pb2.Source)
 _ARCHITECTURE_KINDS = stated_values(measurement_pb2.ArchitectureKind)
+_FEED_FORWARDS = stated_values(measurement_pb2.FeedForward)
 _SCHEMES = stated_values(measurement_pb2.Scheme)
 _PHASES = stated_values(measurement_pb2.Phase)
 _PARTS = stated_values(measurement_pb2.SeriesPart)
@@ -142,6 +143,8 @@ def _case(path: str, case: measurement_pb2.Case, limits: Limits) -> Iterator[str
     yield from at_least(f"{path}.threads", case.threads, 1)
     if not 1 <= case.probe_layers <= max(1, case.architecture.layers):
         yield f"{path}.probe_layers: must be at least 1 and at most the layers of the architecture"
+    if not 0 <= case.short_probe_layers < max(1, case.probe_layers):
+        yield f"{path}.short_probe_layers: must be at least 0 and below probe_layers"
     if not 0 <= case.head_columns <= max(0, case.architecture.vocab):
         yield f"{path}.head_columns: must be at least 0 and at most the vocabulary of the architecture"
 
@@ -151,17 +154,26 @@ def _architecture(path: str, architecture: measurement_pb2.Architecture, limits:
     yield from stated(f"{path}.kind", architecture.kind, _ARCHITECTURE_KINDS)
     for name in _ARCHITECTURE_COUNTS:
         yield from at_least(f"{path}.{name}", getattr(architecture, name), 1)
+    yield from stated(f"{path}.feed_forward", architecture.feed_forward, _FEED_FORWARDS)
+    for name in ("sliding_window", "global_layer_interval"):
+        if architecture.HasField(name):
+            yield from at_least(f"{path}.{name}", getattr(architecture, name), 1)
 
 
 def _measurement(path: str, measurement: measurement_pb2.Measurement, limits: Limits) -> Iterator[str]:
     case = measurement.case
     yield from _case(f"{path}.case", case, limits)
     yield from _sha256(f"{path}.case.layers_graph_sha256", case.layers_graph_sha256)
-    yield from _sha256_or_empty(f"{path}.case.head_graph_sha256", case.head_graph_sha256)
+    for name in ("short_layers_graph_sha256", "head_graph_sha256"):
+        yield from _sha256_or_empty(f"{path}.case.{name}", getattr(case, name))
     yield from free_text(f"{path}.execution_provider", measurement.execution_provider, limits)
     yield from _workload(path, measurement)
     if measurement.HasField("peak_memory_bytes"):
         yield from at_least(f"{path}.peak_memory_bytes", measurement.peak_memory_bytes, 1)
+    if not -1 <= measurement.output_correlation <= 1:
+        yield f"{path}.output_correlation: must be from -1 to 1"
+    if not 0 <= measurement.output_relative_rms < math.inf:
+        yield f"{path}.output_relative_rms: must be finite and at least 0"
     if not measurement.series:
         yield f"{path}.series: must not be empty"
     yield from _all_series(path, measurement.series, case.threads)
@@ -217,7 +229,7 @@ def _failure(path: str, failure: measurement_pb2.CaseFailure, limits: Limits) ->
     case = failure.case
     yield from _case(f"{path}.case", case, limits)
     # A case that was never started has no graphs.
-    yield from _sha256_or_empty(f"{path}.case.layers_graph_sha256", case.layers_graph_sha256)
-    yield from _sha256_or_empty(f"{path}.case.head_graph_sha256", case.head_graph_sha256)
+    for name in ("layers_graph_sha256", "short_layers_graph_sha256", "head_graph_sha256"):
+        yield from _sha256_or_empty(f"{path}.case.{name}", getattr(case, name))
     yield from stated(f"{path}.reason", failure.reason, _FAILURES)
     yield from one_line(f"{path}.detail", failure.detail, limits)

@@ -21,6 +21,7 @@ from weighin_aggregator.rules import (
 _CACHE_KINDS = stated_values(device_pb2.CacheKind)
 _VIRTUALIZATION_KINDS = stated_values(device_pb2.VirtualizationKind)
 _ACCELERATOR_KINDS = stated_values(device_pb2.AcceleratorKind)
+_FORM_FACTORS = stated_values(device_pb2.FormFactor) | {device_pb2.FORM_FACTOR_UNSPECIFIED}
 _GAP_REASONS = stated_values(device_pb2.ProbeGapReason)
 
 
@@ -52,6 +53,7 @@ def device(device: device_pb2.Device, limits: Limits) -> Iterator[str]:
         yield from _execution_provider(f"device.execution_providers[{index}]", provider, limits)
     versions = ("python", "onnxruntime", "onnx", "numpy")
     yield from _versions("device.runtime_versions", device.runtime_versions, versions, limits)
+    yield from stated("device.form_factor", device.form_factor, _FORM_FACTORS)
 
 
 def probe_gaps(gaps: Sequence[device_pb2.ProbeGap], limits: Limits) -> Iterator[str]:
@@ -123,3 +125,8 @@ def _execution_provider(path: str, provider: device_pb2.ExecutionProvider, limit
         yield f"{path}.reason: must be empty when the execution provider is measured"
     if not provider.measured and not provider.reason:
         yield f"{path}.reason: must say why the execution provider is not measured"
+    if provider.HasField("adapter"):
+        if not provider.adapter:
+            yield f"{path}.adapter: must not be empty"
+        # Drivers write names with commas and colons.
+        yield from one_line(f"{path}.adapter", provider.adapter, limits)

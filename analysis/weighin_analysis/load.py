@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import duckdb
 
-from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
 from weighin_analysis.errors import SnapshotError
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, Series, SeriesPart
 from weighin_analysis.scheme import Scheme
@@ -31,7 +31,7 @@ from weighin_analysis.snapshot import (
     Snapshot,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TABLES = ("run", "hardware", "measurement", "series", "case_failure", "probe_gap")
 
 _TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --data DIR --out DIR`"
@@ -43,6 +43,7 @@ _SCALARS: dict[object, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (
 # No number is below zero but of degrees; these are divided by, or mean nothing when zero.
 _POSITIVE = frozenset(
     {"layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "threads", "probe_layers", "token_count"}
+    | {"sliding_window", "global_layer_interval"}
 )
 
 # A device counts its own runs, so the highest number is the newest run whatever its clock says.
@@ -209,11 +210,17 @@ def _case(row: _Row, execution_provider: str) -> Case:
     return _build(
         Case,
         row,
-        architecture=_build(Architecture, shape, kind=ArchitectureKind(shape["kind"])),
+        architecture=_build(
+            Architecture,
+            shape,
+            kind=ArchitectureKind(shape["kind"]),
+            feed_forward=FeedForward(shape["feed_forward"]),
+        ),
         scheme=Scheme(row["scheme"]),
         execution_provider=execution_provider,
         # A case that failed before its graphs were built has none.
         layers_graph_sha256=row.get("layers_graph_sha256") or "",
+        short_layers_graph_sha256=row.get("short_layers_graph_sha256") or "",
         head_graph_sha256=row.get("head_graph_sha256") or "",
     )
 

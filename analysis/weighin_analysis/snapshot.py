@@ -22,7 +22,10 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
-    """A GPU or NPU; ``memory_total_bytes`` is None where it shares main memory."""
+    """A GPU or NPU; ``memory_total_bytes`` is None where it shares main memory.
+
+    ``shares_main_memory`` is None where that is not known.
+    """
 
     kind: str | None
     vendor: str | None
@@ -30,15 +33,22 @@ class Accelerator:
     memory_total_bytes: int | None
     driver_version: str | None
     compute_capability: str | None
+    shares_main_memory: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionProvider:
-    """What the runtime offers; ``reason`` says why it was not measured, None when it was."""
+    """What the runtime offers; ``reason`` says why it was not measured, None when it was.
+
+    ``adapter`` is the device behind it as its driver names it, None for the processor itself; ``is_software`` tells
+    that it is a program on the processor.
+    """
 
     name: str
     measured: bool
     reason: str | None
+    adapter: str | None
+    is_software: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +78,7 @@ class Hardware:
     numpy_version: str | None
     accelerators: tuple[Accelerator, ...]
     execution_providers: tuple[ExecutionProvider, ...]
+    form_factor: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

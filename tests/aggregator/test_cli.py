@@ -21,7 +21,7 @@ def test_init_makes_a_store_and_may_be_repeated(data: Path) -> None:
     for _ in range(2):
         done = command("init", "--data", data, "--json")
         assert (done.returncode, done.stderr) == (0, "")
-        assert json.loads(done.stdout) == {"data": str(data), "schema_version": 1}
+        assert json.loads(done.stdout) == {"data": str(data), "schema_version": 2}
     assert (data / "weighin.duckdb").is_file()
 
 

@@ -69,6 +69,23 @@ def test_what_varies_between_runs_of_one_machine_and_what_its_call_said_lies_wit
     assert (row["spool_dropped_count"], row["spool_quarantined_count"]) == (2, 1)
 
 
+def test_the_blocks_of_a_run_of_the_first_contract_are_those_that_it_ran() -> None:
+    run = example_runs.example_run(1)
+    run.schema_version = 1
+    for one in (*run.measurements, *run.failures):
+        one.case.architecture.ClearField("feed_forward")
+    item = examine(example_runs.envelope(run, example_runs.run_id(1)), DEFAULT_LIMITS)
+    assert isinstance(item, Accepted)
+    tables = to_batch([item], example_runs.DEVICE_ID, utc_now()).tables
+    blocks = {
+        (row["architecture"]["kind"], row["architecture"]["feed_forward"])
+        for name in ("measurement", "case_failure")
+        for row in tables[name].to_pylist()
+    }
+    assert blocks == {("decoder", "swiglu"), ("encoder", "gelu")}
+    assert tables["run"]["schema_version"].to_pylist() == [1]
+
+
 def test_a_run_without_anything_optional_becomes_rows_with_nulls() -> None:
     run = example_runs.example_run()
     for name in ("before", "after", "probe_gaps", "measurements"):

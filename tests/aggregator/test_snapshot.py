@@ -44,7 +44,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_manifest_names_every_file_with_its_rows_and_its_hash(snapshot: Path) -> None:
     manifest = json.loads((snapshot / "manifest.json").read_text())
-    assert manifest["schema_version"] == 1
+    assert manifest["schema_version"] == 2
     assert manifest["snapshot_time"].endswith("Z")
     assert set(manifest["tables"]) == TABLES
     for name, table in manifest["tables"].items():
@@ -85,7 +85,15 @@ def test_hardware_is_kept_once_per_kind_of_machine_and_absent_facts_are_null(sna
     assert laptop["instruction_sets"] == ["avx", "avx2", "avx512_vnni", "fma"]
     assert (laptop["virtualization_kind"], laptop["virtualization_product"]) == ("none", None)
     assert laptop["accelerators"][0]["memory_total_bytes"] is None
-    assert laptop["execution_providers"][0] == {"name": "cpu", "measured": True, "reason": None}
+    assert laptop["execution_providers"][0] == {
+        "name": "cpu",
+        "measured": True,
+        "reason": None,
+        "adapter": None,
+        "is_software": False,
+    }
+    assert laptop["accelerators"][0]["shares_main_memory"] is True
+    assert (laptop["form_factor"], board["form_factor"]) == ("laptop", "single_board")
     assert board["accelerators"] == []
 
 
@@ -116,8 +124,10 @@ def test_every_measurement_and_every_sample_of_every_series_is_there(snapshot: P
 def test_enums_are_lower_case_words(snapshot: Path) -> None:
     words = rows(snapshot, "SELECT DISTINCT part, clock FROM {series} ORDER BY part")
     assert words == [{"part": "head", "clock": "wall"}, {"part": "layers", "clock": "wall"}]
-    kinds = rows(snapshot, "SELECT DISTINCT architecture.kind AS kind, scheme FROM {measurement} ORDER BY kind")
-    assert kinds == [{"kind": "decoder", "scheme": "int4_block32"}, {"kind": "encoder", "scheme": "int8_dynamic"}]
+    kinds = rows(
+        snapshot, "SELECT DISTINCT architecture.feed_forward AS block, scheme FROM {measurement} ORDER BY block"
+    )
+    assert kinds == [{"block": "gelu", "scheme": "int8_dynamic"}, {"block": "swiglu", "scheme": "int4_block32"}]
 
 
 def test_failures_and_gaps_keep_their_reasons(snapshot: Path) -> None:

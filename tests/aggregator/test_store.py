@@ -12,7 +12,7 @@ from weighin_aggregator.errors import StoreMissingError, StoreRefusedError, Stor
 from weighin_aggregator.intake import Accepted, examine
 from weighin_aggregator.limits import DEFAULT_LIMITS
 from weighin_aggregator.records import Batch, to_batch
-from weighin_aggregator.schema import MIGRATIONS
+from weighin_aggregator.schema import MIGRATIONS, VERSION_TABLE
 from weighin_aggregator.store import Known, Store, utc_now
 
 
@@ -41,6 +41,77 @@ def test_every_migration_is_recorded_once_however_often_the_store_is_opened(data
     for _ in range(2):
         Store.open(data, create=True).close()
     assert ask(data, "SELECT version FROM migration") == [(number + 1,) for number in range(len(MIGRATIONS))]
+
+
+def packed(value: str, names: str) -> str:
+    """The struct of these fields alone of a value."""
+    return f"struct_pack({', '.join(f'{name} := {value}.{name}' for name in names.split())})"
+
+
+ARCHITECTURE = packed("architecture", "name kind layers hidden ffn heads kv_heads head_dim vocab tied_embeddings")
+ACCELERATOR = packed("one", "kind vendor model memory_total_bytes driver_version compute_capability")
+PROVIDER = packed("one", "name measured reason")
+# What the columns of the first version say of rows as they are now.
+FIRST_COLUMNS = {
+    "run": "*",
+    "hardware": "DISTINCT ON (hardware_id) * EXCLUDE (form_factor) REPLACE ("
+    f"list_transform(accelerators, lambda one: {ACCELERATOR}) AS accelerators, "
+    f"list_transform(execution_providers, lambda one: {PROVIDER}) AS execution_providers)",
+    "measurement": "* EXCLUDE (short_probe_layers, short_layers_graph_sha256, output_correlation, output_relative_rms) "
+    f"REPLACE ({ARCHITECTURE} AS architecture)",
+    "series": "*",
+    "case_failure": f"* EXCLUDE (short_probe_layers) REPLACE ({ARCHITECTURE} AS architecture)",
+    "probe_gap": "*",
+}
+
+
+def make_store_of_the_first_version(data: Path, rows: Batch) -> None:
+    data.mkdir()
+    with duckdb.connect(str(data / "weighin.duckdb")) as connection:
+        connection.execute(VERSION_TABLE)
+        connection.execute(MIGRATIONS[0])
+        connection.execute("INSERT INTO migration VALUES (1, now()::TIMESTAMP)")
+        for name, columns_ in FIRST_COLUMNS.items():
+            connection.register("given", rows.tables[name])
+            connection.execute(f"INSERT INTO {name} BY NAME SELECT {columns_} FROM given")
+            connection.unregister("given")
+
+
+@pytest.mark.parametrize("table", FIRST_COLUMNS)
+def test_a_store_of_the_first_version_keeps_its_rows(data: Path, tmp_path: Path, table: str) -> None:
+    rows = batch(1, 2)
+    make_store_of_the_first_version(data, rows)
+    Store.open(data).close()
+    with Store.open(tmp_path / "fresh", create=True) as store:
+        store.insert(rows.tables)
+    what = (
+        "*"
+        if table != "hardware"
+        # What the first version did not ask for is not known.
+        else (
+            "* EXCLUDE (form_factor, accelerators), "
+            "list_transform(accelerators, lambda one: struct_update(one, shares_main_memory := NULL::BOOLEAN))"
+        )
+    )
+    kept, fresh = (ask(folder, f"SELECT {what} FROM {table} ORDER BY ALL") for folder in (data, tmp_path / "fresh"))
+    assert kept == fresh
+    assert kept
+
+
+def test_what_the_first_version_did_not_ask_is_null(data: Path) -> None:
+    make_store_of_the_first_version(data, batch(1))
+    Store.open(data).close()
+    asked = "SELECT form_factor, accelerators[1].shares_main_memory, execution_providers[1].adapter FROM hardware"
+    assert ask(data, asked) == [(None, None, None)]
+    assert ask(data, "SELECT DISTINCT output_correlation, output_relative_rms FROM measurement") == [(None, None)]
+
+
+def test_a_store_of_the_first_version_takes_runs_again(data: Path) -> None:
+    make_store_of_the_first_version(data, batch(1))
+    with Store.open(data) as store:
+        assert set(store.insert(batch(1, 2).tables)) == {example_runs.run_id(1)}
+        assert store.stats().runs == 2
+    assert ask(data, "SELECT version FROM migration ORDER BY version") == [(1,), (2,)]
 
 
 def test_a_store_of_a_newer_aggregator_is_refused_and_left_alone(data: Path) -> None:

@@ -144,9 +144,20 @@ def test_an_unknown_field_deep_inside_is_found(client: Client) -> None:
 
 
 def test_a_run_of_a_newer_contract_waits_for_a_newer_server(client: Client) -> None:
-    newer = changed(lambda run: setattr(run, "schema_version", 2))
+    newer = changed(lambda run: setattr(run, "schema_version", 3))
     newer.MergeFromString(b"\xf8\x3f\x01")
     assert outcomes(client.submit(envelope(newer))) == [("RETRY", "SCHEMA_TOO_NEW")]
+
+
+def test_a_run_of_the_first_contract_is_still_taken(client: Client) -> None:
+    """Agents may have such runs in their spools, which say nothing of feed-forward blocks."""
+
+    def first(run: run_pb2.Run) -> None:
+        run.schema_version = 1
+        for one in (*run.measurements, *run.failures):
+            one.case.architecture.ClearField("feed_forward")
+
+    assert outcomes(client.submit(envelope(changed(first)))) == [("STORED", "")]
 
 
 @pytest.mark.parametrize("sample", [0.0, -1.0, float("nan"), float("inf")])

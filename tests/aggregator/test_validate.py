@@ -13,6 +13,8 @@ from weighin_aggregator.validate import violations
 
 Change = Callable[[run_pb2.Run], object]
 KNOWN = "must be a known value"
+SHORT_PROBE = "short_probe_layers: must be at least 0 and below probe_layers"
+SHORT_HASH = "short_layers_graph_sha256: must be 32 bytes or empty"
 NAN = float("nan")
 
 
@@ -48,6 +50,27 @@ def test_an_example_run_keeps_every_rule(seed: int, machine: example_runs.Machin
 @pytest.mark.parametrize("name", ["observe_time", "elapsed", "device"])
 def test_what_every_run_has_must_be_present(name: str) -> None:
     assert found(cleared(name)) == [f"{name}: must be present"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("device.form_factor", device_pb2.FORM_FACTOR_UNSPECIFIED),
+        ("device.execution_providers.0.adapter", "llvmpipe (LLVM 15.0.6, 256 bits)"),
+        ("device.execution_providers.0.adapter", "ANGLE (Intel, Mesa Intel(R) UHD Graphics 620, OpenGL 4.6): 1.3.239"),
+        ("failures.0.reason", measurement_pb2.CASE_FAILURE_REASON_NO_DEVICE),
+        ("measurements.0.output_correlation", -1.0),
+        ("measurements.0.output_relative_rms", 0.0),
+        ("measurements.0.case.short_probe_layers", 5),
+        ("measurements.0.case.short_layers_graph_sha256", bytes(32)),
+        ("measurements.0.case.architecture.sliding_window", 1),
+        ("measurements.0.case.architecture.global_layer_interval", 1),
+        ("measurements.0.series.1.part", measurement_pb2.SERIES_PART_SHORT_LAYERS),
+        ("measurements.0.series.1.part", measurement_pb2.SERIES_PART_FULL_MODEL_TWIN),
+    ],
+)
+def test_what_a_field_may_hold_is_taken(path: str, value: object) -> None:
+    assert found(set_to(path, value)) == []
 
 
 @pytest.mark.parametrize("name", ["before", "after", "probe_gaps", "failures"])
@@ -101,6 +124,7 @@ def test_a_run_of_nothing_at_all_is_not() -> None:
         ),
         ("device.storage.free_bytes", -1, "device.storage.free_bytes: must be at least 0"),
         ("device.operating_system.family", "", "device.operating_system.family: must not be empty"),
+        ("device.form_factor", 99, f"device.form_factor: {KNOWN}"),
         ("device.virtualization.kind", 0, f"device.virtualization.kind: {KNOWN}"),
         ("device.accelerators.0.kind", 0, f"device.accelerators[0].kind: {KNOWN}"),
         ("device.runtime_versions.onnx", "", "device.runtime_versions.onnx: must not be empty"),
@@ -113,6 +137,12 @@ def test_a_run_of_nothing_at_all_is_not() -> None:
             "device.execution_providers.1.reason",
             "",
             "device.execution_providers[1].reason: must say why the execution provider is not measured",
+        ),
+        ("device.execution_providers.0.adapter", "", "device.execution_providers[0].adapter: must not be empty"),
+        (
+            "device.execution_providers.0.adapter",
+            "x" * 257,
+            "device.execution_providers[0].adapter: must have at most 256 bytes",
         ),
         ("probe_gaps.0.fact", "", "probe_gaps[0].fact: must not be empty"),
         ("probe_gaps.0.reason", 0, f"probe_gaps[0].reason: {KNOWN}"),
@@ -127,6 +157,38 @@ def test_a_run_of_nothing_at_all_is_not() -> None:
         ("measurements.0.case.scheme", 0, f"measurements[0].case.scheme: {KNOWN}"),
         ("measurements.0.case.architecture.kind", 0, f"measurements[0].case.architecture.kind: {KNOWN}"),
         ("measurements.0.case.architecture.hidden", 0, "measurements[0].case.architecture.hidden: must be at least 1"),
+        ("failures.0.case.short_layers_graph_sha256", b"x", f"failures[0].case.{SHORT_HASH}"),
+        ("failures.0.case.short_probe_layers", 2, f"failures[0].case.{SHORT_PROBE}"),
+        ("measurements.0.output_correlation", 1.5, "measurements[0].output_correlation: must be from -1 to 1"),
+        ("measurements.0.output_correlation", NAN, "measurements[0].output_correlation: must be from -1 to 1"),
+        (
+            "measurements.0.output_relative_rms",
+            -0.1,
+            "measurements[0].output_relative_rms: must be finite and at least 0",
+        ),
+        (
+            "measurements.0.output_relative_rms",
+            float("inf"),
+            "measurements[0].output_relative_rms: must be finite and at least 0",
+        ),
+        (
+            "measurements.0.case.architecture.feed_forward",
+            0,
+            f"measurements[0].case.architecture.feed_forward: {KNOWN}",
+        ),
+        (
+            "measurements.0.case.architecture.sliding_window",
+            0,
+            "measurements[0].case.architecture.sliding_window: must be at least 1",
+        ),
+        (
+            "failures.0.case.architecture.global_layer_interval",
+            0,
+            "failures[0].case.architecture.global_layer_interval: must be at least 1",
+        ),
+        ("measurements.0.case.short_probe_layers", 6, f"measurements[0].case.{SHORT_PROBE}"),
+        ("measurements.0.case.short_probe_layers", -1, f"measurements[0].case.{SHORT_PROBE}"),
+        ("measurements.0.case.short_layers_graph_sha256", b"x", f"measurements[0].case.{SHORT_HASH}"),
         (
             "measurements.0.case.probe_layers",
             7,

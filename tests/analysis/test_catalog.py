@@ -1,11 +1,12 @@
 import json
+from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighin_analysis.architecture import ArchitectureKind
+from weighin_analysis.architecture import ArchitectureKind, FeedForward
 from weighin_analysis.catalog import (
     architecture,
     architectures,
@@ -86,6 +87,37 @@ def test_an_architecture_is_read_from_a_file() -> None:
     assert parse_architecture(json.dumps(FILE | {"arch": "encoder"})).kind is ArchitectureKind.ENCODER
 
 
+def test_an_architecture_has_no_norms_and_no_window_unless_its_file_says_so() -> None:
+    shape = parse_architecture(json.dumps(FILE))
+    assert (shape.feed_forward, shape.query_key_norm, shape.sandwich_norm) == (FeedForward.SWIGLU, False, False)
+    assert (shape.sliding_window, shape.global_layer_interval) == (None, None)
+    assert parse_architecture(json.dumps(FILE | {"arch": "encoder"})).feed_forward is FeedForward.GELU
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("feed_forward", word) for word in FeedForward),
+        ("query_key_norm", True),
+        ("sandwich_norm", True),
+        ("sliding_window", 512),
+        ("sliding_window", None),
+        ("global_layer_interval", 6),
+        ("global_layer_interval", None),
+    ],
+)
+def test_what_a_file_says_of_the_blocks_is_what_the_architecture_has(key: str, value: object) -> None:
+    assert getattr(parse_architecture(json.dumps(FILE | {key: value})), key) == value
+
+
+def test_a_reference_can_be_written_as_a_file() -> None:
+    """Whoever compares a shape of their own with a reference starts from it."""
+    for shape in architectures().values():
+        table = asdict(shape)
+        table |= {"model": table.pop("name"), "arch": table.pop("kind")}
+        assert parse_architecture(json.dumps(table)) == shape
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -102,6 +134,16 @@ def test_an_architecture_is_read_from_a_file() -> None:
         (json.dumps({k: v for k, v in FILE.items() if k != "kv_heads"}), "kv_heads: "),
         (json.dumps(FILE | {"model": 5}), "model must be a text"),
         (json.dumps(FILE | {"tied_embeddings": 1}), "tied_embeddings true or false"),
+        (json.dumps(FILE | {"feed_forward": "relu"}), "feed_forward: 'relu' is none of swiglu, geglu, gelu"),
+        (json.dumps(FILE | {"feed_forward": None}), "feed_forward: "),
+        (json.dumps(FILE | {"feed_forward": ["gelu"]}), "feed_forward: "),
+        (json.dumps(FILE | {"query_key_norm": 1}), "query_key_norm: must be true or false"),
+        (json.dumps(FILE | {"sandwich_norm": None}), "sandwich_norm: must be true or false"),
+        (json.dumps(FILE | {"sliding_window": 0}), "sliding_window: "),
+        (json.dumps(FILE | {"sliding_window": True}), "sliding_window: "),
+        (json.dumps(FILE | {"sliding_window": "512"}), "sliding_window: "),
+        (json.dumps(FILE | {"global_layer_interval": 2.5}), "global_layer_interval: "),
+        (json.dumps(FILE | {"global_layer_interval": 2**31}), "global_layer_interval: "),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_field_that_is_wrong(text: str, complaint: str) -> None:

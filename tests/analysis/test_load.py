@@ -111,10 +111,10 @@ def test_a_manifest_that_is_no_json_is_refused(folder: Path, text: str) -> None:
     assert "cannot be read as JSON" in refusal(folder)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"schema_version": 2}'])
+@pytest.mark.parametrize("text", ["[]", "{}", '{"schema_version": 1}'])
 def test_a_manifest_of_another_version_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
-    assert "this program reads 1" in refusal(folder)
+    assert "this program reads 2" in refusal(folder)
 
 
 @pytest.mark.parametrize("table", ["run", "series"])
@@ -184,6 +184,10 @@ def test_a_table_with_other_content_than_ours_is_refused(folder: Path, table: st
         ("measurement", "probe_layers", "2.5::DOUBLE"),
         ("measurement", "probe_layers", "true"),
         ("measurement", "head_columns", "-1"),
+        ("measurement", "short_probe_layers", "-1"),
+        ("measurement", "short_layers_graph_sha256", "7"),
+        ("measurement", "output_correlation", "'nan'::DOUBLE"),
+        ("measurement", "output_relative_rms", "'little'"),
         ("measurement", "threads", "0"),
         ("measurement", "token_count", "NULL::INTEGER"),
         ("measurement", "token_count", "0"),
@@ -198,6 +202,11 @@ def test_a_table_with_other_content_than_ours_is_refused(folder: Path, table: st
         ("measurement", "architecture", "struct_update(architecture, name := 7)"),
         ("measurement", "architecture", "struct_update(architecture, tied_embeddings := 'no')"),
         ("measurement", "architecture", "'Qwen2.5-0.5B'"),
+        ("measurement", "architecture", "struct_update(architecture, feed_forward := 'relu')"),
+        ("measurement", "architecture", "struct_update(architecture, feed_forward := NULL::VARCHAR)"),
+        ("measurement", "architecture", "struct_update(architecture, query_key_norm := NULL::BOOLEAN)"),
+        ("measurement", "architecture", "struct_update(architecture, sliding_window := 0)"),
+        ("measurement", "architecture", "struct_update(architecture, global_layer_interval := 0)"),
         ("case_failure", "architecture", "struct_update(architecture, vocab := -5)"),
         ("case_failure", "probe_layers", "0"),
         ("case_failure", "reason", "NULL::VARCHAR"),
@@ -231,7 +240,10 @@ def test_a_table_with_other_content_than_ours_is_refused(folder: Path, table: st
         ("hardware", "caches", "[NULL]"),
         ("hardware", "caches", "[struct_update(caches[1], size_bytes := NULL::BIGINT)]"),
         ("hardware", "accelerators", "7"),
+        ("hardware", "accelerators", "[struct_update(accelerators[1], shares_main_memory := 'yes')]"),
         ("hardware", "execution_providers", "[struct_update(execution_providers[1], measured := 'yes')]"),
+        ("hardware", "execution_providers", "[struct_update(execution_providers[1], is_software := NULL::BOOLEAN)]"),
+        ("hardware", "form_factor", "7"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(folder: Path, table: str, column: str, value: str) -> None:

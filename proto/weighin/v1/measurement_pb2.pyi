@@ -47,7 +47,7 @@ class _FeedForward:
 class _FeedForwardEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedForward.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FEED_FORWARD_UNSPECIFIED: _FeedForward.ValueType  # 0
-    """Not said in runs from before this field, which ran SwiGLU in every decoder and GELU in every encoder."""
+    """Runs of schema version 1 do not say; they ran SwiGLU in every decoder and GELU in every encoder."""
     FEED_FORWARD_SWIGLU: _FeedForward.ValueType  # 1
     """Gated by SiLU: gate, up, down."""
     FEED_FORWARD_GEGLU: _FeedForward.ValueType  # 2
@@ -58,7 +58,7 @@ class _FeedForwardEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedForwa
 class FeedForward(_FeedForward, metaclass=_FeedForwardEnumTypeWrapper): ...
 
 FEED_FORWARD_UNSPECIFIED: FeedForward.ValueType  # 0
-"""Not said in runs from before this field, which ran SwiGLU in every decoder and GELU in every encoder."""
+"""Runs of schema version 1 do not say; they ran SwiGLU in every decoder and GELU in every encoder."""
 FEED_FORWARD_SWIGLU: FeedForward.ValueType  # 1
 """Gated by SiLU: gate, up, down."""
 FEED_FORWARD_GEGLU: FeedForward.ValueType  # 2

@@ -186,7 +186,9 @@ class Run(_message.Message):
     MEASUREMENTS_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
-    """1 for this contract. Raised when a reader must know something new to understand a run."""
+    """2 for this contract. Raised when a reader must know something new to understand a run. Version 1 lacked what an
+    architecture's blocks are, the shorter layer probe, and the outputs compared with the CPU's.
+    """
     source: Global___Source.ValueType
     agent_version: _builtins.str
     """Version of the agent, for example "0.1.0"."""

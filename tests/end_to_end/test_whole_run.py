@@ -1,0 +1,43 @@
+"""What the agent says of a device and a run is what the analysis reads from a snapshot, field by field."""
+
+from dataclasses import fields, replace
+
+import pytest
+from example_snapshots import device_id, make_snapshot
+from filled_run import FILLED
+
+from weighin_agent.wire import run_to_message
+from weighin_analysis.load import load_snapshot
+from weighin_analysis.snapshot import DeviceRecord
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> DeviceRecord:
+    """The filled run after its whole way; its numbers are arbitrary, so the rules of the intake are left out."""
+    runs = [(device_id(1), run_to_message(FILLED))]
+    (device,) = load_snapshot(make_snapshot(tmp_path_factory.mktemp("whole"), runs, examined=False)).devices
+    return device
+
+
+def test_every_measurement_is_the_same_value_at_both_ends(loaded: DeviceRecord) -> None:
+    assert loaded.run.measurements == FILLED.measurements
+
+
+def test_every_failed_case_is_the_same_but_for_its_graphs(loaded: DeviceRecord) -> None:
+    no_graphs = {"layers_graph_sha256": "", "short_layers_graph_sha256": "", "head_graph_sha256": ""}
+    sent = [(replace(one.case, **no_graphs), one.reason, one.detail) for one in FILLED.failures]  # type: ignore[arg-type]
+    assert [(one.case, one.reason, one.detail) for one in loaded.run.failures] == sent
+
+
+def test_every_fact_of_the_device_is_the_same(loaded: DeviceRecord) -> None:
+    sent, kept = FILLED.device, loaded.hardware
+    assert kept.form_factor == sent.form_factor
+    for sent_list, kept_list in (
+        (sent.accelerators, kept.accelerators),
+        (sent.execution_providers, kept.execution_providers),
+        (sent.cpu.caches, kept.caches),
+    ):
+        assert len(sent_list) == len(kept_list)
+        for one, other in zip(sent_list, kept_list, strict=True):
+            names = {field.name for field in fields(other)}
+            assert {name: getattr(one, name) for name in names} == {name: getattr(other, name) for name in names}
