@@ -12,15 +12,17 @@ import onnx
 import onnxruntime as ort
 import pytest
 from graph_pins import PINS, save_case
+from reference_decoder import last_hidden_state
 from tiny_cases import TINY, TINY_ENCODER
 
-from weighin_agent.bench.graph import GraphBuilder, value_info
-from weighin_agent.bench.models import save_full_model, save_head, save_layers
+from weighin_agent.bench.graph import GraphBuilder, Value
+from weighin_agent.bench.models import cache_dtype, save_full_model, save_head, save_layers
 from weighin_agent.bench.session import HEAVY_OPERATORS, Model
 from weighin_agent.bench.weights import make_block, scheme_block
 from weighin_agent.errors import CaseError
 from weighin_agent.run import CaseFailureReason
-from weighin_analysis.architecture import Architecture
+from weighin_analysis.architecture import Architecture, FeedForward
+from weighin_analysis.catalog import architecture
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.suite import SuiteCase, load_suite
 
@@ -220,7 +222,7 @@ def test_the_full_model_is_its_layers_and_then_its_head(tmp_path: Path) -> None:
     logits = load(tmp_path / "full.onnx", TINY, layers=2).result(5)
     assert (hidden.shape, logits.shape) == ((1, 1, TINY.hidden), (1, 1, TINY.vocab))
     head = np.frombuffer(_tensor(tmp_path / "full.onnx", "head"), np.float32).reshape(TINY.hidden, TINY.vocab)
-    assert logits == pytest.approx(hidden @ head / (74 * TINY.hidden**0.5), rel=1e-3, abs=1e-4)
+    assert logits == pytest.approx(hidden @ head, rel=1e-3, abs=1e-4)
 
 
 def _tensor(path: Path, name: str) -> bytes:
@@ -250,6 +252,99 @@ def test_a_context_is_really_read(tmp_path: Path) -> None:
     assert not np.allclose(model.result(1, 40), alone, atol=1e-3)
 
 
+# Published architectures.
+
+LLAMA_LIKE = replace(TINY, name="Llama-like", heads=4, kv_heads=2, head_dim=16, layers=3)
+PUBLISHED = [
+    LLAMA_LIKE,
+    replace(LLAMA_LIKE, name="Qwen3-like", head_dim=32, query_key_norm=True),
+    replace(
+        LLAMA_LIKE,
+        name="Gemma-3-like",
+        kv_heads=1,
+        feed_forward=FeedForward.GEGLU,
+        query_key_norm=True,
+        sandwich_norm=True,
+        sliding_window=6,
+        global_layer_interval=3,
+    ),
+    replace(LLAMA_LIKE, name="Phi-3-like", kv_heads=4, sliding_window=5),
+    replace(LLAMA_LIKE, name="plain", feed_forward=FeedForward.GELU),
+]
+
+
+def token_ids(count: int) -> npt.NDArray[np.int64]:
+    """The tokens that ``Model`` runs from depth 0 on."""
+    return np.arange(count, dtype=np.int64) * 37 % 256
+
+
+@pytest.mark.parametrize("shape", PUBLISHED, ids=lambda shape: shape.name)
+def test_a_prompt_gives_what_the_published_architecture_gives(shape: Architecture, tmp_path: Path) -> None:
+    path = tmp_path / "layers.onnx"
+    save(path, shape, Scheme.FP32)
+    found = load(path, shape, layers=shape.layers).result(20)[0, -1]
+    assert found == pytest.approx(last_hidden_state(path, shape, token_ids(20)), abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", PUBLISHED, ids=lambda shape: shape.name)
+def test_decode_behind_a_context_gives_what_the_published_architecture_gives(
+    shape: Architecture, tmp_path: Path
+) -> None:
+    path = tmp_path / "layers.onnx"
+    save(path, shape, Scheme.FP32)
+    model = load(path, shape, layers=shape.layers)
+    model.time(17)
+    model.time(1, 17)
+    assert model.result(1, 18)[0, -1] == pytest.approx(last_hidden_state(path, shape, token_ids(19)), abs=1e-4)
+
+
+def test_each_part_of_an_architecture_changes_the_result(tmp_path: Path) -> None:
+    """The references differ, so agreeing with each of them tells something."""
+    save(tmp_path / "layers.onnx", LLAMA_LIKE, Scheme.FP32)
+    plain = last_hidden_state(tmp_path / "layers.onnx", LLAMA_LIKE, token_ids(20))
+    for other in (
+        replace(LLAMA_LIKE, query_key_norm=True),
+        replace(LLAMA_LIKE, sandwich_norm=True),
+        replace(LLAMA_LIKE, sliding_window=6),
+        replace(LLAMA_LIKE, feed_forward=FeedForward.GEGLU),
+    ):
+        assert np.abs(last_hidden_state(tmp_path / "layers.onnx", other, token_ids(20)) - plain).max() > 0.01
+
+
+def test_local_and_global_layers_come_in_the_order_of_the_model(tmp_path: Path) -> None:
+    gemma = architecture("Gemma-3-270M")
+    save(tmp_path / "layers.onnx", gemma, Scheme.INT4_BLOCK32, layers=7)
+    nodes = onnx.load(tmp_path / "layers.onnx", load_external_data=False).graph.node
+    attributes = [{a.name: a.i for a in node.attribute} for node in nodes if node.op_type == "GroupQueryAttention"]
+    assert [found["local_window_size"] for found in attributes] == [512, 512, 512, 512, 512, -1, 512]
+
+
+@pytest.mark.parametrize("shape", PUBLISHED, ids=lambda shape: shape.name)
+def test_half_precision_gives_what_the_published_architecture_gives(shape: Architecture, tmp_path: Path) -> None:
+    """fp16 graphs are for GPUs; the CPU runs them too, so that there is something to compare a GPU with."""
+    path = tmp_path / "layers.onnx"
+    save(path, shape, Scheme.FP16)
+    found = run_prompt(path, shape, cache_dtype(Scheme.FP16))[0, -1]
+    assert found.dtype == np.float32
+    expected = last_hidden_state(path, shape, token_ids(16))
+    assert found == pytest.approx(expected, abs=0.03)
+    assert np.abs(found - expected).max() > 1e-4  # it really was computed in half precision
+
+
+def run_prompt(path: Path, shape: Architecture, element: type[np.generic]) -> Floats:
+    """The result of a prefill of 16 tokens with a cache of ``element``."""
+    empty = np.zeros((1, shape.kv_heads, 0, shape.head_dim), element)
+    inputs: dict[str, npt.NDArray[Any]] = {
+        f"past_{kind}{i}": empty for kind in ("key", "value") for i in range(shape.layers)
+    }
+    inputs |= {
+        "ids": token_ids(16)[None],
+        "last_position": np.array([15], np.int32),
+        "total_length": np.array([16], np.int32),
+    }
+    return np.asarray(ort.InferenceSession(path).run(["result"], inputs)[0])
+
+
 # Refusals.
 
 
@@ -257,9 +352,7 @@ def test_a_graph_without_heavy_operators_has_proven_nothing(tmp_path: Path) -> N
     graph = GraphBuilder(Scheme.FP32)
     graph.node("Identity", ["ids"], "result")
     path = tmp_path / "idle.onnx"
-    graph.save(
-        path, [value_info("ids", np.int64, [1, "tokens"])], [value_info("result", np.int64, None)], NATURAL_BLOCK
-    )
+    graph.save(path, [Value("ids", np.int64, [1, "tokens"])], [Value("result", np.int64, None)], NATURAL_BLOCK)
     with pytest.raises(CaseError, match="nowhere instead of CPUExecutionProvider") as refused:
         load(path, TINY, layers=0)
     assert refused.value.reason == CaseFailureReason.WRONG_EXECUTION_PROVIDER

@@ -1,17 +1,22 @@
 """The graphs of the cases: a decoder's layers, its head, the whole decoder, and an encoder.
 
-Operators are those that ONNX Runtime's own model builder emits, so that the kernels are those of a real model.
+Operators are those that ONNX Runtime's own model builder emits, so that the kernels are those of a real model
+(https://github.com/microsoft/onnxruntime-genai, src/python/py/models/builders, read in August 2026). Left out are
+biases, and Gemma's factor on the embedding: one multiplication per token.
+
+`Scheme.FP16` graphs are for GPUs: half-precision weights, activations and KV cache, as the builder makes them there;
+the result alone is cast to single precision. The CPU runs them, slowly, and so can be compared with.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
-from weighin_agent.bench.graph import CONTRIB, GraphBuilder, value_info
-from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_agent.bench.graph import CONTRIB, GraphBuilder, Value, activation_dtype
+from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
 from weighin_analysis.scheme import Scheme
 
 # Rows of the input embedding: looking one up costs nothing, so a small table stands for the whole vocabulary.
@@ -19,6 +24,14 @@ EMBEDDING_ROWS = 256
 _RMS_EPSILON = 1e-6
 _LAYER_NORM_EPSILON = 1e-12
 _ROTARY_BASE = 10_000
+_ONNX_FLOAT = 1  # TensorProto.FLOAT
+# Standard deviation of whole numbers from -127 to 127.
+_BYTE_SD = 74
+
+
+def cache_dtype(scheme: Scheme) -> type[np.float32] | type[np.float16]:
+    """Return the element type of keys and values in the graphs of a scheme."""
+    return activation_dtype(scheme)
 
 
 def save_layers(
@@ -47,8 +60,9 @@ def save_full_model(
 
 
 def _embed(graph: GraphBuilder, hidden: int) -> str:
-    values = np.random.RandomState(0).standard_normal((EMBEDDING_ROWS, hidden)).astype(np.float32)
-    graph.constant("embedding", values)
+    # Whole numbers: a logarithm inside a normal distribution may differ in its last bit from one device to the next.
+    values = np.frombuffer(np.random.RandomState(0).bytes(EMBEDDING_ROWS * hidden), np.int8).clip(-127)
+    graph.constant("embedding", values.reshape(EMBEDDING_ROWS, hidden).astype(np.float32) / np.float32(_BYTE_SD))
     return graph.node("Gather", ["embedding", "ids"], "embedded")
 
 
@@ -63,61 +77,107 @@ def _save_decoder(
     # Only the last token's logits are needed, in prefill as in decode.
     hidden = graph.node("Gather", [hidden, "last"], "last_hidden", axis=1)
     result = graph.linear(hidden, "head", shape.hidden, shape.vocab) if head else hidden
-    graph.node("Identity", [result], "result")
-    inputs = [value_info("ids", np.int64, [1, "tokens"])]
-    outputs = [value_info("result", np.float32, None)]
+    _result(graph, result)
+    inputs = [Value("ids", np.int64, [1, "tokens"])]
+    outputs = [Value("result", np.float32, None)]
     if shape.layers:
-        inputs += [value_info("last_position", np.int32, [1]), value_info("total_length", np.int32, [1])]
+        inputs += [Value("last_position", np.int32, [1]), Value("total_length", np.int32, [1])]
+    element = cache_dtype(scheme)
     for i in range(shape.layers):
         for cache in (f"key{i}", f"value{i}"):
-            inputs.append(value_info(f"past_{cache}", np.float32, [1, shape.kv_heads, "past", shape.head_dim]))
-            outputs.append(value_info(cache, np.float32, [1, shape.kv_heads, "total", shape.head_dim]))
+            inputs.append(Value(f"past_{cache}", element, [1, shape.kv_heads, "past", shape.head_dim]))
+            outputs.append(Value(cache, element, [1, shape.kv_heads, "total", shape.head_dim]))
     return graph.save(path, inputs, outputs, block)
 
 
 def _decoder_layers(graph: GraphBuilder, shape: Architecture, hidden: str, max_context: int) -> str:
     graph.constant("ones", np.ones(shape.hidden, np.float32))
     _rotary_tables(graph, shape.head_dim, max_context)
-    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     residual: str | None = None
     for i in range(shape.layers):
         normed, residual = _rms_norm(graph, hidden, residual, f"layer{i}.attention_norm")
-        qkv = graph.linear(normed, f"layer{i}.qkv", shape.hidden, queries + 2 * keys)
-        attended = graph.node(
-            "GroupQueryAttention",
-            [qkv, "", "", f"past_key{i}", f"past_value{i}", "last_position", "total_length", "cos", "sin"],
-            [f"layer{i}.attended", f"key{i}", f"value{i}"],
-            CONTRIB,
-            num_heads=shape.heads,
-            kv_num_heads=shape.kv_heads,
-            do_rotary=1,
-        )
-        attended = graph.linear(attended, f"layer{i}.output", queries, shape.hidden)
+        attended = _attention(graph, shape, i, normed)
+        if shape.sandwich_norm:
+            attended = _norm(graph, attended, "ones", f"layer{i}.after_attention_norm")
         normed, residual = _rms_norm(graph, attended, residual, f"layer{i}.ffn_norm")
-        gate = graph.linear(normed, f"layer{i}.gate", shape.hidden, shape.ffn)
-        up = graph.linear(normed, f"layer{i}.up", shape.hidden, shape.ffn)
-        sigmoid = graph.node("Sigmoid", [gate], f"layer{i}.sigmoid")
-        silu = graph.node("Mul", [gate, sigmoid], f"layer{i}.silu")
-        gated = graph.node("Mul", [silu, up], f"layer{i}.gated")
-        hidden = graph.linear(gated, f"layer{i}.down", shape.ffn, shape.hidden)
+        hidden = _feed_forward(graph, shape, i, normed)
+        if shape.sandwich_norm:
+            hidden = _norm(graph, hidden, "ones", f"layer{i}.after_ffn_norm")
     return _rms_norm(graph, hidden, residual, "final_norm")[0]
+
+
+def _attention(graph: GraphBuilder, shape: Architecture, i: int, normed: str) -> str:
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    inputs = [graph.linear(normed, f"layer{i}.qkv", shape.hidden, queries + 2 * keys), "", ""]
+    if shape.query_key_norm:
+        graph.constant("qkv_widths", np.array([queries, keys, keys], np.int64))
+        inputs = [f"layer{i}.{name}" for name in ("query", "key", "value")]
+        graph.node("Split", [f"layer{i}.qkv.out", "qkv_widths"], inputs, axis=-1)
+        inputs[0] = _head_norm(graph, inputs[0], "query_width", queries, shape.head_dim)
+        inputs[1] = _head_norm(graph, inputs[1], "key_width", keys, shape.head_dim)
+    attended = graph.node(
+        "GroupQueryAttention",
+        [*inputs, f"past_key{i}", f"past_value{i}", "last_position", "total_length", "cos", "sin"],
+        [f"layer{i}.attended", f"key{i}", f"value{i}"],
+        CONTRIB,
+        num_heads=shape.heads,
+        kv_num_heads=shape.kv_heads,
+        do_rotary=1,
+        local_window_size=shape.window_of_layer(i) or -1,
+    )
+    return graph.linear(attended, f"layer{i}.output", queries, shape.hidden)
+
+
+def _feed_forward(graph: GraphBuilder, shape: Architecture, i: int, normed: str) -> str:
+    up = graph.linear(normed, f"layer{i}.up", shape.hidden, shape.ffn)
+    match shape.feed_forward:
+        case FeedForward.SWIGLU:
+            gate = graph.linear(normed, f"layer{i}.gate", shape.hidden, shape.ffn)
+            sigmoid = graph.node("Sigmoid", [gate], f"layer{i}.sigmoid")
+            gate = graph.node("Mul", [gate, sigmoid], f"layer{i}.silu")
+            middle = graph.node("Mul", [gate, up], f"layer{i}.gated")
+        case FeedForward.GEGLU:
+            gate = graph.linear(normed, f"layer{i}.gate", shape.hidden, shape.ffn)
+            gate = graph.node("Gelu", [gate], f"layer{i}.gelu", approximate="tanh")
+            middle = graph.node("Mul", [gate, up], f"layer{i}.gated")
+        case FeedForward.GELU:
+            middle = graph.node("Gelu", [up], f"layer{i}.gelu", approximate="tanh")
+    return graph.linear(middle, f"layer{i}.down", shape.ffn, shape.hidden)
+
+
+def _norm(graph: GraphBuilder, source: str, weight: str, name: str) -> str:
+    op = "SimplifiedLayerNormalization"
+    return graph.node(op, [source, weight], f"{name}.out", epsilon=_RMS_EPSILON, axis=-1)
+
+
+def _head_norm(graph: GraphBuilder, source: str, width_name: str, width: int, head_dim: int) -> str:
+    """Normalise every head of queries or keys on its own."""
+    graph.constant("head_ones", np.ones(head_dim, np.float32))
+    heads = graph.node("Reshape", [source, graph.constant("head_width", _shape(head_dim))], f"{source}.heads")
+    normed = _norm(graph, heads, "head_ones", f"{source}.norm")
+    return graph.node("Reshape", [normed, graph.constant(width_name, _shape(width))], f"{source}.normed")
+
+
+def _shape(width: int) -> npt.NDArray[np.int64]:
+    return np.array([0, -1, width], np.int64)
 
 
 def _rms_norm(graph: GraphBuilder, hidden: str, residual: str | None, name: str) -> tuple[str, str]:
     """Return (normed, residual stream); the sum with the residual is fused into the norm, as real exports do."""
     if residual is None:
-        op = "SimplifiedLayerNormalization"
-        return graph.node(op, [hidden, "ones"], f"{name}.out", epsilon=_RMS_EPSILON, axis=-1), hidden
+        return _norm(graph, hidden, "ones", name), hidden
     outputs = [f"{name}.out", "", "", f"{name}.residual"]
     graph.node("SkipSimplifiedLayerNormalization", [hidden, residual, "ones"], outputs, CONTRIB, epsilon=_RMS_EPSILON)
     return outputs[0], outputs[3]
 
 
 def _rotary_tables(graph: GraphBuilder, head_dim: int, max_context: int) -> None:
+    # numpy's own power, cosine and sine change in the last bit from version to version.
     half = head_dim // 2
-    angles = np.arange(max_context)[:, None] / (_ROTARY_BASE ** (np.arange(half) / half))[None]
-    graph.constant("cos", np.cos(angles).astype(np.float32))
-    graph.constant("sin", np.sin(angles).astype(np.float32))
+    angles = [position / _ROTARY_BASE ** (i / half) for position in range(max_context) for i in range(half)]
+    for name, function in (("cos", math.cos), ("sin", math.sin)):
+        values = np.fromiter(map(function, angles), np.float64, max_context * half)
+        graph.constant(name, values.reshape(max_context, half))
 
 
 def _save_encoder(path: Path, shape: Architecture, scheme: Scheme, block: npt.NDArray[np.generic]) -> str:
@@ -136,9 +196,16 @@ def _save_encoder(path: Path, shape: Architecture, scheme: Scheme, block: npt.ND
         active = graph.node("BiasGelu", [up, "ffn_zeros"], f"layer{i}.gelu", CONTRIB)
         down = graph.linear(active, f"layer{i}.down", shape.ffn, shape.hidden)
         hidden = _layer_norm(graph, down, middle, f"layer{i}.ffn_norm")
-    graph.node("Identity", [hidden], "result")
-    inputs: list[onnx.ValueInfoProto] = [value_info("ids", np.int64, [1, "tokens"])]
-    return graph.save(path, inputs, [value_info("result", np.float32, None)], block)
+    _result(graph, hidden)
+    return graph.save(path, [Value("ids", np.int64, [1, "tokens"])], [Value("result", np.float32, None)], block)
+
+
+def _result(graph: GraphBuilder, source: str) -> None:
+    """Name the result; it is in single precision whatever the scheme."""
+    if graph.activation is np.float32:
+        graph.node("Identity", [source], "result")
+    else:
+        graph.node("Cast", [source], "result", to=_ONNX_FLOAT)
 
 
 def _layer_norm(graph: GraphBuilder, hidden: str, residual: str, name: str) -> str:

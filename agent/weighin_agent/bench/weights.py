@@ -11,7 +11,11 @@ ordinary numbers; three traps are closed here (docs/method.md, section 3):
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from io import FileIO
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +27,31 @@ from weighin_analysis.suite import Weights
 
 # A block repeats inside a tensor, so its start must not depend on the tensor's element size.
 _OFFSET_STEP_BYTES = 64
+# A file is read back in pieces as small as the block: mapped into memory, it would count as memory of this process.
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """Where a tensor lies in the weight file, and what must be there.
+
+    ``sha256`` (hexadecimal) is that of its bytes, "" for pinned weights: those are compared with the block itself, from
+    the offset of ``name`` on, multiplied by ``scale`` where it is not None.
+    """
+
+    name: str
+    offset: int
+    byte_count: int
+    scale: float | None
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What was written for a graph: the SHA-256 of its text, hexadecimal, and its tensors by rising offset."""
+
+    graph_sha256: str
+    tensors: tuple[StoredTensor, ...]
 
 
 def make_block(weights: Weights) -> npt.NDArray[np.uint8]:
@@ -55,9 +84,15 @@ def scheme_block(block: npt.NDArray[np.uint8], scheme: Scheme) -> npt.NDArray[np
             return values.astype(np.float32 if scheme is Scheme.FP32 else np.float16)
 
 
-def lay(block: npt.NDArray[np.generic], key: str, byte_count: int) -> Iterator[memoryview]:
-    """Yield ``byte_count`` bytes for tensor ``key``: the block over and over, from an offset of the tensor's own."""
-    data = np.ascontiguousarray(block).view(np.uint8).data
+def lay(
+    block: npt.NDArray[np.generic], key: str, byte_count: int, scale: float | None = None
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield ``byte_count`` bytes for tensor ``key``: the block over and over, from an offset of the tensor's own.
+
+    ``scale`` multiplies the values of a block of floating-point numbers, in single precision.
+    """
+    values = block if scale is None else (block.astype(np.float32) * np.float32(scale)).astype(block.dtype)
+    data = np.ascontiguousarray(values).view(np.uint8)
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     start = int.from_bytes(digest, "little") % (len(data) // _OFFSET_STEP_BYTES) * _OFFSET_STEP_BYTES
     while byte_count > 0:
@@ -65,3 +100,51 @@ def lay(block: npt.NDArray[np.generic], key: str, byte_count: int) -> Iterator[m
         yield piece
         byte_count -= len(piece)
         start = 0
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write the manifest of the graph at ``path`` beside it, for ``check_data``."""
+    path.with_suffix(".json").write_text(json.dumps(asdict(manifest)), encoding="ascii")
+
+
+def check_data(path: Path, block: npt.NDArray[np.generic]) -> None:
+    """Read the graph at ``path`` and its weights back; CaseError unless every byte is the one that was written.
+
+    ``block`` is that of the scheme. The pinned weights are compared with it, not with a hash of what was written.
+    """
+    try:
+        manifest = _read_manifest(path)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _mismatch("what was written about the graph") from error
+    if hashlib.sha256(path.read_bytes()).hexdigest() != manifest.graph_sha256:
+        raise _mismatch("the graph")
+    with path.with_suffix(".data").open("rb", buffering=0) as file:
+        for tensor in manifest.tensors:
+            gap = file.read(tensor.offset - file.tell())
+            if any(gap) or not _holds(file, tensor, block):
+                raise _mismatch(tensor.name)
+        if file.read(1):
+            raise _mismatch("the end of the weights")
+
+
+def _read_manifest(path: Path) -> Manifest:
+    data = json.loads(path.with_suffix(".json").read_text(encoding="ascii"))
+    return Manifest(graph_sha256=data["graph_sha256"], tensors=tuple(StoredTensor(**row) for row in data["tensors"]))
+
+
+def _holds(file: FileIO, tensor: StoredTensor, block: npt.NDArray[np.generic]) -> bool:
+    """Whether the next bytes of ``file`` are the tensor's."""
+    if tensor.sha256:
+        return hashlib.sha256(file.read(tensor.byte_count)).hexdigest() == tensor.sha256
+    buffer = np.empty(min(_READ_BYTES, tensor.byte_count), np.uint8)
+    for laid in lay(block, tensor.name, tensor.byte_count, tensor.scale):
+        for start in range(0, len(laid), len(buffer)):
+            piece = laid[start : start + len(buffer)]
+            found = buffer[: len(piece)]
+            if file.readinto(found.data) != len(piece) or not np.array_equal(found, piece):
+                return False
+    return True
+
+
+def _mismatch(what: str) -> CaseError:
+    return CaseError(f"{what} on disk is not what was written", reason=CaseFailureReason.WEIGHTS_MISMATCH)
