@@ -155,9 +155,10 @@ def _architecture(path: str, architecture: measurement_pb2.Architecture, limits:
     for name in _ARCHITECTURE_COUNTS:
         yield from at_least(f"{path}.{name}", getattr(architecture, name), 1)
     yield from stated(f"{path}.feed_forward", architecture.feed_forward, _FEED_FORWARDS)
-    for name in ("sliding_window", "global_layer_interval"):
-        if architecture.HasField(name):
-            yield from at_least(f"{path}.{name}", getattr(architecture, name), 1)
+    if architecture.HasField("sliding_window"):
+        yield from at_least(f"{path}.sliding_window", architecture.sliding_window, 1)
+    if architecture.HasField("global_layer_interval"):
+        yield from at_least(f"{path}.global_layer_interval", architecture.global_layer_interval, 1)
 
 
 def _measurement(path: str, measurement: measurement_pb2.Measurement, limits: Limits) -> Iterator[str]:

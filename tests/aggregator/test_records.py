@@ -72,8 +72,8 @@ def test_what_varies_between_runs_of_one_machine_and_what_its_call_said_lies_wit
 def test_the_blocks_of_a_run_of_the_first_contract_are_those_that_it_ran() -> None:
     run = example_runs.example_run(1)
     run.schema_version = 1
-    for one in (*run.measurements, *run.failures):
-        one.case.architecture.ClearField("feed_forward")
+    for case in (*(one.case for one in run.measurements), *(one.case for one in run.failures)):
+        case.architecture.ClearField("feed_forward")
     item = examine(example_runs.envelope(run, example_runs.run_id(1)), DEFAULT_LIMITS)
     assert isinstance(item, Accepted)
     tables = to_batch([item], example_runs.DEVICE_ID, utc_now()).tables

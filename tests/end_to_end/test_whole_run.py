@@ -1,6 +1,8 @@
 """What the agent says of a device and a run is what the analysis reads from a snapshot, field by field."""
 
+from collections.abc import Iterable
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from example_snapshots import device_id, make_snapshot
@@ -8,7 +10,7 @@ from filled_run import FILLED
 
 from weighin_agent.wire import run_to_message
 from weighin_analysis.load import load_snapshot
-from weighin_analysis.snapshot import DeviceRecord
+from weighin_analysis.snapshot import Accelerator, Cache, DeviceRecord, ExecutionProvider
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +34,12 @@ def test_every_failed_case_is_the_same_but_for_its_graphs(loaded: DeviceRecord) 
 def test_every_fact_of_the_device_is_the_same(loaded: DeviceRecord) -> None:
     sent, kept = FILLED.device, loaded.hardware
     assert kept.form_factor == sent.form_factor
-    for sent_list, kept_list in (
-        (sent.accelerators, kept.accelerators),
-        (sent.execution_providers, kept.execution_providers),
-        (sent.cpu.caches, kept.caches),
-    ):
-        assert len(sent_list) == len(kept_list)
-        for one, other in zip(sent_list, kept_list, strict=True):
-            names = {field.name for field in fields(other)}
-            assert {name: getattr(one, name) for name in names} == {name: getattr(other, name) for name in names}
+    assert kept.caches == same_facts(Cache, sent.cpu.caches)
+    assert kept.accelerators == same_facts(Accelerator, sent.accelerators)
+    assert kept.execution_providers == same_facts(ExecutionProvider, sent.execution_providers)
+
+
+def same_facts(kind: Any, sent: Iterable[object]) -> tuple[Any, ...]:
+    """The agent's values as those of a snapshot, which keeps some of their facts under the same names."""
+    names = [field.name for field in fields(kind)]
+    return tuple(kind(**{name: getattr(one, name) for name in names}) for one in sent)
