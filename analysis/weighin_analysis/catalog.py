@@ -90,6 +90,7 @@ def parse_architecture(text: str) -> Architecture:
             raise CatalogError(f"{key}: must be a whole number from 1 to {_MOST_COUNT}, or null")
     if not isinstance(data.get("model"), str) or not isinstance(data.get("tied_embeddings"), bool):
         raise CatalogError("model must be a text and tied_embeddings true or false")
+    optional: dict[str, Any] = {key: data.get(key) for key in _OPTIONAL_COUNTS}
     return Architecture(
         name=data["model"],
         kind=ArchitectureKind(kind),
@@ -97,7 +98,7 @@ def parse_architecture(text: str) -> Architecture:
         feed_forward=FeedForward(feed_forward),
         **{key: data[key] for key in _COUNTS},
         **{key: data.get(key, False) for key in _FLAGS},
-        **{key: data.get(key) for key in _OPTIONAL_COUNTS},
+        **optional,
     )
 
 
