@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -39,18 +40,18 @@ TINY_ENCODER = Architecture(
     tied_embeddings=True,
     feed_forward=FeedForward.GELU,
 )
-LENGTHS = Lengths(
+QUICK = load_suite("quick")
+LENGTHS = replace(
+    QUICK.lengths,
     decode_context_depths=(4, 40),
     decoder_prompt_tokens=(8, 16, 48),
     encoder_prompt_tokens=(8, 16),
     max_context_tokens=64,
-    long_prompt_limit_seconds=2.0,
 )
-ROUNDS = Rounds(count=3, most_count=3, least_count=2, budget_seconds=20.0, decode_samples=2, pause_seconds=0.0)
+# Never known well enough: always the most rounds.
+ROUNDS = replace(QUICK.rounds, least_count=2, most_count=3, target_sd=0.0, decode_samples=2, pause_seconds=0.0)
 # Minutes of work: such a child is ended by the test.
-ENDLESS = Rounds(
-    count=1_000_000, most_count=1_000_000, least_count=1, budget_seconds=600.0, decode_samples=2, pause_seconds=0.001
-)
+ENDLESS = replace(ROUNDS, most_count=1_000_000, pause_seconds=0.001)
 
 
 def tiny_case(shape: Architecture = TINY, scheme: Scheme = Scheme.INT4_BLOCK32, *, threads: int = 1) -> Case:
@@ -72,17 +73,17 @@ def tiny_job(
     *,
     lengths: Lengths = LENGTHS,
     rounds: Rounds = ROUNDS,
-    full_model: bool = False,
+    full_model_loads: int = 0,
     memory_limit_bytes: int | None = None,
 ) -> Job:
     """A job for the real child process."""
     return Job(
         case=case or tiny_case(),
         folder=folder,
-        weights=load_suite("quick").weights,
+        weights=QUICK.weights,
         lengths=lengths,
         rounds=rounds,
-        full_model=full_model,
+        full_model_loads=full_model_loads,
         memory_limit_bytes=memory_limit_bytes,
         clock=ClockKind.THREAD_CPU if (case or tiny_case()).threads == 1 else ClockKind.WALL,
     )
@@ -90,24 +91,20 @@ def tiny_job(
 
 def tiny_suite(rounds: Rounds = ROUNDS) -> Suite:
     """The quick suite with three tiny models in the place of its own."""
-    quick = load_suite("quick")
-    lengths = Lengths(
-        # Among them are those of the reference workload: a line through times this short need not be positive there.
-        decode_context_depths=(16, 512),
-        decoder_prompt_tokens=(8, 512),
-        encoder_prompt_tokens=(8, 128),
-        max_context_tokens=1024,
-        long_prompt_limit_seconds=2.0,
-    )
     planned = [(TINY_ENCODER, Scheme.INT8_DYNAMIC), (TINY, Scheme.INT4_BLOCK32), (TINY, Scheme.INT8_BLOCK32)]
-    return Suite(
+    return replace(
+        QUICK,
         name="tiny",
         version=1,
-        weights=quick.weights,
-        lengths=lengths,
+        # Among them are those of the reference workload: a line through times this short need not be positive there.
+        lengths=replace(
+            QUICK.lengths,
+            decode_context_depths=(16, 512),
+            decoder_prompt_tokens=(8, 512),
+            encoder_prompt_tokens=(8, 128),
+        ),
         rounds=rounds,
-        probe=quick.probe,
-        cases=tuple(suite_case(shape, scheme, quick.probe) for shape, scheme in planned),
+        cases=tuple(suite_case(shape, scheme, QUICK.probe) for shape, scheme in planned),
     )
 
 
