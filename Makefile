@@ -8,7 +8,7 @@ MEMBERS := -e proto -e 'analysis[report]' -e agent -e aggregator
 BUF := .venv/buf/node_modules/.bin/buf
 DEMO := .demo
 
-.PHONY: help setup demo test check generate lock bench-weights clean
+.PHONY: help setup demo test check generate lock bench-weights bench-memory clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ generate: $(BIN)/.dev ## regenerate the code of the contract
 
 bench-weights: $(BIN)/.members ## compare the speed of pinned weights with that of a long random stream
 	@$(BIN)/python tools/bench_weights.py
+
+bench-memory: $(BIN)/.members ## compare the memory that is predicted with the measured peaks of full models (4 GB of disk)
+	@$(BIN)/python tools/bench_memory.py
 
 lock: ## write constraints.txt anew (needs uv)
 	tools/lock.sh

@@ -21,7 +21,8 @@ class Scheme(StrEnum):
     def resident_bytes_per_weight(self) -> float:
         """Bytes per weight once the runtime has packed it for its kernels.
 
-        Measured with ONNX Runtime 1.31 on x86-64: its packed 4-bit blocks take 0.75 bytes; docs/method.md, section 5.
+        Beside the scale, a packed block of 32 carries one fp32 sum, which takes the zero point out of the product.
+        Measured on the CPU with ONNX Runtime 1.31 on x86-64 (docs/method.md, section 5); fp16 is counted, not measured.
         """
         return _RESIDENT_BYTES_PER_WEIGHT[self]
 
@@ -33,4 +34,4 @@ _STORED_BYTES_PER_WEIGHT = {
     Scheme.INT8_BLOCK32: 1.125,
     Scheme.INT4_BLOCK32: 0.625,
 }
-_RESIDENT_BYTES_PER_WEIGHT = _STORED_BYTES_PER_WEIGHT | {Scheme.INT4_BLOCK32: 0.75}
+_RESIDENT_BYTES_PER_WEIGHT = _STORED_BYTES_PER_WEIGHT | {Scheme.INT8_BLOCK32: 1.25, Scheme.INT4_BLOCK32: 0.75}
