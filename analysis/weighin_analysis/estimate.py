@@ -40,6 +40,8 @@ PRIOR_ROUND_SD = 0.04
 PRIOR_ROUND_COUNT = 2
 # The cost of a call is never more than this share of the time of the layer probe: beyond it, it is noise.
 MOST_CALL_SHARE = 0.3
+# Every load of one and the same model has an offset of its own (docs/method.md, section 6).
+LOAD_SD = 0.03
 # Asymptotic standard error of a median over that of a mean, for normal noise: sqrt(pi / 2).
 MEDIAN_PENALTY = 1.25
 
@@ -156,6 +158,7 @@ def call_seconds(measurement: Measurement) -> float | None:
 def full_model_times(measurement: Measurement) -> RoundTimes:
     """Return the time of the full model in each round, computed from the layer probe.
 
+    The prediction is computed from LAYERS and HEAD series alone, also where the full model ran beside them.
     EstimateError when no round holds a usable layer sample and, for a model with a head, a usable head sample.
     """
     case, series = measurement.case, quiet_series(measurement.series)
@@ -179,10 +182,26 @@ def full_model_times(measurement: Measurement) -> RoundTimes:
 
 def anchor_times(measurement: Measurement) -> RoundTimes:
     """Return the measured time of the full model in each round; EstimateError when it was not run."""
-    times = round_statistic(quiet_series(measurement.series), SeriesPart.FULL_MODEL)
+    series = quiet_series(measurement.series)
+    times = round_statistic(series, SeriesPart.FULL_MODEL)
     if not times:
         raise EstimateError("no full model was run")
-    return RoundTimes(seconds=tuple(times[r] for r in sorted(times)), method_sd=0.0)
+    return RoundTimes(
+        seconds=tuple(times[r] for r in sorted(times)),
+        method_sd=LOAD_SD,
+        foreign_cpu_share=foreign_cpu_share(series),
+    )
+
+
+def known_times(measurement: Measurement) -> RoundTimes:
+    """Return the time of the full model: computed from its layer probe, or as it was where it ran alone."""
+    return anchor_times(measurement) if is_alone([measurement]) else full_model_times(measurement)
+
+
+def is_alone(measurements: Iterable[Measurement]) -> bool:
+    """Return whether these measurements of one case are of a full model alone, without a layer probe."""
+    parts = {series.part for measurement in measurements for series in measurement.series}
+    return SeriesPart.FULL_MODEL in parts and not parts & {SeriesPart.LAYERS, SeriesPart.SHORT_LAYERS}
 
 
 def times_at(points: Sequence[tuple[int, RoundTimes]], length: int) -> RoundTimes:

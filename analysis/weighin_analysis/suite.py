@@ -30,7 +30,8 @@ class Lengths:
     """Prompt lengths and context depths to measure, in tokens.
 
     A prompt longer than the first two is run only where it is expected to take less than
-    ``long_prompt_limit_seconds`` on the layer probe that it runs on.
+    ``long_prompt_limit_seconds`` on the layer probe that it runs on, and its activations less than
+    ``long_prompt_limit_bytes``.
     """
 
     decode_context_depths: tuple[int, ...]
@@ -38,6 +39,7 @@ class Lengths:
     encoder_prompt_tokens: tuple[int, ...]
     max_context_tokens: int
     long_prompt_limit_seconds: float
+    long_prompt_limit_bytes: int
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
@@ -84,8 +86,8 @@ class Processor(StrEnum):
 class SuiteCase:
     """An architecture in a scheme, with the layers and head columns of its layer probes.
 
-    ``short_probe_layers`` is 0 where one layer probe is enough. An ``anchor`` is the case whose full model runs beside
-    its own layer probe.
+    ``short_probe_layers`` is 0 where one layer probe is enough. An ``anchor`` runs the full model alone, all layers and
+    the whole head, beside another case that is its layer probe.
     """
 
     architecture: Architecture
@@ -157,15 +159,14 @@ def load_suite(name: str) -> Suite:
         lengths=Lengths.from_table(data["lengths"]),
         rounds=Rounds(**data["rounds"]),
         probe=probe,
-        cases=tuple(
-            replace(
-                suite_case(architecture(row["architecture"]), Scheme(row["scheme"]), probe),
-                processor=Processor(row.get("processor", Processor.ANY)),
-                anchor=row.get("anchor", False),
-            )
-            for row in data["case"]
-        ),
+        cases=tuple(_planned(row, probe) for row in data["case"]),
     )
+
+
+def _planned(row: Mapping[str, Any], size: ProbeSize) -> SuiteCase:
+    shape, scheme = architecture(row["architecture"]), Scheme(row["scheme"])
+    case = anchor_case(shape, scheme) if row.get("anchor", False) else suite_case(shape, scheme, size)
+    return replace(case, processor=Processor(row.get("processor", Processor.ANY)))
 
 
 def suite_case(shape: Architecture, scheme: Scheme, size: ProbeSize) -> SuiteCase:
@@ -177,4 +178,17 @@ def suite_case(shape: Architecture, scheme: Scheme, size: ProbeSize) -> SuiteCas
         probe_layers=probe_layers,
         short_probe_layers=short_layers,
         head_columns=head_columns,
+    )
+
+
+def anchor_case(shape: Architecture, scheme: Scheme) -> SuiteCase:
+    """Return the case of a full model alone."""
+    head_columns = shape.vocab if shape.kind is ArchitectureKind.DECODER else 0
+    return SuiteCase(
+        architecture=shape,
+        scheme=scheme,
+        probe_layers=shape.layers,
+        short_probe_layers=0,
+        head_columns=head_columns,
+        anchor=True,
     )

@@ -29,9 +29,9 @@ GRAPH_FILES = {
 class Job:
     """One case to run with its models in ``folder``.
 
-    ``full_model_loads`` says how often the whole model is loaded beside its layer probe: 0, 1, or 2 to see how far it
-    is from itself. ``memory_limit_bytes`` is what the child may take, None if not known; ``clock`` is what its samples
-    are timed with.
+    ``layer_probe`` is False where the whole model runs alone. ``full_model_loads`` says how often it is loaded: 0, 1,
+    or 2 to see how far it is from itself. ``memory_limit_bytes`` is what the child may take, None if not known;
+    ``clock`` is what its samples are timed with.
     """
 
     case: Case
@@ -39,6 +39,7 @@ class Job:
     weights: Weights
     lengths: Lengths
     rounds: Rounds
+    layer_probe: bool
     full_model_loads: int
     memory_limit_bytes: int | None
     clock: ClockKind
@@ -46,13 +47,13 @@ class Job:
     @property
     def parts(self) -> dict[SeriesPart, int]:
         """The graphs that run in turn, each with its number of layers."""
-        case = self.case
+        case, probe = self.case, self.layer_probe
         layers = {
             SeriesPart.FULL_MODEL: case.architecture.layers if self.full_model_loads >= 1 else None,
             SeriesPart.FULL_MODEL_TWIN: case.architecture.layers if self.full_model_loads >= 2 else None,
-            SeriesPart.LAYERS: case.probe_layers,
-            SeriesPart.SHORT_LAYERS: case.short_probe_layers or None,
-            SeriesPart.HEAD: 0 if case.head_columns else None,
+            SeriesPart.LAYERS: case.probe_layers if probe else None,
+            SeriesPart.SHORT_LAYERS: case.short_probe_layers if probe and case.short_probe_layers else None,
+            SeriesPart.HEAD: 0 if probe and case.head_columns else None,
         }
         return {part: count for part, count in layers.items() if count is not None}
 
@@ -101,6 +102,7 @@ def decode_job(text: str) -> Job:
         weights=Weights(**data["weights"]),
         lengths=Lengths.from_table(data["lengths"]),
         rounds=Rounds(**data["rounds"]),
+        layer_probe=data["layer_probe"],
         full_model_loads=data["full_model_loads"],
         memory_limit_bytes=data["memory_limit_bytes"],
         clock=ClockKind(data["clock"]),

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from weighin_analysis.footprint import activation_bytes
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, Series, SeriesPart
 from weighin_analysis.suite import Lengths, Rounds
 
 _WARM_UP_TOKENS = 8
 # A prompt this short is over too soon for one sample to say much.
 _SHORT_PROMPT_TOKENS = 64
+_LONG_PROMPT_PARTS = (SeriesPart.SHORT_LAYERS, SeriesPart.LAYERS, SeriesPart.FULL_MODEL)
 
 
 class TimedModel(Protocol):
@@ -47,7 +49,7 @@ class Surroundings:
 
 
 def warm_up(case: Case, models: Models, lengths: Lengths) -> Iterator[Point]:
-    """Run every point once, unrecorded, and yield those to measure: long prompts only where they are quick enough."""
+    """Run every point once, unrecorded, and yield those to measure: long prompts where time and memory allow it."""
     for model in models.values():
         model.time(_WARM_UP_TOKENS)
     decoder = case.head_columns > 0
@@ -59,7 +61,9 @@ def warm_up(case: Case, models: Models, lengths: Lengths) -> Iterator[Point]:
     for i, tokens in enumerate(lengths.decoder_prompt_tokens if decoder else lengths.encoder_prompt_tokens):
         # Two lengths are the least that make a line; a longer one must be quick enough.
         point = Point(phase=Phase.PREFILL, token_count=tokens, context_depth=0, long=i >= 2)
-        if point.long and per_token * tokens > lengths.long_prompt_limit_seconds:
+        slow = per_token * tokens > lengths.long_prompt_limit_seconds
+        large = activation_bytes(case.architecture, tokens) > lengths.long_prompt_limit_bytes
+        if point.long and (slow or large):
             continue
         if not point.long:
             per_token = models[_long_prompt_part(models)].time(tokens) / tokens
@@ -103,7 +107,7 @@ def join_rounds(rounds: Sequence[Sequence[Measurement]]) -> tuple[Measurement, .
 
 def _long_prompt_part(models: Models) -> SeriesPart:
     """Return what a long prompt runs on: it is all arithmetic, and the few layers of a short probe tell enough."""
-    return SeriesPart.SHORT_LAYERS if SeriesPart.SHORT_LAYERS in models else SeriesPart.LAYERS
+    return next(part for part in _LONG_PROMPT_PARTS if part in models)
 
 
 def _sample_count(point: Point, rounds: Rounds) -> int:
@@ -115,7 +119,7 @@ def _sample_count(point: Point, rounds: Rounds) -> int:
 def _sample(point: Point, models: Models, count: int) -> dict[SeriesPart, list[float]]:
     """Return samples by part. Parts alternate, so that each evicts the others from the last-level cache."""
     samples: dict[SeriesPart, list[float]] = defaultdict(list)
-    skipped = {SeriesPart.LAYERS, SeriesPart.SHORT_LAYERS} - {_long_prompt_part(models)} if point.long else set()
+    skipped = {SeriesPart.LAYERS} if point.long and SeriesPart.SHORT_LAYERS in models else set()
     for i in range(count):
         depth = point.context_depth + i if point.phase is Phase.DECODE else 0
         for part, model in models.items():

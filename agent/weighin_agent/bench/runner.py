@@ -26,8 +26,10 @@ def needed_memory_bytes(job: Job) -> int:
     Activations are those of the longest prompt.
     """
     case, shape = job.case, job.case.architecture
-    layers = case.probe_layers + case.short_probe_layers + job.full_model_loads * shape.layers
-    columns = case.head_columns + job.full_model_loads * (shape.vocab if case.head_columns else 0)
+    layers = sum(job.parts.values())
+    columns = (case.head_columns if job.layer_probe else 0) + job.full_model_loads * (
+        shape.vocab if case.head_columns else 0
+    )
     weights = layers * shape.layer_weight_count + shape.hidden * columns
     cache = replace(shape, layers=layers).kv_cache_bytes(job.lengths.max_context_tokens, bytes_per_element=4)
     prompts = job.lengths.decoder_prompt_tokens if case.head_columns else job.lengths.encoder_prompt_tokens

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from weighin_analysis.errors import EstimateError
-from weighin_analysis.estimate import disturbed_round, full_model_times
+from weighin_analysis.estimate import disturbed_round, known_times
 from weighin_analysis.measurement import Measurement
 from weighin_analysis.suite import Rounds
 
@@ -31,7 +31,7 @@ def progress_of(measurements: Sequence[Measurement], round_count: int) -> Progre
     spreads = []
     for measurement in measurements:
         try:
-            spreads.append(full_model_times(measurement).rounds_sd)
+            spreads.append(known_times(measurement).rounds_sd)
         except EstimateError:
             continue
     return Progress(

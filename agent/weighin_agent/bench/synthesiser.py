@@ -39,7 +39,7 @@ def _synthesise(job: Job) -> Case:
                 continue  # the same file, loaded again
     return replace(
         case,
-        layers_graph_sha256=hashes[SeriesPart.LAYERS],
+        layers_graph_sha256=hashes[SeriesPart.LAYERS if job.layer_probe else SeriesPart.FULL_MODEL],
         short_layers_graph_sha256=hashes.get(SeriesPart.SHORT_LAYERS, ""),
         head_graph_sha256=hashes.get(SeriesPart.HEAD, ""),
     )
