@@ -5,14 +5,21 @@ know no depth, no prompt and, but for the last, nothing of the processor.
 """
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from weighin_analysis.accuracy import Cell
+from weighin_analysis.architecture import Architecture
 from weighin_analysis.errors import EstimateError
+from weighin_analysis.footprint import KV_BYTES_PER_ELEMENT, bytes_read_per_token
+from weighin_analysis.measurement import Phase
 from weighin_analysis.scheme import Scheme
 
+# Models that somebody would download to fit a line through: the classes 0.1B to 0.5B.
+MOST_SMALL_PARAMETERS = 750_000_000
 _LLMFIT_SPEED = {Scheme.INT4_BLOCK32: 1.15, Scheme.FP16: 0.6, Scheme.FP32: 1.0}  # eight bits: 0.8
 _WHICHLLM_EFFICIENCY = {Scheme.INT4_BLOCK32: 0.53, Scheme.FP16: 0.40, Scheme.FP32: 0.30}  # eight bits: 0.45
 
@@ -106,3 +113,85 @@ def llm_checker_rate(
         (factor for least, factor in ((1.2, 1.05), (1, 1.0), (0.75, 0.85), (0.6, 0.65)) if room >= least), 0.45
     )
     return float(min(35, max(1, math.floor(baseline * size * memory + 0.5))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What the baselines know of a device."""
+
+    read_bandwidth_bytes_per_second: float
+    cpu_model: str
+    is_arm: bool
+    physical_core_count: int
+    logical_core_count: int
+    frequency_hertz: float | None
+    memory_total_bytes: float
+
+
+def baseline_errors(
+    cells: Sequence[Cell], shapes: Mapping[str, Architecture], machine: Machine
+) -> dict[str, dict[Phase, list[float]]]:
+    """Return {baseline: {phase: absolute errors}} on the judged cells of decoders, as fractions of the actual time.
+
+    The line is fitted for each scheme, phase and length on the small models among the cells. Once it may use the model
+    that it predicts (``two_parameter_fit_own_point``: somebody has measured that very model), once it may not. The
+    roofline and the peers say nothing of a prefill.
+    """
+    found: defaultdict[str, dict[Phase, list[float]]] = defaultdict(lambda: {phase: [] for phase in Phase})
+    for cell in (cell for cell in cells if cell.judged and shapes[cell.architecture].head_weight_count):
+        for name, seconds in _baseline_seconds(cell, cells, shapes, machine).items():
+            found[name][cell.phase].append(abs(seconds / cell.actual_seconds - 1))
+    return dict(found)
+
+
+def _baseline_seconds(
+    cell: Cell, cells: Sequence[Cell], shapes: Mapping[str, Architecture], machine: Machine
+) -> dict[str, float]:
+    shape, scheme = shapes[cell.architecture], Scheme(cell.scheme)
+    seconds = {
+        name: line.seconds(_bytes_read(cell, shape))
+        for name, others in (("two_parameter_fit", True), ("two_parameter_fit_own_point", False))
+        if (line := _line(cell, cells, shapes, without_itself=others))
+    }
+    if cell.phase is Phase.PREFILL:
+        return seconds
+    count = shape.parameter_count
+    rates = {
+        "bandwidth_roofline": bandwidth_roofline(_bytes_read(cell, shape), machine.read_bandwidth_bytes_per_second),
+        "llmfit": llmfit_rate(count, scheme, logical_core_count=machine.logical_core_count, is_arm=machine.is_arm),
+        "whichllm": whichllm_rate(count, scheme),
+        "llm_checker": llm_checker_rate(
+            count,
+            cpu_model=machine.cpu_model,
+            physical_core_count=machine.physical_core_count,
+            frequency_hertz=machine.frequency_hertz,
+            memory_total_bytes=machine.memory_total_bytes,
+        ),
+    }
+    return seconds | {name: 1 / rate for name, rate in rates.items()}
+
+
+def _bytes_read(cell: Cell, shape: Architecture) -> int:
+    """Return the bytes of the weights and of the KV cache, which a decode step reads once."""
+    cache = shape.kv_cache_bytes(cell.context_depth, KV_BYTES_PER_ELEMENT)
+    return bytes_read_per_token(shape, Scheme(cell.scheme)) + cache
+
+
+def _line(
+    cell: Cell, cells: Sequence[Cell], shapes: Mapping[str, Architecture], *, without_itself: bool
+) -> ByteLine | None:
+    def key(one: Cell) -> tuple[object, ...]:
+        return one.scheme, one.phase, one.token_count, one.context_depth
+
+    points = [
+        (float(_bytes_read(one, shapes[one.architecture])), one.actual_seconds)
+        for one in cells
+        if key(one) == key(cell)
+        and shapes[one.architecture].head_weight_count > 0
+        and shapes[one.architecture].parameter_count <= MOST_SMALL_PARAMETERS
+        and not (without_itself and one.architecture == cell.architecture)
+    ]
+    try:
+        return two_parameter_fit(points)
+    except EstimateError:
+        return None

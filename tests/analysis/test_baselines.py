@@ -2,14 +2,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weighin_analysis.accuracy import Cell
 from weighin_analysis.baselines import (
+    Machine,
     bandwidth_roofline,
+    baseline_errors,
     llm_checker_rate,
     llmfit_rate,
     two_parameter_fit,
     whichllm_rate,
 )
+from weighin_analysis.catalog import architectures
 from weighin_analysis.errors import EstimateError
+from weighin_analysis.footprint import bytes_read_per_token
+from weighin_analysis.measurement import Phase
 from weighin_analysis.scheme import Scheme
 
 PARAMETERS = st.integers(1_000_000, 100_000_000_000)
@@ -120,3 +126,68 @@ def test_every_peer_gives_a_positive_rate_that_never_grows_with_the_model(
 
     for small, large in zip(rates(parameters), rates(parameters * more), strict=True):
         assert 0 < large <= small
+
+
+# All of them on the cells of a verification.
+
+SMALL = ("SmolLM2-135M", "Gemma-3-270M", "Qwen2.5-0.5B")
+MACHINE = Machine(
+    read_bandwidth_bytes_per_second=2e10,
+    cpu_model="Intel(R) Xeon(R) Processor",
+    is_arm=False,
+    physical_core_count=2,
+    logical_core_count=2,
+    frequency_hertz=None,
+    memory_total_bytes=24 * 2**30,
+)
+
+
+def cell(name: str, phase: Phase, length: int) -> Cell:
+    """A full model on a device that does nothing but read its weights, at 10 GB/s."""
+    decode = phase is Phase.DECODE
+    seconds = bytes_read_per_token(architectures()[name], Scheme.INT4_BLOCK32) / 1e10
+    return Cell(
+        architecture=name,
+        scheme="int4_block32",
+        phase=phase,
+        token_count=1 if decode else length,
+        context_depth=length if decode else 0,
+        loads=3,
+        actual_seconds=seconds,
+        predicted_seconds=seconds,
+        error=0.0,
+        low=seconds,
+        high=seconds,
+        scatter=0.0,
+    )
+
+
+def test_every_baseline_says_something_of_decoding_and_only_the_line_of_a_prefill() -> None:
+    cells = [cell(name, phase, 32) for name in (*SMALL, "Gemma-2B") for phase in Phase]
+    found = baseline_errors(cells, architectures(), MACHINE)
+    lines = {"two_parameter_fit", "two_parameter_fit_own_point"}
+    assert set(found) == lines | {"bandwidth_roofline", "llmfit", "whichllm", "llm_checker"}
+    assert {name: len(errors[Phase.DECODE]) for name, errors in found.items()} == dict.fromkeys(found, 4)
+    assert {name: len(errors[Phase.PREFILL]) for name, errors in found.items() if errors[Phase.PREFILL]} == (
+        dict.fromkeys(lines, 4)
+    )
+
+
+def test_a_device_that_only_reads_is_what_line_and_roofline_describe() -> None:
+    """The cells know nothing of a cache; at a depth of 0 there is none."""
+    found = baseline_errors([cell(name, Phase.DECODE, 0) for name in (*SMALL, "Gemma-2B")], architectures(), MACHINE)
+    assert found["two_parameter_fit"][Phase.DECODE] == pytest.approx([0] * 4, abs=1e-6)
+    assert found["bandwidth_roofline"][Phase.DECODE] == pytest.approx([0.5] * 4)  # of twice the bandwidth
+
+
+def test_a_line_needs_two_small_models_besides_the_one_that_it_predicts() -> None:
+    found = baseline_errors(
+        [cell(name, Phase.DECODE, 0) for name in (*SMALL[:2], "Gemma-2B")], architectures(), MACHINE
+    )
+    assert len(found["two_parameter_fit"][Phase.DECODE]) == 1  # Gemma 2B, from the two small ones
+    assert len(found["two_parameter_fit_own_point"][Phase.DECODE]) == 3
+
+
+def test_what_is_not_judged_and_what_is_no_decoder_is_left_out() -> None:
+    cells = [cell("SmolLM2-135M", Phase.PREFILL, 512), cell("DistilBERT", Phase.PREFILL, 32)]
+    assert baseline_errors(cells, architectures(), MACHINE) == {}
