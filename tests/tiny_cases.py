@@ -73,6 +73,7 @@ def tiny_job(
     *,
     lengths: Lengths = LENGTHS,
     rounds: Rounds = ROUNDS,
+    layer_probe: bool = True,
     full_model_loads: int = 0,
     memory_limit_bytes: int | None = None,
 ) -> Job:
@@ -83,6 +84,7 @@ def tiny_job(
         weights=QUICK.weights,
         lengths=lengths,
         rounds=rounds,
+        layer_probe=layer_probe,
         full_model_loads=full_model_loads,
         memory_limit_bytes=memory_limit_bytes,
         clock=ClockKind.THREAD_CPU if (case or tiny_case()).threads == 1 else ClockKind.WALL,
