@@ -5,20 +5,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import weighin_analysis.conditions
 from weighin_agent.bench.job import Job
 from weighin_agent.bench.suite_run import Watcher, run_suite
 from weighin_agent.conditions import condition_gaps, read_conditions
 from weighin_agent.device import Device, ProbeGap, usable_core_count
 from weighin_agent.errors import EnvironmentFailure, UsageError
 from weighin_agent.probe import available_bytes, cpu_quota_cores, probe
+from weighin_agent.probe.execution_providers import measurable
 from weighin_agent.run import CaseFailure, CaseFailureReason, Conditions, Run, Source
 from weighin_analysis.card import Card
-from weighin_analysis.judge import judge
+from weighin_analysis.judge import DeviceFacts, judge
 from weighin_analysis.limits import current_limits
 from weighin_analysis.measurement import Case, ClockKind, Measurement
 from weighin_analysis.suite import Processor, Suite, SuiteCase
@@ -31,27 +34,30 @@ _WORK_PREFIX = "weighin-work-"
 def weigh_in(
     suite: Suite,
     *,
-    execution_providers: Sequence[str],
+    execution_provider: str,
+    allow_software_adapter: bool,
     state_folder: Path,
     consent_version: int,
     watch: Callable[[Device], Watcher],
 ) -> Run:
-    """Run the suite on this device and return the run; takes about as long as the suite's time limit says.
+    """Run the suite on this device and return the run; takes as long as the suite's time limit for each provider.
 
-    Synthesised models lie below ``state_folder`` while they are needed. ``watch`` is told the device before the first
-    case. UsageError if an execution provider is not measured here. KeyboardInterrupt ends the present case and leaves
+    ``execution_provider`` is "auto", "all", or a name. Synthesised models lie below ``state_folder`` while they are
+    needed. ``watch`` is told the device before the first case. UsageError if an execution provider is not measured
+    here. KeyboardInterrupt ends the present case and leaves
     no process and no file behind.
     """
     observe_time, begin = datetime.now(UTC), time.monotonic()
     device, gaps = probe(state_folder)
-    for name in execution_providers:
-        check_execution_provider(device, gaps, name)
+    providers = measurable(device.execution_providers, allow_software_adapter=allow_software_adapter)
+    device = replace(device, execution_providers=providers)
+    names = choose_execution_providers(device, gaps, execution_provider)
     before = read_conditions()
     watcher = watch(device)
     measurements: list[Measurement] = []
     failures: list[CaseFailure] = []
     with work_folder(state_folder) as folder:
-        for count, name in enumerate(execution_providers, start=1):
+        for count, name in enumerate(names, start=1):
             found, failed = run_suite(
                 suite.cases_on(Processor.CPU if name == "cpu" else Processor.GPU),
                 partial(make_job, suite, device=device, execution_provider=name, folder=folder, busy=is_busy(before)),
@@ -88,11 +94,52 @@ def card_of(run: Run) -> Card:
     """Judge a run with the analysis core."""
     return judge(
         run.measurements,
-        memory_available_bytes=run.device.memory.available_bytes,
-        read_bandwidth_bytes_per_second=run.device.memory.read_bandwidth_bytes_per_second,
+        device_facts(run.device),
+        conditions=[_judged_conditions(run.before), _judged_conditions(run.after)],
         gated_cases=[f.case for f in run.failures if f.reason is CaseFailureReason.MEMORY_GATE],
         failed_cases=[f.case for f in run.failures if f.reason is not CaseFailureReason.MEMORY_GATE],
     )
+
+
+def device_facts(device: Device) -> DeviceFacts:
+    """Return what the analysis core needs to know of a device."""
+    own = [a.memory_available_bytes for a in device.accelerators if a.memory_available_bytes is not None]
+    return DeviceFacts(
+        memory_available_bytes=device.memory.available_bytes,
+        read_bandwidth_bytes_per_second=device.memory.read_bandwidth_bytes_per_second,
+        core_count=device.cpu.physical_core_count,
+        accelerator_memory_bytes=max(own, default=None),
+        software_providers=frozenset(ep.name for ep in device.execution_providers if ep.is_software),
+    )
+
+
+def _judged_conditions(conditions: Conditions) -> weighin_analysis.conditions.Conditions:
+    canary = conditions.canary
+    return weighin_analysis.conditions.Conditions(
+        memory_available_bytes=conditions.memory_available_bytes,
+        foreign_cpu_share=conditions.foreign_cpu_share,
+        steal_cpu_share=conditions.steal_cpu_share,
+        power_source=conditions.power_source,
+        frequency_hertz=conditions.frequency_hertz,
+        temperature_celsius=conditions.temperature_celsius,
+        canary_matrix_flops=canary.matrix_flops if canary else None,
+        canary_read_bytes_per_second=canary.read_bytes_per_second if canary else None,
+    )
+
+
+def choose_execution_providers(device: Device, gaps: Sequence[ProbeGap], name: str) -> tuple[str, ...]:
+    """Return the execution providers to measure: "auto" is the CPU and one for a real GPU, "all" is all that can be.
+
+    UsageError if the one that is named is not measured here.
+    """
+    measured = [ep for ep in device.execution_providers if ep.measured]
+    if name == "all" and measured:
+        return tuple(ep.name for ep in measured)
+    if name == "auto" and measured:
+        real = [ep.name for ep in measured if ep.name != "cpu" and not ep.is_software]
+        return ("cpu", *sorted(real)[:1])  # "cuda" before "webgpu": the runtime's own path on that GPU
+    check_execution_provider(device, gaps, name)
+    return (name,)
 
 
 def check_execution_provider(device: Device, gaps: Sequence[ProbeGap], name: str) -> None:
@@ -144,6 +191,7 @@ def make_job(
         weights=suite.weights,
         lengths=suite.lengths,
         rounds=suite.rounds,
+        layer_probe=not suite_case.anchor,
         full_model_loads=int(suite_case.anchor) if full_model_loads is None else full_model_loads,
         memory_limit_bytes=None if available is None else round(current_limits().memory_share * available),
         clock=ClockKind.THREAD_CPU if threads == 1 and unthrottled and execution_provider == "cpu" else ClockKind.WALL,

@@ -1,7 +1,11 @@
 """The card: every judgement about one device that follows from one run."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+
+from weighin_analysis.measurement import Phase
+from weighin_analysis.scheme import Scheme
 
 
 class Verdict(StrEnum):
@@ -32,13 +36,46 @@ class Estimate:
     high: float
 
 
+# A ratio outside this band says that something else is wrong; it corrects nothing and widens the interval.
+LEAST_KAPPA, MOST_KAPPA = 0.85, 1.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """What a full model says about the predictions of its scheme on its execution provider, in one phase.
+
+    ``sd`` is the standard error of ln(kappa). ``applied`` tells whether predictions are multiplied by kappa: it must
+    differ from 1 by more than its error, and by less than what any prediction may be off.
+    """
+
+    architecture: str
+    scheme: Scheme
+    execution_provider: str
+    threads: int
+    phase: Phase
+    kappa: float
+    sd: float
+
+    @property
+    def applied(self) -> bool:
+        """Whether kappa corrects predictions."""
+        return self.plausible and abs(math.log(self.kappa)) > self.sd
+
+    @property
+    def plausible(self) -> bool:
+        """Whether kappa lies in the band in which it may correct anything."""
+        return LEAST_KAPPA <= self.kappa <= MOST_KAPPA
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardRow:
     """One reference architecture in one scheme on one execution provider.
 
     Rates are at the reference workload of the limits. A decoder has a decode rate, a prefill rate and a time to first
     token; an encoder has a latency. What does not apply, or could not be estimated, is None.
-    ``memory_bytes`` is in use while it runs; ``reasons`` are short sentences for a person.
+    ``memory_bytes`` is in use while it runs, ``bytes_read_per_token`` are the weights that each decoded token reads;
+    ``reasons`` are short sentences for a person. ``counts`` is False where the execution provider's device is a program
+    on the processor: such a row is shown and never counts in a tier.
     """
 
     size_class: str
@@ -53,9 +90,11 @@ class CardRow:
     latency_seconds: Estimate | None
     memory_bytes: int
     download_bytes: int
+    bytes_read_per_token: int
     verdict: Verdict
     reasons: tuple[str, ...]
     basis: Basis
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +103,8 @@ class Card:
 
     ``tier`` is the largest size class with a comfortable decoder, None if there is none. ``limited_by`` names what the
     device runs out of first: "memory", "bandwidth" or "compute"; None when no decoder was measured. ``unjudged`` names
-    the cases that were measured but that no time can be computed from, each with the reason.
+    the cases that were measured but that no time can be computed from, each with the reason. ``disturbances`` say what
+    casts doubt on the run; without any it is clean. ``anchors`` are the full models that were run beside layer probes.
     """
 
     limits_version: str
@@ -74,3 +114,5 @@ class Card:
     limited_by: str | None
     rows: tuple[CardRow, ...]
     unjudged: tuple[str, ...] = ()
+    disturbances: tuple[str, ...] = ()
+    anchors: tuple[Anchor, ...] = ()

@@ -20,13 +20,15 @@ _MOST_COUNT = 2**31 - 1  # what the contract carries
 class SizeClass:
     """A band of models by parameter count, lower border inclusive; ``upper`` is None for the last.
 
-    ``reference`` names the architecture that stands for the class on a device, None where there is none.
+    ``reference`` names the architecture that suites measure for the class, ``representative`` the one that stands for a
+    class too large to be measured and is always computed; None where there is none.
     """
 
     name: str
     lower: int
     upper: int | None
     reference: str | None
+    representative: str | None
 
 
 def read_data(name: str) -> dict[str, Any]:
@@ -111,7 +113,13 @@ def size_classes() -> tuple[SizeClass, ...]:
     """Return all size classes, smallest first."""
     rows = read_data("size_classes.toml")["size_class"]
     return tuple(
-        SizeClass(name=row["name"], lower=row["from"], upper=row.get("to"), reference=row.get("reference"))
+        SizeClass(
+            name=row["name"],
+            lower=row["from"],
+            upper=row.get("to"),
+            reference=row.get("reference"),
+            representative=row.get("representative"),
+        )
         for row in rows
     )
 

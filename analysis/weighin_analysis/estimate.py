@@ -14,15 +14,15 @@ import numpy as np
 
 from weighin_analysis.card import Estimate
 from weighin_analysis.errors import EstimateError
-from weighin_analysis.measurement import Measurement, Series, SeriesPart
+from weighin_analysis.measurement import ClockKind, Measurement, Series, SeriesPart
 
 FORMULA_VERSION = "layer-probe-2"
 
 # Spread of the method itself, as standard deviations of ln(time) (docs/method.md, section 6): whole models, layer
 # probes, and layer probes of a single layer.
 WHOLE_MODEL_SD = 0.03
-LAYER_PROBE_SD = 0.06
-SINGLE_LAYER_SD = 0.08
+LAYER_PROBE_SD = 0.04
+SINGLE_LAYER_SD = 0.05
 # Added where a time is extrapolated beyond the lengths that were run: attention grows faster than linearly.
 EXTRAPOLATION_SD = 0.10
 # Two runs of one device minutes apart differ by this much on virtual machines and laptops.
@@ -114,14 +114,17 @@ def percentile_20(values: Sequence[float]) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
-def disturbed_round(foreign_share: float | None) -> bool:
-    """Return whether others used so much of the processor that a round is better left out and run again."""
-    return (foreign_share or 0.0) > DISCARDED_SHARE
+def disturbed_round(series: Series) -> bool:
+    """Return whether others used so much of the processor that a round is better left out and run again.
+
+    The CPU time of a thread does not see them.
+    """
+    return series.clock is ClockKind.WALL and (series.foreign_cpu_share or 0.0) > DISCARDED_SHARE
 
 
 def quiet_series(series: Sequence[Series]) -> Sequence[Series]:
     """Return the series of the rounds that others left alone, or all of them where too few such rounds remain."""
-    quiet = {one.round for one in series if not disturbed_round(one.foreign_cpu_share)}
+    quiet = {one.round for one in series if not disturbed_round(one)}
     return [one for one in series if one.round in quiet] if len(quiet) >= LEAST_QUIET_ROUNDS else series
 
 

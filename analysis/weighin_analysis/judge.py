@@ -1,57 +1,89 @@
 """From the measurements of one run to its card: estimates, verdicts, the tier, and what limits the device."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from weighin_analysis.architecture import ArchitectureKind
+from weighin_analysis.anchor import Anchor, corrected, find_anchors
+from weighin_analysis.architecture import Architecture, ArchitectureKind
 from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict
-from weighin_analysis.catalog import class_rank, size_class_of
+from weighin_analysis.catalog import architecture, class_rank, size_class_of, size_classes
+from weighin_analysis.conditions import Conditions, disturbances
+from weighin_analysis.cost_model import CostModel, fit
 from weighin_analysis.errors import EstimateError
 from weighin_analysis.estimate import (
     DISTURBED_SHARE,
     FORMULA_VERSION,
     RoundTimes,
-    full_model_times,
+    foreign_cpu_share,
+    is_alone,
+    known_times,
     rate_estimate,
     time_estimate,
     times_at,
 )
 from weighin_analysis.footprint import bytes_read_per_token, download_bytes, memory_bytes
 from weighin_analysis.limits import Limits, current_limits
-from weighin_analysis.measurement import Case, Measurement, Phase
+from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase
+from weighin_analysis.scheme import Scheme
+from weighin_analysis.threads import on_threads
 
 # Decode that moves weights at more than this share of the measured read bandwidth is bound by memory, not arithmetic.
 BANDWIDTH_BOUND_SHARE = 0.6
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """What a judgement needs to know of the device; None is not known.
+
+    ``memory_available_bytes`` is what was free in main memory when the run began, ``accelerator_memory_bytes`` the same
+    of an accelerator that has memory of its own. ``core_count`` is how many threads the device would use when quiet.
+    ``software_providers`` are execution providers whose device is a program on the processor: they never count.
+    """
+
+    memory_available_bytes: int | None
+    read_bandwidth_bytes_per_second: float | None = None
+    core_count: int | None = None
+    accelerator_memory_bytes: int | None = None
+    software_providers: frozenset[str] = frozenset()
+
+    def memory_for(self, execution_provider: str) -> int | None:
+        """Return the free memory of the pool that an execution provider uses."""
+        own = self.accelerator_memory_bytes if execution_provider != "cpu" else None
+        return self.memory_available_bytes if own is None else own
+
+
 def judge(
     measurements: Sequence[Measurement],
+    facts: DeviceFacts,
     *,
-    memory_available_bytes: int | None,
-    read_bandwidth_bytes_per_second: float | None,
+    conditions: Sequence[Conditions] = (),
     gated_cases: Sequence[Case] = (),
     failed_cases: Sequence[Case] = (),
 ) -> Card:
     """Return the card of one run under the current limits.
 
-    ``memory_available_bytes`` is what was free when the run began, in the pool that the execution provider uses; None
-    judges speed alone and says so. ``gated_cases`` were not started because they would not fit; ``failed_cases`` gave
-    no measurement, for whatever reason, and keep the headline from hinting that the device would run them. A case that
-    no time can be computed from is named in ``unjudged``; it takes nothing from the others.
+    ``conditions`` are those before and after the run, as far as they are known. ``gated_cases`` were not started
+    because they would not fit; ``failed_cases`` gave no measurement, for whatever reason, and keep the headline from
+    hinting that the device would run them. A case that no time can be computed from is named in ``unjudged``; it takes
+    nothing from the others. Size classes that were not run are computed from those that were, where these suffice.
     """
     limits = current_limits()
     cases: defaultdict[Case, list[Measurement]] = defaultdict(list)
     for measurement in measurements:
         cases[measurement.case].append(measurement)
-    rows = [_unmeasured_row(case, limits) for case in gated_cases]
+    evidence = _Evidence(
+        facts=facts, limits=limits, anchors=find_anchors(cases), models=_cost_models(cases), cases=cases
+    )
+    rows = [_unmeasured_row(_Kind.of(case), facts, limits) for case in gated_cases]
     unjudged = []
-    tried = [*gated_cases, *failed_cases, *cases]
-    for case, found in cases.items():
+    for case, found in _judged(cases):
         try:
-            rows.append(_row(case, found, memory_available_bytes, limits))
+            rows.append(_measured_row(case, found, evidence))
         except EstimateError as error:
             unjudged.append(f"{case.architecture.name} {case.scheme}: {error}")
+    tried = [*gated_cases, *failed_cases, *cases]
+    rows += _computed_rows(evidence, {_Kind.of(case) for case in tried})
     rows.sort(key=lambda row: (class_rank(row.size_class), row.architecture_kind == ArchitectureKind.DECODER))
     tier = _tier(rows)
     return Card(
@@ -59,74 +91,194 @@ def judge(
         formula_version=FORMULA_VERSION,
         headline=_headline(rows, tier, tried),
         tier=tier,
-        limited_by=_limited_by(rows, cases, memory_available_bytes, read_bandwidth_bytes_per_second, limits),
+        limited_by=_limited_by(rows, facts, limits),
         rows=tuple(rows),
         unjudged=tuple(unjudged),
+        disturbances=disturbances(conditions, foreign_cpu_share(s for m in measurements for s in m.series)),
+        anchors=evidence.anchors,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a row is about: a shape in a scheme on an execution provider with a number of threads."""
+
+    shape: Architecture
+    scheme: Scheme
+    execution_provider: str
+    threads: int
+
+    @classmethod
+    def of(cls, case: Case) -> "_Kind":
+        return cls(case.architecture, case.scheme, case.execution_provider, case.threads)
+
+    @property
+    def group(self) -> tuple[str, Scheme, int]:
+        """What one cost model speaks of."""
+        return self.execution_provider, self.scheme, self.threads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    """Everything that a run says about times of models, run or not."""
+
+    facts: DeviceFacts
+    limits: Limits
+    cases: Mapping[Case, Sequence[Measurement]]
+    anchors: tuple[Anchor, ...]
+    models: Mapping[tuple[str, Scheme, int], CostModel]
+
+
+def _judged(cases: Mapping[Case, Sequence[Measurement]]) -> Iterator[tuple[Case, Sequence[Measurement]]]:
+    """Yield the cases that have a row: a layer probe has none where its full model was run, too."""
+    alone = {_Kind.of(case) for case, found in cases.items() if is_alone(found)}
+    for case, found in cases.items():
+        if is_alone(found) or _Kind.of(case) not in alone:
+            yield case, found
+
+
+def _cost_models(cases: Mapping[Case, Sequence[Measurement]]) -> dict[tuple[str, Scheme, int], CostModel]:
+    """Return a cost model for every execution provider, scheme and number of threads that has enough layer probes."""
+    groups: defaultdict[tuple[str, Scheme, int], list[Measurement]] = defaultdict(list)
+    for case, found in cases.items():
+        if case.architecture.kind is ArchitectureKind.DECODER and not is_alone(found):
+            groups[_Kind.of(case).group] += found
+    models = {}
+    for group, found in groups.items():
+        try:
+            models[group] = fit(found)
+        except EstimateError:  # too few: then nothing is computed that was not run
+            continue
+    return models
 
 
 def _points(measurements: Sequence[Measurement], phase: Phase) -> list[tuple[int, RoundTimes]]:
     """Return (length, times) of one phase: the context depth in decode, the prompt length in prefill."""
     found = [m for m in measurements if m.phase is phase]
-    return [(m.context_depth if phase is Phase.DECODE else m.token_count, full_model_times(m)) for m in found]
+    return [(m.context_depth if phase is Phase.DECODE else m.token_count, known_times(m)) for m in found]
 
 
-def _memory(case: Case, limits: Limits) -> int:
-    architecture = case.architecture
-    decoder = architecture.kind is ArchitectureKind.DECODER
+def _measured_row(case: Case, measurements: Sequence[Measurement], evidence: _Evidence) -> CardRow:
+    """Return the row of a case that was run, whole or in part."""
+    limits, kind = evidence.limits, _Kind.of(case)
+    decoder = case.architecture.kind is ArchitectureKind.DECODER
     prompt = limits.prompt_tokens if decoder else limits.encoder_tokens
-    return memory_bytes(architecture, case.scheme, context_tokens=limits.memory_context_tokens, prompt_tokens=prompt)
-
-
-def _row(case: Case, measurements: Sequence[Measurement], available: int | None, limits: Limits) -> CardRow:
-    shape, probability = case.architecture, limits.interval_probability
-    decoder = shape.kind is ArchitectureKind.DECODER
-    prompt = limits.prompt_tokens if decoder else limits.encoder_tokens
-    prefill = times_at(_points(measurements, Phase.PREFILL), prompt)
-    first = time_estimate(prefill, probability)
+    prefill = _prompt_times(kind, _points(measurements, Phase.PREFILL), prompt, evidence)
     decode = None
-    share = prefill.foreign_cpu_share or 0.0
     if decoder:
-        decode_times = times_at(_points(measurements, Phase.DECODE), limits.decode_context_depth)
-        decode = rate_estimate(decode_times, 1, probability)
-        share = max(share, decode_times.foreign_cpu_share or 0.0)
-    known = _unmeasured_row(case, limits)
-    verdict, reasons = _verdict(known.memory_bytes, available, decode, first, limits)
-    if prefill.extrapolated:
-        reasons = (*reasons, f"time for {prompt} tokens extrapolated from shorter prompts")
-    if share > DISTURBED_SHARE:
-        reasons = (*reasons, f"other programs used {share:.0%} of the processor meanwhile: likely faster when idle")
+        decode = times_at(_points(measurements, Phase.DECODE), limits.decode_context_depth)
+    if not is_alone(measurements):
+        prefill = corrected(prefill, case, Phase.PREFILL, evidence.anchors)
+        decode = decode and corrected(decode, case, Phase.DECODE, evidence.anchors)
+    whole = case.is_whole_model or is_alone(measurements)
+    one_thread = any(s.clock is ClockKind.THREAD_CPU for m in measurements for s in m.series)
+    row = _timed_row(kind, prefill, decode, evidence, one_thread=one_thread)
+    return replace(row, basis=Basis.MEASURED if whole else Basis.LAYER_PROBE)
+
+
+def _prompt_times(
+    kind: _Kind, points: Sequence[tuple[int, RoundTimes]], prompt: int, evidence: _Evidence
+) -> RoundTimes:
+    """Return the times of a prompt; beyond those that were run, the longest of them grows as the cost model says.
+
+    Attention grows with the square of the length: a line through two short prompts would miss it.
+    """
+    longest, times = max(points, key=lambda point: point[0], default=(0, None))
+    model = evidence.models.get(kind.group)
+    if times is None or longest >= prompt or model is None:
+        return times_at(points, prompt)
+    target, known = model.prefill_times(kind.shape, prompt), model.prefill_times(kind.shape, longest)
+    factor = target.median_seconds / known.median_seconds
     return replace(
-        known,
-        decode_tokens_per_second=decode,
-        prefill_tokens_per_second=rate_estimate(prefill, prompt, probability),
-        time_to_first_token_seconds=first if decoder else None,
-        latency_seconds=None if decoder else first,
-        verdict=verdict,
-        reasons=reasons,
-        basis=Basis.MEASURED if case.is_whole_model else Basis.LAYER_PROBE,
+        times, seconds=tuple(factor * s for s in times.seconds), method_sd=max(times.method_sd, target.method_sd)
     )
 
 
-def _unmeasured_row(case: Case, limits: Limits) -> CardRow:
-    """Return what is known of a case without running it, as the row of one that the memory gate stopped."""
-    shape = case.architecture
+def _computed_rows(evidence: _Evidence, tried: Collection[_Kind]) -> list[CardRow]:
+    """Return rows for the shapes of size classes that were not run, from the cost models of this run."""
+    rows = []
+    for (provider, scheme, threads), model in evidence.models.items():
+        run = [case for case in evidence.cases if _Kind.of(case).group == (provider, scheme, threads)]
+        largest = max(case.architecture.parameter_count for case in run)
+        clocks = {s.clock for case in run for m in evidence.cases[case] for s in m.series}
+        for size_class in size_classes():
+            name = size_class.reference or size_class.representative
+            if name is None:
+                continue
+            kind = _Kind(architecture(name), scheme, provider, threads)
+            if kind in tried:
+                continue
+            limits = evidence.limits
+            prefill = model.prefill_times(kind.shape, limits.prompt_tokens)
+            decode = model.decode_times(kind.shape, limits.decode_context_depth)
+            row = _timed_row(kind, prefill, decode, evidence, one_thread=ClockKind.THREAD_CPU in clocks)
+            within = kind.shape.parameter_count <= largest
+            rows.append(replace(row, basis=Basis.INTERPOLATED if within else Basis.FORMULA))
+    return rows
+
+
+def _timed_row(
+    kind: _Kind, prefill: RoundTimes, decode: RoundTimes | None, evidence: _Evidence, *, one_thread: bool
+) -> CardRow:
+    """Return the row of a model whose times are known; ``one_thread`` tells that they are those of a single thread."""
+    facts, limits, probability = evidence.facts, evidence.limits, evidence.limits.interval_probability
+    reasons: list[str] = []
+    threads = kind.threads
+    if one_thread and (facts.core_count or 1) > threads:
+        threads = facts.core_count or 1
+        prefill = on_threads(prefill, Phase.PREFILL, threads)
+        decode = decode and on_threads(decode, Phase.DECODE, threads)
+        reasons.append(f"the device was busy: computed for {threads} threads from the CPU time of one")
+    prompt = limits.prompt_tokens if decode else limits.encoder_tokens
+    first = time_estimate(prefill, probability)
+    rate = rate_estimate(decode, 1, probability) if decode else None
+    known = _unmeasured_row(kind, facts, limits)
+    available = facts.memory_for(kind.execution_provider)
+    verdict, why = _verdict(known.memory_bytes, available, rate, first, limits)
+    reasons = [*why, *reasons]
+    if prefill.extrapolated:
+        reasons.append(f"time for {prompt} tokens extrapolated from shorter prompts")
+    share = max(prefill.foreign_cpu_share or 0.0, (decode.foreign_cpu_share if decode else None) or 0.0)
+    if share > DISTURBED_SHARE and not one_thread:
+        reasons.append(f"other programs used {share:.0%} of the processor meanwhile: likely faster when idle")
+    if not known.counts:
+        reasons.append("a software adapter: never counts in a tier")
+    return replace(
+        known,
+        threads=threads,
+        decode_tokens_per_second=rate,
+        prefill_tokens_per_second=rate_estimate(prefill, prompt, probability),
+        time_to_first_token_seconds=first if decode else None,
+        latency_seconds=None if decode else first,
+        verdict=verdict,
+        reasons=tuple(reasons),
+    )
+
+
+def _unmeasured_row(kind: _Kind, facts: DeviceFacts, limits: Limits) -> CardRow:
+    """Return what is known of a model without running it, as the row of one that the memory gate stopped."""
+    shape = kind.shape
+    prompt = limits.prompt_tokens if shape.kind is ArchitectureKind.DECODER else limits.encoder_tokens
     return CardRow(
         size_class=size_class_of(shape.parameter_count).name,
         architecture=shape.name,
         architecture_kind=shape.kind,
-        scheme=case.scheme,
-        execution_provider=case.execution_provider,
-        threads=case.threads,
+        scheme=kind.scheme,
+        execution_provider=kind.execution_provider,
+        threads=kind.threads,
         decode_tokens_per_second=None,
         prefill_tokens_per_second=None,
         time_to_first_token_seconds=None,
         latency_seconds=None,
-        memory_bytes=_memory(case, limits),
-        download_bytes=download_bytes(shape, case.scheme),
+        memory_bytes=memory_bytes(
+            shape, kind.scheme, context_tokens=limits.memory_context_tokens, prompt_tokens=prompt
+        ),
+        download_bytes=download_bytes(shape, kind.scheme),
+        bytes_read_per_token=bytes_read_per_token(shape, kind.scheme),
         verdict=Verdict.DOES_NOT_FIT,
         reasons=("too little free memory to run even its layer probe",),
         basis=Basis.FORMULA,
+        counts=kind.execution_provider not in facts.software_providers,
     )
 
 
@@ -164,12 +316,12 @@ def _shortfalls(decode: Estimate | None, first: Estimate, limits: Limits, *, com
 
 def _tier(rows: Sequence[CardRow]) -> str | None:
     """Return the largest class with a comfortable decoder. Encoders have a class, but a tier is about generating."""
-    comfortable = [r.size_class for r in _decoders(rows) if r.verdict is Verdict.COMFORTABLE]
+    comfortable = [row.size_class for row in _decoders(rows) if row.verdict is Verdict.COMFORTABLE]
     return max(comfortable, key=class_rank, default=None)
 
 
 def _decoders(rows: Sequence[CardRow]) -> list[CardRow]:
-    return [row for row in rows if row.architecture_kind == ArchitectureKind.DECODER]
+    return [row for row in rows if row.architecture_kind == ArchitectureKind.DECODER and row.counts]
 
 
 def _headline(rows: Sequence[CardRow], tier: str | None, tried: Sequence[Case]) -> str:
@@ -181,8 +333,8 @@ def _headline(rows: Sequence[CardRow], tier: str | None, tried: Sequence[Case]) 
     comfortable, usable = best[Verdict.COMFORTABLE], best[Verdict.USABLE]
     if comfortable:
         shapes = [case.architecture for case in tried if case.architecture.kind is ArchitectureKind.DECODER]
-        top = size_class_of(max(shape.parameter_count for shape in shapes)).name
-        at_least = "at least " if tier == top else ""
+        known = {size_class_of(shape.parameter_count).name for shape in shapes} | {row.size_class for row in decoders}
+        at_least = "at least " if tier == max(known, key=class_rank) else ""
         return f"This device comfortably runs {at_least}{tier} models at {_bits(comfortable.scheme)}."
     if usable:
         return (
@@ -199,29 +351,32 @@ def _bits(scheme: str) -> str:
     return scheme.split("_", maxsplit=1)[0]
 
 
-def _limited_by(
-    rows: Sequence[CardRow],
-    cases: Collection[Case],
-    available: int | None,
-    bandwidth: float | None,
-    limits: Limits,
-) -> str | None:
-    """Return what the device runs out of first: the smallest margin of its largest decoder towards "comfortable"."""
-    largest = max(_decoders(rows), key=lambda r: class_rank(r.size_class), default=None)
-    if largest is None:
+def _limited_by(rows: Sequence[CardRow], facts: DeviceFacts, limits: Limits) -> str | None:
+    """Return what the device runs out of first on the way up the classes.
+
+    It is the smallest margin towards "comfortable" in the smallest class that no decoder reaches it in, else in the
+    largest.
+    """
+    best: dict[str, CardRow] = {}
+    for one in sorted(_decoders(rows), key=lambda row: (class_rank(row.size_class), list(Verdict).index(row.verdict))):
+        best.setdefault(one.size_class, one)
+    row = next((row for row in best.values() if row.verdict is not Verdict.COMFORTABLE), None)
+    row = row or max(best.values(), key=lambda row: class_rank(row.size_class), default=None)
+    if row is None:
         return None
-    decode, first = largest.decode_tokens_per_second, largest.time_to_first_token_seconds
+    decode, first = row.decode_tokens_per_second, row.time_to_first_token_seconds
     if decode is None or first is None:
         return "memory"
     margins = {
         "decode": decode.value / limits.decoder_comfortable.decode_tokens_per_second,
         "compute": limits.decoder_comfortable.time_to_first_token_seconds / first.value,
     }
+    available = facts.memory_for(row.execution_provider)
     if available is not None:
-        margins["memory"] = limits.memory_share * available / largest.memory_bytes
+        margins["memory"] = limits.memory_share * available / row.memory_bytes
     tightest = min(margins, key=lambda name: margins[name])
     if tightest != "decode":
         return tightest
-    case = next(c for c in cases if (c.architecture.name, c.scheme) == (largest.architecture, largest.scheme))
-    moved = bytes_read_per_token(case.architecture, case.scheme) * decode.value
+    bandwidth = facts.read_bandwidth_bytes_per_second
+    moved = row.bytes_read_per_token * decode.value
     return "bandwidth" if bandwidth and moved > BANDWIDTH_BOUND_SHARE * bandwidth else "compute"

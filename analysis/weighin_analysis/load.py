@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 import duckdb
 
 from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
+from weighin_analysis.conditions import Conditions
 from weighin_analysis.errors import SnapshotError
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, Series, SeriesPart
 from weighin_analysis.scheme import Scheme
@@ -22,7 +23,6 @@ from weighin_analysis.snapshot import (
     Accelerator,
     Cache,
     CaseFailure,
-    Conditions,
     DeviceRecord,
     ExecutionProvider,
     Hardware,
@@ -181,12 +181,20 @@ def _run(
         row,
         receive_time=_aware(row["receive_time"]),
         observe_time=_aware(row["observe_time"]) if row["observe_time"] else None,
+        accelerator_memory_available_bytes=tuple(_optional_ints(row["accelerator_memory_available_bytes"] or ())),
         before=_build(Conditions, row["before"]) if row["before"] else None,
         after=_build(Conditions, row["after"]) if row["after"] else None,
         measurements=tuple(measurements),
         failures=tuple(failures),
         gaps=tuple(gaps),
     )
+
+
+def _optional_ints(values: Sequence[Any]) -> list[int | None]:
+    """Return the values of a list column as they are; TypeError for one that is no whole number."""
+    if not all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in values):
+        raise TypeError("a list of whole numbers holds something else")
+    return list(values)
 
 
 def _hardware(row: _Row) -> Hardware:

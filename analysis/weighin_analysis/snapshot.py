@@ -7,6 +7,7 @@ are 0 to 1, times are aware and in UTC.
 from dataclasses import dataclass
 from datetime import datetime
 
+from weighin_analysis.conditions import Conditions
 from weighin_analysis.measurement import Case, Measurement
 
 
@@ -82,20 +83,6 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
-    """The state of a device at one moment; the two canaries are short loads of known size."""
-
-    memory_available_bytes: int | None
-    foreign_cpu_share: float | None
-    steal_cpu_share: float | None
-    power_source: str | None
-    frequency_hertz: int | None
-    temperature_celsius: float | None
-    canary_matrix_flops: float | None
-    canary_read_bytes_per_second: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeGap:
     """A fact that could not be read, and why."""
 
@@ -130,6 +117,7 @@ class RunRecord:
     read_bandwidth_bytes_per_second: float | None
     single_thread_read_bandwidth_bytes_per_second: float | None
     storage_free_bytes: int | None
+    accelerator_memory_available_bytes: tuple[int | None, ...]
     before: Conditions | None
     after: Conditions | None
     measurements: tuple[Measurement, ...]

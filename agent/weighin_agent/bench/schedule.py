@@ -27,7 +27,7 @@ class Progress:
 
 def progress_of(measurements: Sequence[Measurement], round_count: int) -> Progress:
     """Return how well the case of these measurements is known after so many rounds."""
-    disturbed = {s.round for m in measurements for s in m.series if disturbed_round(s.foreign_cpu_share)}
+    disturbed = {s.round for m in measurements for s in m.series if disturbed_round(s)}
     spreads = []
     for measurement in measurements:
         try:

@@ -1,16 +1,12 @@
-"""The conditions of a run, before and after, and what in them casts doubt on its numbers."""
+"""The conditions of a run, before and after, as the page shows them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from weighin_analysis.estimate import BETWEEN_RUNS_SD
+from weighin_analysis.conditions import Conditions
 from weighin_analysis.report.numbers import gb_per_second, gib, percent, rounded, signed_percent, significant
 from weighin_analysis.report.view import ConditionView
-from weighin_analysis.snapshot import Conditions, RunRecord
-
-# Above these shares of all processor time, others took enough to slow a round visibly.
-FOREIGN_LOAD_SHARE = 0.10
-STEAL_SHARE = 0.05
+from weighin_analysis.snapshot import RunRecord
 
 # Why, is told with everything else that is missing from the run.
 ABSENT = "not readable"
@@ -74,23 +70,3 @@ def _change(before: float | None, after: float | None) -> float | None:
 
 def _power_text(state: Conditions | None) -> str:
     return (state.power_source if state else None) or ABSENT
-
-
-def condition_warnings(run: RunRecord) -> tuple[str, ...]:
-    """Return a sentence for each condition that casts doubt on the numbers of the run."""
-    found: list[str] = []
-    for name, field in (("computed", "canary_matrix_flops"), ("read memory", "canary_read_bytes_per_second")):
-        change = _change(_value(run.before, field), _value(run.after, field))
-        if change is not None and abs(change) > BETWEEN_RUNS_SD:
-            direction = "slower" if change < 0 else "faster"
-            found.append(f"The device {name} {percent(abs(change))} {direction} after the run than before it.")
-    states = [state for state in (run.before, run.after) if state]
-    foreign = max((state.foreign_cpu_share or 0.0 for state in states), default=0.0)
-    if foreign > FOREIGN_LOAD_SHARE:
-        found.append(f"Other programs used {percent(foreign)} of the processor around the run.")
-    steal = max((state.steal_cpu_share or 0.0 for state in states), default=0.0)
-    if steal > STEAL_SHARE:
-        found.append(f"The hypervisor gave {percent(steal)} of the processor to others around the run.")
-    if any(state.power_source == "battery" for state in states):
-        found.append("It ran on battery: on the mains it may be faster.")
-    return tuple(found)

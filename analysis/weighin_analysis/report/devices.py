@@ -8,7 +8,7 @@ from weighin_analysis.card import Basis, CardRow, Estimate
 from weighin_analysis.catalog import class_rank, size_class_of
 from weighin_analysis.limits import Limits
 from weighin_analysis.measurement import Case
-from weighin_analysis.report.conditions import condition_warnings, conditions_view
+from weighin_analysis.report.conditions import conditions_view
 from weighin_analysis.report.fleet import DeviceResult, failed_cases
 from weighin_analysis.report.numbers import (
     cache_size,
@@ -71,7 +71,7 @@ def device_view(result: DeviceResult, limits: Limits) -> DeviceView:
         ),
         gaps=tuple(Problem(what=gap.fact, reason=_words(gap.reason), detail=gap.detail) for gap in run.gaps),
         conditions=conditions_view(run),
-        warnings=(*(f"Not judged: {text}." for text in card.unjudged), *condition_warnings(run)),
+        warnings=(*(f"Not judged: {text}." for text in card.unjudged), *card.disturbances),
         run_facts=_run_facts(result),
     )
 

@@ -9,7 +9,7 @@ from statistics import NormalDist
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Card, CardRow, Verdict
 from weighin_analysis.catalog import class_rank, size_class_of, size_classes
-from weighin_analysis.judge import judge
+from weighin_analysis.judge import DeviceFacts, judge
 from weighin_analysis.snapshot import CaseFailure, DeviceRecord
 
 # From best to worst: the order of columns, and how the best row of a class is found.
@@ -39,11 +39,18 @@ class TierRow:
 
 def judge_device(device: DeviceRecord) -> DeviceResult:
     """Return a device with the card of its newest run."""
-    run = device.run
-    card = judge(
-        run.measurements,
+    run, hardware = device.run, device.hardware
+    facts = DeviceFacts(
         memory_available_bytes=run.memory_available_bytes,
         read_bandwidth_bytes_per_second=run.read_bandwidth_bytes_per_second,
+        core_count=hardware.physical_core_count,
+        accelerator_memory_bytes=max((one for one in run.accelerator_memory_available_bytes if one), default=None),
+        software_providers=frozenset(ep.name for ep in hardware.execution_providers if ep.is_software),
+    )
+    card = judge(
+        run.measurements,
+        facts,
+        conditions=[state for state in (run.before, run.after) if state],
         gated_cases=[failure.case for failure in run.failures if failure.reason == "memory_gate"],
         failed_cases=[failure.case for failure in run.failures],
     )
