@@ -12,7 +12,6 @@ from weighin_analysis.conditions import Conditions, disturbances
 from weighin_analysis.cost_model import CostModel, fit
 from weighin_analysis.errors import EstimateError
 from weighin_analysis.estimate import (
-    DISTURBED_SHARE,
     FORMULA_VERSION,
     RoundTimes,
     foreign_cpu_share,
@@ -238,9 +237,6 @@ def _timed_row(
     reasons = [*why, *reasons]
     if prefill.extrapolated:
         reasons.append(f"time for {prompt} tokens extrapolated from shorter prompts")
-    share = max(prefill.foreign_cpu_share or 0.0, (decode.foreign_cpu_share if decode else None) or 0.0)
-    if share > DISTURBED_SHARE and not one_thread:
-        reasons.append(f"other programs used {share:.0%} of the processor meanwhile: likely faster when idle")
     if not known.counts:
         reasons.append("a software adapter: never counts in a tier")
     return replace(
