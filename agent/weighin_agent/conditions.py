@@ -9,7 +9,7 @@ import psutil
 
 from weighin_agent.cpu_load import busy_share, read_cpu_seconds, steal_share
 from weighin_agent.device import ProbeGap, ProbeGapReason
-from weighin_agent.probe import available_bytes
+from weighin_agent.probe import available_bytes, draws_from_mains
 from weighin_agent.run import Canary, Conditions, PowerSource
 from weighin_analysis.estimate import percentile_20
 
@@ -78,18 +78,8 @@ def _load(sleep: Callable[[float], None]) -> tuple[float | None, float | None]:
 
 
 def _power_source() -> PowerSource | None:
-    read = getattr(psutil, "sensors_battery", None)
-    if read is None:
-        return None
-    try:
-        battery = read()
-    except _SENSOR_ERRORS:
-        return None
-    if battery is None:
-        return PowerSource.MAINS
-    if battery.power_plugged is None:
-        return None
-    return PowerSource.MAINS if battery.power_plugged else PowerSource.BATTERY
+    on_mains = draws_from_mains()
+    return None if on_mains is None else PowerSource.MAINS if on_mains else PowerSource.BATTERY
 
 
 def _frequency_hertz() -> int | None:

@@ -16,7 +16,6 @@ from weighin_agent.run import PowerSource
 Linux = namedtuple("Linux", "user nice system idle iowait irq softirq steal guest guest_nice")
 Mac = namedtuple("Mac", "user nice system idle")
 Own = namedtuple("Own", "user system")
-Battery = namedtuple("Battery", "percent secsleft power_plugged")
 Sensor = namedtuple("Sensor", "label current high critical")
 Frequency = namedtuple("Frequency", "current min max")
 IDLE = Linux(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -123,20 +122,15 @@ def quick_readings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("battery", "source"),
-    [
-        (None, PowerSource.MAINS),
-        (Battery(80, 3600, True), PowerSource.MAINS),
-        (Battery(80, 3600, False), PowerSource.BATTERY),
-        (Battery(80, 3600, None), None),
-    ],
-    ids=["no battery", "charging", "discharging", "not told"],
+    ("on_mains", "source"),
+    [(True, PowerSource.MAINS), (False, PowerSource.BATTERY), (None, None)],
+    ids=["mains", "battery", "not told"],
 )
 @pytest.mark.usefixtures("quick_readings")
-def test_the_power_source_is_what_the_battery_says(
-    battery: Any, source: PowerSource | None, monkeypatch: pytest.MonkeyPatch
+def test_the_power_source_is_what_the_system_says(
+    on_mains: bool | None, source: PowerSource | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(psutil, "sensors_battery", lambda: battery, raising=False)
+    monkeypatch.setattr(conditions_module, "draws_from_mains", lambda: on_mains)
     assert read_conditions().power_source is source
 
 
@@ -172,20 +166,20 @@ def test_a_sensor_that_cannot_be_read_is_a_gap_and_never_an_error(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """psutil raises on boards and virtual machines whose kernel offers half of what it looks for."""
-    for name in ("cpu_freq", "sensors_temperatures", "sensors_battery"):
+    for name in ("cpu_freq", "sensors_temperatures"):
         monkeypatch.setattr(psutil, name, raising(error), raising=False)
     found = read_conditions()
-    assert (found.frequency_hertz, found.temperature_celsius, found.power_source) == (None, None, None)
+    assert (found.frequency_hertz, found.temperature_celsius) == (None, None)
     facts = {gap.fact for gap in condition_gaps(found)}
-    assert {"conditions.frequency_hertz", "conditions.temperature_celsius", "conditions.power_source"} <= facts
+    assert {"conditions.frequency_hertz", "conditions.temperature_celsius"} <= facts
 
 
 @pytest.mark.usefixtures("quick_readings")
 def test_a_system_without_these_sensors_has_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("cpu_freq", "sensors_temperatures", "sensors_battery"):
+    for name in ("cpu_freq", "sensors_temperatures"):
         monkeypatch.delattr(psutil, name, raising=False)
     found = read_conditions()
-    assert (found.frequency_hertz, found.temperature_celsius, found.power_source) == (None, None, None)
+    assert (found.frequency_hertz, found.temperature_celsius) == (None, None)
 
 
 @pytest.mark.usefixtures("quick_readings")

@@ -1,9 +1,10 @@
 """The readers for Linux, run on files that real machines showed; see SOURCE.txt in each folder of tests/captured."""
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from captured_system import captured_system, lay_out, system_at
 
 from weighin_agent.device import Cache, CacheKind, Cpu, ProbeGapReason, last_level_cache
 from weighin_agent.probe import cpu_quota_cores
@@ -13,23 +14,10 @@ from weighin_agent.probe.memory import read_available_bytes, read_memory_sizes
 from weighin_agent.probe.operating_system import read_operating_system
 from weighin_agent.probe.virtualization import read_evidence, read_virtualization
 
-CAPTURED = Path(__file__).parent.parent / "captured"
-
-
-def lay_out(machine: str, root: Path) -> Path:
-    """Copy a captured machine's files to ``root`` and make the files that sysfs.txt lists as "path:content"."""
-    shutil.copytree(CAPTURED / machine, root, dirs_exist_ok=True)
-    listing = root / "sysfs.txt"
-    for line in listing.read_text().splitlines() if listing.exists() else ():
-        path, _, content = line.partition(":")
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(content + "\n")
-    return root
-
 
 def cpu_of(machine: str, root: Path, logical_core_count: int) -> tuple[Cpu, Gaps]:
     gaps = Gaps()
-    return read_cpu(gaps, lay_out(machine, root), frozenset(range(logical_core_count))), gaps
+    return read_cpu(gaps, system_at(lay_out(machine, root), processors=frozenset(range(logical_core_count)))), gaps
 
 
 def reasons(gaps: Gaps) -> dict[str, ProbeGapReason]:
@@ -81,14 +69,15 @@ def test_a_kvm_guest_is_read_in_full(tmp_path: Path) -> None:
         Cache(level=3, kind=CacheKind.UNIFIED, size_bytes=105 * 2**20, instance_count=1),
     )
     assert reasons(gaps) == {"cpu.max_frequency_hertz": ProbeGapReason.NOT_OFFERED}
-    virtualization = read_virtualization(Gaps(), tmp_path)
+    virtualization = read_virtualization(Gaps(), system_at(tmp_path))
     assert virtualization is not None
     assert (virtualization.kind, virtualization.product) == ("virtual_machine", "kvm")
 
 
 def test_only_the_processors_that_may_be_used_are_counted(tmp_path: Path) -> None:
     gaps = Gaps()
-    cpu = read_cpu(gaps, lay_out("xeon_kvm_guest", tmp_path), frozenset({1}))
+    system = captured_system("xeon_kvm_guest", tmp_path)
+    cpu = read_cpu(gaps, replace(system, processors=frozenset({1})))
     assert (cpu.physical_core_count, cpu.logical_core_count) == (1, 1)
     assert [cache.instance_count for cache in cpu.caches] == [1, 1, 1, 1]
 
@@ -105,25 +94,34 @@ def test_a_ryzen_5_1600_has_as_many_last_level_caches_as_lscpu_counts(tmp_path: 
     assert cpu.caches == (Cache(level=3, kind=CacheKind.UNIFIED, size_bytes=8 * 2**20, instance_count=3),)
 
 
-def test_a_kernel_that_describes_no_caches_and_no_cores_leaves_gaps(tmp_path: Path) -> None:
+def test_a_kernel_that_describes_no_caches_and_no_cores_leaves_a_gap_for_the_caches(tmp_path: Path) -> None:
+    """The cores it need not describe: a Cortex-A72 runs one thread."""
     cpu, gaps = cpu_of("raspberry_pi_4", tmp_path, 4)
     assert cpu.caches == ()
-    assert cpu.physical_core_count is None
+    assert cpu.physical_core_count == 4
     assert last_level_cache(cpu) is None
-    assert set(reasons(gaps)) == {"cpu.caches", "cpu.physical_core_count", "cpu.max_frequency_hertz"}
+    assert set(reasons(gaps)) == {"cpu.caches", "cpu.max_frequency_hertz"}
+
+
+def test_cores_of_a_kind_that_may_run_two_threads_are_not_counted_by_their_threads(tmp_path: Path) -> None:
+    cpu, gaps = cpu_of("ampere_one_a", tmp_path, 1)
+    assert cpu.physical_core_count is None
+    assert "cpu.physical_core_count" in reasons(gaps)
 
 
 def test_without_any_file_every_fact_is_a_gap_and_nothing_is_zero(tmp_path: Path) -> None:
-    gaps = Gaps()
-    cpu = read_cpu(gaps, tmp_path, frozenset({0}))
+    gaps, system = Gaps(), system_at(tmp_path, kernel="", processors=None)
+    cpu = read_cpu(gaps, system)
     assert (cpu.model, cpu.vendor, cpu.physical_core_count, cpu.max_frequency_hertz) == (None, None, None, None)
-    assert read_memory_sizes(gaps, tmp_path) == (None, None)
-    read_operating_system(gaps, tmp_path)
-    assert read_virtualization(gaps, tmp_path) is None
+    assert cpu.logical_core_count is None
+    assert read_memory_sizes(gaps, system) == (None, None)
+    read_operating_system(gaps, system)
+    assert read_virtualization(gaps, system) is None
     assert set(reasons(gaps)) == {
         "cpu.vendor",
         "cpu.instruction_sets",
         "cpu.physical_core_count",
+        "cpu.logical_core_count",
         "cpu.caches",
         "cpu.max_frequency_hertz",
         "memory.total_bytes",
@@ -137,7 +135,7 @@ def test_without_any_file_every_fact_is_a_gap_and_nothing_is_zero(tmp_path: Path
 
 def test_memory_is_read_in_bytes(tmp_path: Path) -> None:
     root = lay_out("virtual_ubuntu_17_10", tmp_path)
-    assert read_memory_sizes(Gaps(), root) == (4042048 * 1024, 3651940 * 1024)
+    assert read_memory_sizes(Gaps(), system_at(root)) == (4042048 * 1024, 3651940 * 1024)
 
 
 def test_a_container_may_use_less_memory_than_the_machine_has(tmp_path: Path) -> None:
@@ -170,7 +168,7 @@ def test_a_processor_quota_is_said_beside_the_count(tmp_path: Path, paths: str, 
         file.write_text(content)
     gaps = Gaps()
     assert cpu_quota_cores(root) == 0.5
-    assert read_cpu(gaps, root, frozenset({0, 1})).logical_core_count == 2
+    assert read_cpu(gaps, system_at(root, processors=frozenset({0, 1}))).logical_core_count == 2
     assert [gap.detail for gap in gaps.all() if gap.fact == "cpu.logical_core_count"] == [
         "a limit of this container or service allows the time of 0.5 processors; the counts leave it out"
     ]
@@ -189,17 +187,17 @@ def test_a_process_without_a_quota_has_none(tmp_path: Path) -> None:
 
 def test_the_distribution_is_read_where_etc_has_no_os_release(tmp_path: Path) -> None:
     root = lay_out("opensuse_tumbleweed", tmp_path)
-    system = read_operating_system(Gaps(), root)
+    system = read_operating_system(Gaps(), system_at(root))
     assert (system.family, system.name, system.version) == ("linux", "openSUSE Tumbleweed", "20230108")
 
 
 def test_bare_metal_is_told_from_not_knowing(tmp_path: Path) -> None:
-    machine = read_virtualization(Gaps(), lay_out("core_ultra_9_285", tmp_path / "intel"))
+    machine = read_virtualization(Gaps(), system_at(lay_out("core_ultra_9_285", tmp_path / "intel")))
     assert machine is not None
     assert machine.kind == "none"
     # An ARM processor has no word for it, and this copy shows neither firmware nor board.
     gaps = Gaps()
-    assert read_virtualization(gaps, lay_out("apple_m3_max_virtual", tmp_path / "apple")) is None
+    assert read_virtualization(gaps, system_at(lay_out("apple_m3_max_virtual", tmp_path / "apple"))) is None
     assert reasons(gaps) == {"virtualization": ProbeGapReason.NOT_OFFERED}
 
 
@@ -222,9 +220,9 @@ def test_what_identifies_one_machine_is_read_past(tmp_path: Path) -> None:
     (firmware / "product_name").write_text(f"Virtual Box {canaries[4]} {canaries[3]}")
     (root / "proc/sys/kernel").mkdir(parents=True)
     (root / "proc/sys/kernel/hostname").write_text(canaries[1])
-    gaps = Gaps()
-    facts = [read_cpu(gaps, root, frozenset(range(4))), read_operating_system(gaps, root)]
-    said = repr([*facts, read_virtualization(gaps, root), gaps.all()])
+    gaps, system = Gaps(), system_at(root, kernel="6.6.31+rpt-rpi-2712", processors=frozenset(range(4)))
+    facts = [read_cpu(gaps, system), read_operating_system(gaps, system)]
+    said = repr([*facts, read_virtualization(gaps, system), gaps.all()])
     assert "6.6.31+rpt-rpi-2712" in said
     assert [canary for canary in canaries if canary in said] == []
     assert "CNRYSERIAL0001" in read_evidence(root).firmware  # it was there to be seen

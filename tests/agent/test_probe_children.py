@@ -9,10 +9,11 @@ import psutil
 import pytest
 
 from weighin_agent.device import ProbeGapReason
-from weighin_agent.probe.child import ask_child
-from weighin_agent.probe.cpu_name import read_cpu_name
+from weighin_agent.probe.child import ask_child, run_command
+from weighin_agent.probe.cpuinfo_library import read_cpu_name
 from weighin_agent.probe.execution_providers import parse_execution_providers, read_execution_providers
 from weighin_agent.probe.gaps import Gaps
+from weighin_agent.probe.system import this_system
 
 WriteModule = Callable[[str, str], str]
 
@@ -107,16 +108,31 @@ def test_the_runtime_lists_the_cpu_as_measured_and_every_other_with_its_reason()
 def test_execution_providers_have_our_short_names_or_the_runtimes_own() -> None:
     listed = ["AzureExecutionProvider", "CUDAExecutionProvider", "NewExecutionProvider", "CPUExecutionProvider", 5]
     providers = parse_execution_providers(listed)
-    assert [provider.name for provider in providers] == ["cpu", "azure", "cuda", "NewExecutionProvider"]
-    assert providers[1].reason == "it calls a remote service; nothing runs on this device"
+    assert [provider.name for provider in providers] == ["cuda", "cpu", "azure", "NewExecutionProvider"]
+    assert providers[2].reason == "it calls a remote service; nothing runs on this device"
 
 
 def test_the_last_reader_names_this_processor_or_says_why_not() -> None:
     gaps = Gaps()
-    assert (read_cpu_name(gaps) is None) == bool(gaps.all())
+    assert (read_cpu_name(gaps, this_system()) is None) == bool(gaps.all())
 
 
 def test_a_last_reader_without_an_answer_is_one_gap(write_module: WriteModule) -> None:
     gaps = Gaps()
-    assert read_cpu_name(gaps, write_module("nameless_child", "print('{\"model\": null}')")) is None
+    assert read_cpu_name(gaps, this_system(), write_module("nameless_child", "print('{\"model\": null}')")) is None
     assert [(gap.fact, gap.reason) for gap in gaps.all()] == [("cpu.model", ProbeGapReason.NOT_OFFERED)]
+
+
+def test_a_command_that_is_not_installed_is_a_gap_and_no_error() -> None:
+    output = run_command(("no-such-command",), 30)
+    assert (output.text, output.exit_code, output.reason) == ("", None, ProbeGapReason.NOT_OFFERED)
+
+
+def test_a_command_that_hangs_is_ended() -> None:
+    assert run_command((sys.executable, "-c", "import signal; signal.pause()"), 1).reason is ProbeGapReason.TIMED_OUT
+
+
+def test_what_a_command_printed_counts_even_if_it_ended_badly() -> None:
+    """sysctl ends with 1 if one of many names is unknown to this version of the system."""
+    output = run_command((sys.executable, "-c", "print('hw.memsize: 1'); raise SystemExit(1)"), 30)
+    assert (output.text.strip(), output.exit_code, output.reason) == ("hw.memsize: 1", 1, None)

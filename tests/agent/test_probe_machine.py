@@ -7,18 +7,20 @@ import re
 import shutil
 import socket
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from getpass import getuser
 from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
 
 from weighin_agent.device import Device, ProbeGap
-from weighin_agent.probe import available_bytes, portable, probe
+from weighin_agent.probe import android, available_bytes, draws_from_mains, linux, macos, portable, probe, windows
 from weighin_agent.probe.assemble import readers_for
 from weighin_agent.probe.gaps import Gaps
+from weighin_agent.probe.system import this_system
 
 Probed = tuple[Device, tuple[ProbeGap, ...]]
 
@@ -175,27 +177,40 @@ def test_nothing_that_the_probe_says_identifies_this_machine_or_its_user(probed:
             assert not re.search(rf"(?<![\w.]){re.escape(shape)}(?![\w.])", said), "an identifying text got through"
 
 
+def test_the_form_factor_is_what_the_machine_is(probed: Probed) -> None:
+    device = probed[0]
+    assert device.form_factor is not None or is_gap(probed, "form_factor")
+    if device.virtualization is not None and "virtual_machine" in device.virtualization.kind:
+        assert device.form_factor == "virtual_machine"
+
+
+def test_a_linux_machine_without_a_battery_draws_from_the_mains() -> None:
+    if platform.system() != "Linux" or psutil.sensors_battery() is not None:
+        pytest.skip("this machine has a battery")
+    assert draws_from_mains() is True
+
+
 def test_a_system_without_readers_of_its_own_still_gets_its_facts_and_honest_gaps() -> None:
-    readers = readers_for("Darwin")
+    readers = readers_for("FreeBSD")
     assert readers is portable
-    gaps = Gaps()
-    cpu = readers.read_cpu(gaps)
+    gaps, system = Gaps(), replace(this_system(), name="FreeBSD")
+    cpu = readers.read_cpu(gaps, system)
     assert cpu.logical_core_count == psutil.cpu_count()
-    assert readers.read_memory_sizes(gaps)[0] == psutil.virtual_memory().total
-    assert readers.read_operating_system(gaps).kernel
-    assert readers.read_virtualization(gaps) is None
-    readers.read_accelerators(gaps)
+    assert readers.read_memory_sizes(gaps, system)[0] == psutil.virtual_memory().total
+    assert readers.read_operating_system(gaps, system).family == "freebsd"
+    assert readers.read_virtualization(gaps, system) is None
+    assert readers.read_form_factor(gaps, system, None) is None
+    readers.read_accelerators(gaps, system)
     facts = {gap.fact for gap in gaps.all()}
-    assert {"cpu.vendor", "cpu.instruction_sets", "cpu.caches", "virtualization", "accelerators"} <= facts
+    assert {"cpu.vendor", "cpu.caches", "virtualization", "form_factor", "accelerators"} <= facts
 
 
-def test_the_kernel_of_an_unknown_system_is_its_release_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_is_its_release_alone() -> None:
     """FreeBSD's version names the user, the host and the folder that built the kernel."""
-    monkeypatch.setattr(platform, "system", lambda: "FreeBSD")
-    monkeypatch.setattr(platform, "release", lambda: "14.1-RELEASE")
-    monkeypatch.setattr(platform, "version", lambda: "FreeBSD 14.1-RELEASE user@host:/usr/obj/home/user GENERIC")
-    assert portable.read_operating_system(Gaps()).kernel == "14.1-RELEASE"
+    system = replace(this_system(), name="FreeBSD", kernel="14.1-RELEASE")
+    assert portable.read_operating_system(Gaps(), system).kernel == "14.1-RELEASE"
 
 
-def test_both_sets_of_readers_offer_the_same_names() -> None:
-    assert sorted(portable.__all__) == sorted(readers_for("Linux").__all__)
+@pytest.mark.parametrize("readers", [android, macos, windows, portable])
+def test_every_set_of_readers_offers_the_same_names(readers: ModuleType) -> None:
+    assert readers.__all__ == linux.__all__

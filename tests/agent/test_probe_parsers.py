@@ -1,13 +1,28 @@
 """Parsers and rules of the probe: tables of input and answer, and texts that nobody expects."""
 
+import json
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from weighin_agent.device import CacheKind, VirtualizationKind
-from weighin_agent.probe import accelerators, caches, cgroup, child, cpuinfo, execution_providers, memory, text
+from weighin_agent.probe import (
+    board_accelerators,
+    caches,
+    cgroup,
+    child,
+    cpuinfo,
+    cpuinfo_library,
+    execution_providers,
+    macos,
+    memory,
+    pci_names,
+    text,
+    windows,
+)
 from weighin_agent.probe.caches import CacheInstance, has_unequal_caches, sum_up_caches
-from weighin_agent.probe.operating_system import parse_kernel_release, parse_os_release
+from weighin_agent.probe.operating_system import parse_os_release
 from weighin_agent.probe.text import clean_processor_name, clean_text, parse_cpu_list
 from weighin_agent.probe.virtualization import Evidence, judge_virtualization, parse_root_mount
 
@@ -35,7 +50,6 @@ def test_no_text_at_all_stops_a_reader_of_processors(odd: str, allowed: set[int]
 def test_no_text_at_all_stops_any_other_parser(odd: str) -> None:
     memory.parse_meminfo(odd)
     parse_os_release(odd)
-    parse_kernel_release(odd)
     parse_cpu_list(odd)
     parse_root_mount(odd)
     text.parse_whole_number(odd)
@@ -44,9 +58,56 @@ def test_no_text_at_all_stops_any_other_parser(odd: str) -> None:
     cgroup.parse_cpu_max(odd)
     cgroup.parse_statistic(odd, "inactive_file")
     text.parse_hexadecimal(odd)
-    accelerators.parse_device_name(odd, 0x10DE, 0x2684)
+    pci_names.parse_device_name(odd, 0x10DE, 0x2684)
+    pci_names.parse_lspci(odd, "0000:00:02.0")
+    pci_names.parse_lspci(f"0000:00:02.0 {odd}", "0000:00:02.0")
+    board_accelerators.parse_compatible(odd)
+    board_accelerators.parse_mali(odd)
     child.parse_answer(odd, 0)
     execution_providers.name_execution_provider(odd)
+
+
+sysctl_names = st.sampled_from([*macos._ARM_SETS, "hw.perflevel0.physicalcpu", "hw.perflevel0.cpusperl2"])
+sysctl_names |= st.sampled_from(["hw.perflevel0.l2cachesize", "hw.cacheconfig", "hw.logicalcpu", "hw.l1dcachesize"])
+odd_facts = st.dictionaries(sysctl_names, odd_text | st.integers().map(str))
+
+
+@given(odd_text, odd_facts)
+def test_no_text_at_all_stops_a_reader_of_a_mac(odd: str, facts: dict[str, str]) -> None:
+    macos.parse_sysctl(odd)
+    macos.parse_vm_stat(odd)
+    macos.parse_instruction_sets(facts)
+    macos.parse_caches(facts)
+    macos.parse_physical_core_count(facts)
+    macos.judge_virtualization(facts)
+    assert isinstance(macos.parse_profile(odd, "SPDisplaysDataType"), tuple)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | odd_text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(odd_text, inner, max_size=4),
+    max_leaves=8,
+)
+gpu_keys = st.sampled_from(["spdisplays_vendor", "sppci_vendor", "sppci_model", "sppci_cores", "spdisplays_vram"])
+display_keys = st.sampled_from(
+    ["Name", "PNPDeviceID", "DriverVersion", "MatchingDeviceId", "HardwareInformation.qwMemorySize"]
+)
+
+
+@given(st.dictionaries(gpu_keys, json_values | st.sampled_from(["Intel", "sppci_vendor_amd", "4 GB", "10"])))
+def test_no_entry_at_all_stops_a_reader_of_a_macs_gpu(entry: dict[str, object]) -> None:
+    accelerator = macos.parse_gpu(entry)
+    assert accelerator is None or accelerator.vendor in {"Apple", "AMD", "Intel", "NVIDIA"}
+
+
+@given(st.builds(json.dumps, json_values) | odd_text, st.dictionaries(display_keys, json_values), json_values)
+def test_no_answer_at_all_stops_a_reader_of_windows(odd: str, row: dict[str, object], flags: object) -> None:
+    assert all(isinstance(rows, tuple) for rows in windows.parse_rows(odd).values())
+    windows.vendor_of(row)
+    windows.parse_memory_bytes(row, [row])
+    windows.is_integrated("AMD", odd)
+    windows.is_integrated("Intel", odd)
+    cpuinfo_library.parse_flags(flags)
 
 
 @given(st.builds(Evidence, *[], hypervisor_flag=st.none() | st.booleans(), firmware=odd_text, kernel_version=odd_text))
@@ -213,10 +274,5 @@ def test_a_device_is_named_by_the_list_of_its_own_vendor() -> None:
     names = (
         "# names\n1002  AMD\n\t2684  Another\n10de  NVIDIA\n\t2684  AD102 [GeForce RTX 4090]\n\t\t1043 88e2  A card\n"
     )
-    assert accelerators.parse_device_name(names, 0x10DE, 0x2684) == "AD102 GeForce RTX 4090"
-    assert accelerators.parse_device_name(names, 0x10DE, 0x9999) is None
-
-
-def test_only_the_release_is_kept_of_the_kernels_version_line() -> None:
-    assert parse_kernel_release("Linux version 6.1.0-18-amd64 (someone@somewhere) (gcc-12) #1") == "6.1.0-18-amd64"
-    assert parse_kernel_release("Darwin Kernel Version 23.1.0") is None
+    assert pci_names.parse_device_name(names, 0x10DE, 0x2684) == "AD102 GeForce RTX 4090"
+    assert pci_names.parse_device_name(names, 0x10DE, 0x9999) is None

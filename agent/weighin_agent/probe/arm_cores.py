@@ -63,7 +63,11 @@ CORES = {
         0xD84: "Neoverse-V3",
         0xD85: "Cortex-X925",
         0xD87: "Cortex-A725",
+        0xD8A: "C1-Nano",
+        0xD8B: "C1-Pro",
+        0xD8C: "C1-Ultra",
         0xD8E: "Neoverse-N3",
+        0xD90: "C1-Premium",
     },
     0x43: {0x0AF: "ThunderX2-99xx"},
     0x46: {0x001: "A64FX"},
@@ -71,6 +75,7 @@ CORES = {
     0x4E: {0x003: "Denver 2", 0x004: "Carmel"},
     0x51: {
         0x001: "Oryon",
+        0x002: "Oryon",
         0x800: "Kryo-2XX-Gold",
         0x801: "Kryo-2XX-Silver",
         0x802: "Kryo-3XX-Gold",
@@ -94,3 +99,7 @@ CORES = {
     },
     0xC0: {0xAC3: "Ampere-1", 0xAC4: "Ampere-1a"},
 }
+
+# Makers whose cores run one thread each, and the cores of ARM that run two (their technical reference manuals).
+SINGLE_THREADED_MAKERS = frozenset({0x41, 0x51, 0x61})
+THREADED_CORES = frozenset({(0x41, 0xD06), (0x41, 0xD43), (0x41, 0xD4A)})

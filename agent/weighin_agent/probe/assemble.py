@@ -1,23 +1,25 @@
 """Puts the device together from the readers of this operating system."""
 
-import platform
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from weighin_agent.device import Cpu, Device, Memory, ProbeGap, ProbeGapReason
-from weighin_agent.probe import linux, portable
+from weighin_agent.device import Cpu, Device, Memory, ProbeGap, ProbeGapReason, RuntimeVersions, Storage
+from weighin_agent.probe import android, linux, macos, portable, windows
 from weighin_agent.probe.bandwidth import nothing_measured, read_bandwidth
-from weighin_agent.probe.cpu_name import read_cpu_name
+from weighin_agent.probe.cpuinfo_library import read_cpu_name
 from weighin_agent.probe.execution_providers import read_execution_providers
 from weighin_agent.probe.gaps import Gaps
 from weighin_agent.probe.storage import read_storage
+from weighin_agent.probe.system import System, this_system, this_system_name
 from weighin_agent.probe.versions import read_runtime_versions
 
+_READERS = {"Linux": linux, "Android": android, "Darwin": macos, "Windows": windows}
 
-def readers_for(system: str) -> ModuleType:
-    """Return the readers for an operating system, named as `platform.system` names it. The only such switch."""
-    return linux if system in ("Linux", "Android") else portable
+
+def readers_for(system_name: str) -> ModuleType:
+    """Return the readers for an operating system, named as `System.name` has it. The only such switch."""
+    return _READERS.get(system_name, portable)
 
 
 def probe(storage_folder: Path, *, bandwidth: bool = True) -> tuple[Device, tuple[ProbeGap, ...]]:
@@ -27,32 +29,53 @@ def probe(storage_folder: Path, *, bandwidth: bool = True) -> tuple[Device, tupl
     of memory bandwidth, which loads every core for about a second. A reader that fails is a gap, never an error.
     """
     gaps = Gaps()
-    readers = readers_for(platform.system())
-    cpu: Cpu = readers.read_cpu(gaps)
-    if cpu.model is None:
-        cpu = replace(cpu, model=read_cpu_name(gaps))
-    device = Device(
-        cpu=cpu,
-        memory=_read_memory(gaps, readers, cpu, bandwidth),
+    machine = read_machine(gaps, this_system())
+    device = replace(
+        machine,
+        memory=_measure(gaps, machine.cpu, machine.memory, bandwidth),
         storage=read_storage(gaps, storage_folder),
-        operating_system=readers.read_operating_system(gaps),
-        virtualization=readers.read_virtualization(gaps),
-        accelerators=readers.read_accelerators(gaps),
         execution_providers=read_execution_providers(gaps),
         runtime_versions=read_runtime_versions(gaps),
     )
     return device, gaps.all()
 
 
-def _read_memory(gaps: Gaps, readers: ModuleType, cpu: Cpu, bandwidth: bool) -> Memory:
-    total, available = readers.read_memory_sizes(gaps)
+def read_machine(gaps: Gaps, system: System) -> Device:
+    """Read what a machine tells of itself; what is measured on it, or installed there, is left empty."""
+    readers = readers_for(system.name)
+    cpu: Cpu = readers.read_cpu(gaps, system)
+    if cpu.model is None:
+        cpu = replace(cpu, model=read_cpu_name(gaps, system))
+    total, available = readers.read_memory_sizes(gaps, system)
+    virtualization = readers.read_virtualization(gaps, system)
+    return Device(
+        cpu=cpu,
+        memory=Memory(total_bytes=total, available_bytes=available),
+        storage=Storage(),
+        operating_system=readers.read_operating_system(gaps, system),
+        virtualization=virtualization,
+        accelerators=readers.read_accelerators(gaps, system),
+        execution_providers=(),
+        runtime_versions=RuntimeVersions(),
+        form_factor=readers.read_form_factor(gaps, system, virtualization),
+    )
+
+
+def available_bytes() -> int | None:
+    """Return what a new process can take now without swapping, bytes; None if the system does not say."""
+    found: int | None = readers_for(this_system_name()).read_available_bytes()
+    return found
+
+
+def draws_from_mains() -> bool | None:
+    """Whether this machine draws from the mains now rather than from a battery; None if the system does not say."""
+    found: bool | None = readers_for(this_system_name()).read_mains()
+    return found
+
+
+def _measure(gaps: Gaps, cpu: Cpu, memory: Memory, bandwidth: bool) -> Memory:
     if bandwidth:
-        many, single = read_bandwidth(gaps, cpu, available)
+        many, single = read_bandwidth(gaps, cpu, memory.available_bytes)
     else:
         many, single = nothing_measured(gaps, ProbeGapReason.NOT_OFFERED, "not measured: left out on request")
-    return Memory(
-        total_bytes=total,
-        available_bytes=available,
-        read_bandwidth_bytes_per_second=many,
-        single_thread_read_bandwidth_bytes_per_second=single,
-    )
+    return replace(memory, read_bandwidth_bytes_per_second=many, single_thread_read_bandwidth_bytes_per_second=single)

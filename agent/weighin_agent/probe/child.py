@@ -1,4 +1,4 @@
-"""Runs a reader that can crash, hang or fork in a process of its own."""
+"""Runs what can crash, hang or fork in a process of its own: a reader of ours, or a command of the system."""
 
 import contextlib
 import json
@@ -6,10 +6,24 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from weighin_agent.device import ProbeGapReason
 from weighin_agent.exit_codes import signal_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandOutput:
+    """What a command printed; "" with ``reason`` and ``detail`` if there is nothing.
+
+    ``exit_code`` is None if the command did not start or did not end in time.
+    """
+
+    text: str = ""
+    exit_code: int | None = None
+    reason: ProbeGapReason | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,17 +35,12 @@ class ChildAnswer:
     detail: str = ""
 
 
-def ask_child(module: str, timeout_seconds: float) -> ChildAnswer:
-    """Run ``python -P -m module``, which prints one JSON object as its last line. Never raises.
+def run_command(command: Sequence[str], timeout_seconds: float) -> CommandOutput:
+    """Run a command and return what it printed, whatever it ended with. Never raises.
 
-    The child leads a process group of its own, and the whole group ends with it: a grandchild that holds the pipe
+    The command leads a process group of its own, and the whole group ends with it: a grandchild that holds the pipe
     open would otherwise keep this call waiting for ever.
     """
-    if getattr(sys, "frozen", False):
-        # There is no interpreter to start: the "interpreter" is the agent itself, which would start without end.
-        return _failed(ProbeGapReason.NOT_IMPLEMENTED, "not readable in a packaged agent")
-    # -P: the current folder is not searched for modules, so nothing that lies there is run.
-    command = [sys.executable, "-P", "-m", module]
     try:
         process = subprocess.Popen(
             command,
@@ -40,16 +49,35 @@ def ask_child(module: str, timeout_seconds: float) -> ChildAnswer:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+    except FileNotFoundError:
+        return CommandOutput(reason=ProbeGapReason.NOT_OFFERED, detail="the command that tells it is not installed")
     except OSError:
-        return _failed(ProbeGapReason.READ_FAILED, "the system refused to start a process")
+        return CommandOutput(reason=ProbeGapReason.READ_FAILED, detail="the system refused to start a process")
     with process:
         try:
             output, _ = process.communicate(timeout=timeout_seconds)
         except subprocess.TimeoutExpired:
-            return _failed(ProbeGapReason.TIMED_OUT, f"no answer within {timeout_seconds:g} seconds")
+            detail = f"no answer within {timeout_seconds:g} seconds"
+            return CommandOutput(reason=ProbeGapReason.TIMED_OUT, detail=detail)
         finally:
             _end_group(process)
-    return parse_answer(output.decode("utf-8", errors="replace"), process.returncode)
+    text = output.decode("utf-8", errors="replace")
+    if text.strip():
+        return CommandOutput(text=text, exit_code=process.returncode)
+    detail = "the command that tells it printed nothing"
+    return CommandOutput(exit_code=process.returncode, reason=ProbeGapReason.READ_FAILED, detail=detail)
+
+
+def ask_child(module: str, timeout_seconds: float) -> ChildAnswer:
+    """Run ``python -P -m module``, which prints one JSON object as its last line. Never raises."""
+    if getattr(sys, "frozen", False):
+        # There is no interpreter to start: the "interpreter" is the agent itself, which would start without end.
+        return _failed(ProbeGapReason.NOT_IMPLEMENTED, "not readable in a packaged agent")
+    # -P: the current folder is not searched for modules, so nothing that lies there is run.
+    output = run_command((sys.executable, "-P", "-m", module), timeout_seconds)
+    if output.exit_code is None:
+        return ChildAnswer(reason=output.reason, detail=output.detail)
+    return parse_answer(output.text, output.exit_code)
 
 
 def parse_answer(output: str, exit_code: int) -> ChildAnswer:

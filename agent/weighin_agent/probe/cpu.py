@@ -1,7 +1,5 @@
-"""The central processor, on Linux."""
+"""The central processor, on Linux and Android."""
 
-import os
-import platform
 from pathlib import Path
 
 from weighin_agent.device import Cache, Cpu, ProbeGapReason
@@ -9,6 +7,7 @@ from weighin_agent.probe.caches import has_unequal_caches, read_caches, sum_up_c
 from weighin_agent.probe.cgroup import cpu_quota_cores
 from weighin_agent.probe.cpuinfo import (
     CpuInfo,
+    has_one_thread_per_core,
     parse_cpuinfo,
     parse_instruction_sets,
     parse_model,
@@ -17,14 +16,15 @@ from weighin_agent.probe.cpuinfo import (
 )
 from weighin_agent.probe.files import read_line, read_source
 from weighin_agent.probe.gaps import Gaps
+from weighin_agent.probe.system import System
 from weighin_agent.probe.text import clean_text, parse_whole_number
 
 _CPU_FOLDER = "sys/devices/system/cpu"
 
 
-def read_cpu(gaps: Gaps, root: Path = Path("/"), allowed: frozenset[int] | None = None) -> Cpu:
-    """Read the processor; ``allowed`` are the logical processors to count, None for those this process may run on."""
-    allowed = frozenset(os.sched_getaffinity(0)) if allowed is None else allowed
+def read_cpu(gaps: Gaps, system: System) -> Cpu:
+    """Read the processor, counted as far as this process may run on it."""
+    root, allowed = system.root, system.processors or frozenset()
     source = read_source(root / "proc/cpuinfo")
     info = parse_cpuinfo(source.text)
     instruction_sets = gaps.need(
@@ -42,12 +42,17 @@ def read_cpu(gaps: Gaps, root: Path = Path("/"), allowed: frozenset[int] | None 
         ),
         architecture=gaps.need(
             "cpu.architecture",
-            clean_text(platform.machine()),
+            clean_text(system.architecture),
             ProbeGapReason.NOT_OFFERED,
             "the kernel does not name its architecture",
         ),
         physical_core_count=_physical_core_count(gaps, root, info, allowed),
-        logical_core_count=len(allowed),
+        logical_core_count=gaps.need(
+            "cpu.logical_core_count",
+            len(allowed) or None,
+            ProbeGapReason.NOT_OFFERED,
+            "the system does not say which processors this process may run on",
+        ),
         instruction_sets=instruction_sets or (),
         caches=_caches(gaps, root, allowed),
         max_frequency_hertz=_max_frequency_hertz(gaps, root, allowed),
@@ -60,6 +65,8 @@ def _physical_core_count(gaps: Gaps, root: Path, info: CpuInfo, allowed: frozens
         read_line(root / _CPU_FOLDER / f"cpu{number}/topology/thread_siblings_list") for number in sorted(allowed)
     }
     count = len(threads) if threads and "" not in threads else parse_physical_core_count(info, allowed)
+    if count is None and has_one_thread_per_core(info, allowed):
+        count = len(allowed)
     return gaps.need(
         "cpu.physical_core_count",
         count,

@@ -6,7 +6,7 @@ The file also carries a serial number on some ARM boards: it is read past, never
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from weighin_agent.probe.arm_cores import CORES, VENDORS
+from weighin_agent.probe.arm_cores import CORES, SINGLE_THREADED_MAKERS, THREADED_CORES, VENDORS
 from weighin_agent.probe.text import clean_processor_name, clean_text, parse_hexadecimal, parse_whole_number
 
 # The kernel's name of every instruction set that decides which matrix kernel a runtime takes, and ours.
@@ -102,6 +102,15 @@ def parse_physical_core_count(info: CpuInfo, allowed: Iterable[int]) -> int | No
     chosen = [info.processors[number] for number in allowed if number in info.processors]
     cores = {(facts.get("physical id"), facts["core id"]) for facts in chosen if "core id" in facts}
     return len(cores) if cores and all("core id" in facts for facts in chosen) else None
+
+
+def has_one_thread_per_core(info: CpuInfo, allowed: Iterable[int]) -> bool:
+    """Whether every core is of a kind that runs one thread only: ARM's own, but for three, and Apple's."""
+    parts = _arm_parts(info, tuple(allowed))
+    return bool(parts) and all(
+        part in CORES.get(maker, {}) and maker in SINGLE_THREADED_MAKERS and (maker, part) not in THREADED_CORES
+        for maker, part in parts
+    )
 
 
 def has_hypervisor_flag(info: CpuInfo) -> bool | None:

@@ -1,6 +1,5 @@
 """Main memory: how much there is, and how much a new process can take."""
 
-import platform
 from pathlib import Path
 
 import psutil
@@ -9,6 +8,7 @@ from weighin_agent.device import ProbeGapReason
 from weighin_agent.probe.cgroup import read_memory_headroom_bytes
 from weighin_agent.probe.files import read_source
 from weighin_agent.probe.gaps import Gaps
+from weighin_agent.probe.system import System
 from weighin_agent.probe.text import parse_whole_number
 
 
@@ -24,11 +24,6 @@ def parse_meminfo(text: str) -> dict[str, int]:
     return sizes
 
 
-def available_bytes() -> int | None:
-    """Return what a new process can take now without swapping, bytes; None if the system does not say."""
-    return read_available_bytes() if platform.system() in ("Linux", "Android") else psutil.virtual_memory().available
-
-
 def read_available_bytes(root: Path = Path("/")) -> int | None:
     """Return the kernel's estimate (since Linux 3.14), or less where a control group allows less."""
     available = parse_meminfo(read_source(root / "proc/meminfo").text).get("MemAvailable")
@@ -36,22 +31,27 @@ def read_available_bytes(root: Path = Path("/")) -> int | None:
     return available if available is None or headroom is None else min(available, headroom)
 
 
-def read_memory_sizes(gaps: Gaps, root: Path = Path("/")) -> tuple[int | None, int | None]:
-    """Return total and available bytes on Linux."""
-    source = read_source(root / "proc/meminfo")
+def read_memory_sizes(gaps: Gaps, system: System) -> tuple[int | None, int | None]:
+    """Return total and available bytes on Linux and Android."""
+    source = read_source(system.root / "proc/meminfo")
     total = parse_meminfo(source.text).get("MemTotal")
     gaps.need("memory.total_bytes", total, source.absence, "the kernel does not state the size of the memory")
-    available = read_available_bytes(root)
+    available = read_available_bytes(system.root)
     gaps.need("memory.available_bytes", available, source.absence, "the kernel does not state what is available")
     return total, available
 
 
-def read_memory_sizes_portably(gaps: Gaps) -> tuple[int | None, int | None]:
-    """Return total and available bytes on any system that psutil knows."""
+def read_available_bytes_portably() -> int | None:
+    """Return what psutil counts as available; None if the system does not say."""
     try:
-        memory = psutil.virtual_memory()
+        return psutil.virtual_memory().available
     except (psutil.Error, OSError):
-        for fact in ("memory.total_bytes", "memory.available_bytes"):
-            gaps.add(fact, ProbeGapReason.READ_FAILED, "the system did not tell the size of the memory")
-        return None, None
-    return memory.total, memory.available
+        return None
+
+
+def need_memory_sizes(
+    gaps: Gaps, total: int | None, available: int | None, reason: ProbeGapReason, detail: str
+) -> tuple[int | None, int | None]:
+    """Return both sizes as they are, with a gap for each that is absent."""
+    gaps.need("memory.total_bytes", total, reason, detail)
+    return total, gaps.need("memory.available_bytes", available, reason, detail)

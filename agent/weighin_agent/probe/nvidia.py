@@ -5,17 +5,19 @@ from functools import partial
 
 from weighin_agent.device import Accelerator, AcceleratorKind, ProbeGapReason
 from weighin_agent.probe.accelerator_list import AcceleratorReader
-from weighin_agent.probe.child import ask_child
 from weighin_agent.probe.gaps import Gaps
+from weighin_agent.probe.system import System
 from weighin_agent.probe.text import clean_text
 
 # The driver of a machine with many accelerators takes seconds to begin where nothing keeps it awake.
 _TIMEOUT_SECONDS = 30.0
 
 
-def find_nvidia(gaps: Gaps, module: str = "weighin_agent.probe.nvidia_child") -> tuple[AcceleratorReader, ...] | None:
+def find_nvidia(
+    gaps: Gaps, system: System, module: str = "weighin_agent.probe.nvidia_child"
+) -> tuple[AcceleratorReader, ...] | None:
     """Find the accelerators that the driver shows to this process; None if there is no driver to ask."""
-    answer = ask_child(module, _TIMEOUT_SECONDS)
+    answer = system.ask_child(module, _TIMEOUT_SECONDS)
     if answer.reason is not None:
         gaps.add("accelerators", answer.reason, f"NVIDIA's driver library: {answer.detail}")
         return ()
@@ -47,8 +49,17 @@ def _read_one(gaps: Gaps, device: object, fact: str) -> Accelerator:
         memory_available_bytes=None if total is None else _number(device, "memory_available_bytes"),
         driver_version=_text(device, "driver_version"),
         compute_capability=_text(device, "compute_capability"),
+        # Boards whose memory is the system's own refuse to tell a size; so may a driver that is broken.
+        shares_main_memory=None if total is None else False,
     )
-    for name in ("model", "memory_total_bytes", "memory_available_bytes", "driver_version", "compute_capability"):
+    for name in (
+        "model",
+        "memory_total_bytes",
+        "memory_available_bytes",
+        "driver_version",
+        "compute_capability",
+        "shares_main_memory",
+    ):
         if getattr(accelerator, name) is None:
             gaps.add(f"{fact}.{name}", ProbeGapReason.NOT_OFFERED, "NVIDIA's driver does not tell it here")
     return accelerator

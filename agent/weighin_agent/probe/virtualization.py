@@ -11,6 +11,7 @@ from weighin_agent.device import ProbeGapReason, Virtualization, VirtualizationK
 from weighin_agent.probe.cpuinfo import has_hypervisor_flag, parse_cpuinfo
 from weighin_agent.probe.files import exists, read_line, read_source
 from weighin_agent.probe.gaps import Gaps
+from weighin_agent.probe.system import System
 from weighin_agent.probe.text import clean_text
 
 # What the firmware's vendor and product say, in lower case; most specific first. The right-hand names are systemd's.
@@ -166,14 +167,16 @@ def read_evidence(root: Path = Path("/")) -> Evidence:
     )
 
 
-def read_virtualization(gaps: Gaps, root: Path = Path("/")) -> Virtualization | None:
-    """Read kind and product of the virtualization."""
-    virtualization = gaps.need(
-        "virtualization",
-        judge_virtualization(read_evidence(root)),
-        ProbeGapReason.NOT_OFFERED,
-        "neither processor nor firmware tells whether a hypervisor runs this system",
-    )
-    if virtualization and virtualization.kind is not VirtualizationKind.NONE and virtualization.product is None:
+def read_virtualization(gaps: Gaps, system: System) -> Virtualization | None:
+    """Read kind and product of the virtualization on Linux."""
+    return need_virtualization(gaps, judge_virtualization(read_evidence(system.root)))
+
+
+def need_virtualization(gaps: Gaps, virtualization: Virtualization | None) -> Virtualization | None:
+    """Record what is absent of a judgement: all of it, or the product of a hypervisor."""
+    if virtualization is None:
+        detail = "neither processor nor firmware tells whether a hypervisor runs this system"
+        gaps.add("virtualization", ProbeGapReason.NOT_OFFERED, detail)
+    elif virtualization.kind is not VirtualizationKind.NONE and virtualization.product is None:
         gaps.add("virtualization.product", ProbeGapReason.NOT_OFFERED, "the hypervisor does not name itself")
     return virtualization
