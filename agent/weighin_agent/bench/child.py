@@ -14,6 +14,7 @@ import psutil
 from weighin_agent.bench.channel import answer, answer_failures, requests
 from weighin_agent.bench.job import GRAPH_FILES, Job, Measured, Ready, decode_job
 from weighin_agent.bench.measure import Models, Surroundings, run_round, warm_up
+from weighin_agent.bench.weights import check_data, make_block, scheme_block
 from weighin_agent.cpu_load import ForeignLoad
 from weighin_analysis.measurement import ClockKind, SeriesPart
 
@@ -31,6 +32,7 @@ def main() -> None:
     if job.memory_limit_bytes is not None and sys.platform == "linux":  # elsewhere RLIMIT_DATA does not count mappings
         _limit_memory(job.memory_limit_bytes)
     with answer_failures():
+        _check_files(job)
         models: Models = {part: _load(Model, job, part, layers) for part, layers in job.parts.items()}
         points = list(warm_up(job.case, models, job.lengths))
         surroundings = Surroundings(foreign_share=ForeignLoad().share_since_last, clock=job.clock)
@@ -39,6 +41,13 @@ def main() -> None:
             found = run_round(job.case, models, points, int(line), job.rounds, surroundings)
             peak = _peak_memory_bytes()
             answer(Measured(measurements=tuple(replace(one, peak_memory_bytes=peak) for one in found)))
+
+
+def _check_files(job: Job) -> None:
+    """Raise CaseError unless the graphs and their weights are on disk as they were made."""
+    block = scheme_block(make_block(job.weights), job.case.scheme)
+    for name in sorted({GRAPH_FILES[part] for part in job.parts}):
+        check_data(job.folder / name, block)
 
 
 def _load(model_type: "type[Model]", job: Job, part: SeriesPart, layers: int) -> "Model":

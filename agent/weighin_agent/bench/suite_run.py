@@ -108,7 +108,7 @@ class _SuiteRun:
                 self._stack.push(stack.pop_all())
             else:
                 self._run_rounds(suite_case, job.rounds.most_count, fair_end)
-                del self._open[suite_case]
+                self._open.pop(suite_case, None)  # it may have failed by now
 
     def further_rounds(self) -> None:
         """Run rounds where they tell most, until all is known well enough or the time is up."""
