@@ -8,7 +8,7 @@ MEMBERS := -e proto -e 'analysis[report]' -e agent -e aggregator
 BUF := .venv/buf/node_modules/.bin/buf
 DEMO := .demo
 
-.PHONY: help setup demo test check generate lock bench-weights bench-memory clean
+.PHONY: help setup demo test check generate lock bench-accuracy bench-weights bench-memory clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ lint-contract:
 
 generate: $(BIN)/.dev ## regenerate the code of the contract
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py
+
+bench-accuracy: $(BIN)/.members ## hold predictions against full models and write docs/accuracy.md (about 45 minutes)
+	@$(BIN)/python tools/bench_accuracy.py $(ARGS)
 
 bench-weights: $(BIN)/.members ## compare the speed of pinned weights with that of a long random stream
 	@$(BIN)/python tools/bench_weights.py

@@ -23,9 +23,10 @@ from weighin_agent.fleet.delivery import DeliveryReport
 from weighin_agent.fleet.state import State, state_folder
 from weighin_agent.probe import probe
 from weighin_agent.run import CaseFailureReason, Run
-from weighin_agent.verify import verify
-from weighin_agent.weigh_in import card_of, weigh_in
+from weighin_agent.verify import Bench, Step, own_layers_loads, own_layers_plan, run_plan, unseen_loads, unseen_plan
+from weighin_agent.weigh_in import card_of, check_execution_provider, weigh_in, work_folder
 from weighin_agent.wire import message_to_json, run_to_message
+from weighin_analysis.accuracy import OWN_LAYERS_RULE, UNSEEN_RULE, cells_of, verification
 from weighin_analysis.architecture import Architecture
 from weighin_analysis.catalog import architecture, parse_architecture
 from weighin_analysis.errors import AnalysisError, CatalogError
@@ -133,15 +134,20 @@ def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     about = "probe and benchmark this device, print its card, keep the run and send it if enrolled"
     parser = _add(commands, "run", _run, about, "run --no-submit --json")
-    parser.add_argument("--suite", choices=SUITE_NAMES, default="quick", help="what to run (default: %(default)s)")
+    parser.add_argument("--suite", choices=SUITE_NAMES, default="standard", help="what to run (default: %(default)s)")
     _add_execution_provider(parser)
+    parser.add_argument(
+        "--allow-software-adapter",
+        action="store_true",
+        help="measure a GPU driver that computes on the processor, too; labelled, and never counted in tiers",
+    )
     parser.add_argument("--no-submit", action="store_true", help="keep the run in the spool; send nothing now")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON document to FILE")
 
 
 def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    about = "run a full model beside its own layer probe and print the error of the prediction"
-    parser = _add(commands, "verify", _verify, about, "verify --architecture Qwen2.5-0.5B --repeats 3")
+    about = "run full models beside their own layer probes and print the error of the prediction"
+    parser = _add(commands, "verify", _verify, about, "verify --architecture Qwen2.5-0.5B --scheme int8_block32")
     parser.add_argument(
         "--architecture",
         action="append",
@@ -156,7 +162,16 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="quantization scheme (default: int4_block32); may be repeated",
     )
     parser.add_argument(
-        "--repeats", type=_positive, default=1, metavar="N", help="fresh processes per case (default: 1)"
+        "--repeats",
+        type=_positive,
+        default=3,
+        metavar="N",
+        help="loads of every model, each in a process of its own; their medians count (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--unseen",
+        action="store_true",
+        help="predict from the layers of the suite's other shapes alone, timed before and after each load",
     )
     _add_execution_provider(parser)
 
@@ -235,13 +250,14 @@ def _run(options: argparse.Namespace) -> int:
         _check_output(options.output)
     with fleet.working(state) as spool:
         enrolment = state.enrolment()
-        with terminal.suite_progress(errors, suite) as watcher:
+        with terminal.suite_progress(errors, suite) as watch:
             run = weigh_in(
                 suite,
-                execution_provider=_execution_provider(options),
+                execution_provider=options.ep,
+                allow_software_adapter=options.allow_software_adapter,
                 state_folder=state.folder,
                 consent_version=enrolment.consent_version if enrolment else 0,
-                watcher=watcher,
+                watch=watch,
             )
         message = run_to_message(run)
         entry = fleet.keep_run(state, spool, message.SerializeToString())
@@ -300,35 +316,34 @@ def _delivery_line(run_id: str | None, report: DeliveryReport | None) -> str:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    state, suite = _state(options), load_suite("quick")
+    state, suite = _state(options), load_suite("standard")
     shapes = [_read_architecture(text) for text in options.architecture or ["Qwen2.5-0.5B"]]
-    schemes = options.scheme or [Scheme.INT4_BLOCK32]
+    if len({shape.name for shape in shapes}) < len(shapes):
+        raise UsageError("--architecture: two have the same name")
+    schemes = dict.fromkeys(options.scheme or [Scheme.INT4_BLOCK32])
     cases = [suite_case(shape, scheme, suite.probe) for shape in shapes for scheme in schemes]
-    errors = Console(stderr=True, highlight=False)
+    if options.unseen and not all(case.head_columns for case in cases):
+        raise UsageError("--unseen: an encoder cannot be predicted from the suite, whose layers are those of decoders")
+    plan = unseen_plan(suite, cases, options.repeats) if options.unseen else own_layers_plan(cases, options.repeats)
+    provider, errors = _execution_provider(options), Console(stderr=True, highlight=False)
     spinner = errors.status("reading the device") if errors.is_terminal else nullcontext()
-    with fleet.working(state), spinner as status:
+    with fleet.working(state), spinner as status, work_folder(state.folder) as folder:
         device, gaps = probe(state.folder, bandwidth=False)
-        verification = verify(
-            suite,
-            cases,
-            device,
-            execution_provider=_execution_provider(options),
-            repeats=options.repeats,
-            gaps=gaps,
-            state_folder=state.folder,
-            on_progress=lambda case, repeat, share: (
-                status.update(
-                    f"{case.architecture.name} {case.scheme}, repeat {repeat + 1} of {options.repeats}: {share:.0%}"
-                )
-                if status
-                else None
-            ),
-        )
+        check_execution_provider(device, gaps, provider)
+
+        def on_step(index: int, step: Step, share: float) -> None:
+            if status:
+                status.update(terminal.step_line(step, f"{index + 1} of {len(plan)}, {share:.0%}"))
+
+        bench = Bench(suite=suite, device=device, execution_provider=provider, folder=folder)
+        results = run_plan(bench, plan, on_step)
+    loads = unseen_loads(results) if options.unseen else own_layers_loads(results)
+    found = verification(cells_of(loads), UNSEEN_RULE if options.unseen else OWN_LAYERS_RULE)
     if options.json:
-        _print_json(asdict(verification))
+        _print_json(asdict(found) | {"repeats": options.repeats})
     else:
-        terminal.print_verification(_console(), verification)
-    return 0
+        terminal.print_verification(_console(), found)
+    return 0 if found.passed else 1
 
 
 def _read_architecture(text: str) -> Architecture:

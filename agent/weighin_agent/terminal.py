@@ -1,21 +1,25 @@
 """What a person sees on a terminal: the progress of a weigh-in, the card, tables. The rich edge of the agent."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from weighin_agent.bench.suite_run import Watcher
 from weighin_agent.device import Device, ProbeGap, Virtualization
 from weighin_agent.fleet.actions import Status
 from weighin_agent.run import CaseFailure, Run
-from weighin_agent.verify import PhaseErrors, Verification
-from weighin_agent.weigh_in import Watcher
-from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict
+from weighin_agent.verify import Step
+from weighin_agent.weigh_in import device_facts
+from weighin_analysis.accuracy import Cell, PhaseErrors, Verification
+from weighin_analysis.card import Anchor, Basis, Card, CardRow, Estimate, Verdict
+from weighin_analysis.judge import judge
 from weighin_analysis.limits import current_limits
+from weighin_analysis.measurement import Measurement
 from weighin_analysis.numbers import number
 from weighin_analysis.suite import Suite, SuiteCase
 
@@ -29,13 +33,13 @@ _BASIS_WORDS = {
     Basis.MEASURED: "all layers",
     Basis.LAYER_PROBE: "layer probe",
     Basis.INTERPOLATED: "interpolated",
-    Basis.FORMULA: "formula",
+    Basis.FORMULA: "computed",
     Basis.NEIGHBOURS: "neighbours",
 }
+# Nothing of such a row was run.
+_COMPUTED = (Basis.INTERPOLATED, Basis.FORMULA, Basis.NEIGHBOURS)
 # From this width on there is room for more air between columns.
 _ROOMY_COLUMNS = 100
-# What a weigh-in does before its first case, about.
-_READING_SECONDS = 4.0
 _LIMIT_WORDS = {
     "memory": "free memory",
     "bandwidth": "memory bandwidth (decode reads every weight once per token)",
@@ -57,67 +61,53 @@ def interval(estimate: Estimate | None, factor: float = 1.0) -> str:
 
 
 @contextmanager
-def suite_progress(console: Console, suite: Suite) -> Iterator[Watcher]:
-    """Show the progress of a suite with the time left; plain lines where the console is no terminal."""
+def suite_progress(console: Console, suite: Suite) -> Iterator[Callable[[Device], Watcher]]:
+    """Show how far a suite is and every verdict as it arrives; plain lines where the console is no terminal."""
     if not console.is_terminal:
-        yield _plain_watcher(console, suite)
+        yield lambda device: Watcher(
+            on_case=lambda case: console.print(_case_name(case), markup=False),
+            on_measured=lambda found: _print_verdict(console, device, found),
+            on_failure=lambda failure: console.print(failure_line(failure)),
+            on_progress=lambda _: None,
+        )
         return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TimeElapsedColumn(),
-        TextColumn("elapsed, about"),
-        _TimeLeftColumn(),
-        TextColumn("left"),
+        TextColumn("of at most"),
+        TextColumn(f"{int(suite.time_limit_seconds) // 60}:{int(suite.time_limit_seconds) % 60:02d}"),
     )
-    seconds = [_expected_seconds(case) for case in suite.cases]
-    total = _READING_SECONDS + sum(seconds)
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("reading the device", total=total, expected_seconds=total)
-        present = 0
-
-        def advance(share: float) -> None:
-            """Follow the present case, and expect the rest to go as what is done went."""
-            done = _READING_SECONDS + sum(seconds[:present]) + share * seconds[present]
-            pace = (progress.tasks[0].elapsed or done) / done
-            progress.update(task, completed=done, expected_seconds=total * (pace * done + total - done) / total)
-
-        def on_case(index: int, case: SuiteCase) -> None:
-            nonlocal present
-            present = index
-            progress.update(task, description=_case_name(case))
-            advance(0.0)
-
-        yield Watcher(
-            on_case=on_case,
-            on_progress=advance,
+        task = progress.add_task("reading the device", total=1.0)
+        yield lambda device: Watcher(
+            on_case=lambda case: progress.update(task, description=_case_name(case)),
+            on_measured=lambda found: _print_verdict(progress.console, device, found),
             on_failure=lambda failure: progress.console.print(failure_line(failure)),
+            on_progress=lambda share: progress.update(task, completed=share),
         )
 
 
-class _TimeLeftColumn(ProgressColumn):
-    """Counts down to the end that the last progress let expect."""
-
-    def render(self, task: Task) -> Text:
-        left = max(0.0, task.fields["expected_seconds"] - (task.elapsed or 0.0))
-        return Text(f"{int(left) // 60}:{int(left) % 60:02d}")
+def _print_verdict(console: Console, device: Device, found: Sequence[Measurement]) -> None:
+    """Print what the first rounds of a case say; later ones make it surer."""
+    for row in judge(found, device_facts(device)).rows[:1]:
+        console.print(Text("  ") + _verdict_line(row))
 
 
-def _expected_seconds(case: SuiteCase) -> float:
-    """Return about how long a case takes on a small machine; only the proportions matter, and only until it is done."""
-    return 11.0 if case.head_columns else 4.0
+def _verdict_line(row: CardRow) -> Text:
+    first = row.time_to_first_token_seconds or row.latency_seconds
+    numbers = [
+        f"{_in_one_line(row.decode_tokens_per_second)} tokens/s" if row.decode_tokens_per_second else "",
+        f"{_in_one_line(first)} s to the first token" if first and row.decode_tokens_per_second else "",
+        f"{_in_one_line(first)} s" if first and not row.decode_tokens_per_second else "",
+    ]
+    verdict = Text(row.verdict.replace("_", " "), _VERDICT_STYLES[row.verdict])
+    return Text(f"{row.size_class} ").append_text(verdict).append(f": {', '.join(n for n in numbers if n)}")
 
 
-def _plain_watcher(console: Console, suite: Suite) -> Watcher:
-    def on_case(index: int, case: SuiteCase) -> None:
-        console.print(f"[{index + 1}/{len(suite.cases)}] {_case_name(case)}", markup=False, highlight=False)
-
-    return Watcher(
-        on_case=on_case,
-        on_progress=lambda _: None,
-        on_failure=lambda failure: console.print(failure_line(failure), highlight=False),
-    )
+def _in_one_line(estimate: Estimate) -> str:
+    return interval(estimate).replace("\n", " (") + ")"
 
 
 def _case_name(case: SuiteCase) -> str:
@@ -131,24 +121,34 @@ def failure_line(failure: CaseFailure) -> Text:
 
 
 def print_card(console: Console, card: Card, run: Run) -> None:
-    """Print the card of a run: headline, a line per case, and what stands behind it."""
+    """Print the card of a run: headline, a line per model, and what stands behind it."""
     console.print()
     console.print(Text(card.headline, "bold"))
     if card.limited_by:
         console.print(f"What it runs out of first: {_LIMIT_WORDS[card.limited_by]}.", highlight=False)
     console.print(device_line(run.device), highlight=False)
+    for text in card.disturbances:
+        console.print(Text(f"Disturbed: {text}", "yellow"))
     console.print()
-    console.print(_card_table(card, console.width))
-    for row in card.rows:
+    shown = _shown_rows(card.rows)
+    console.print(_card_table(shown, console.width))
+    for row in shown:
         if row.reasons:
             console.print(f"  {row.architecture} {row.scheme}: {'; '.join(row.reasons)}", highlight=False)
+    if len(shown) < len(card.rows):
+        hidden = len(card.rows) - len(shown)
+        console.print(f"  {hidden} computed rows of classes that were measured are left out here; --json has them")
     for text in card.unjudged:
         console.print(f"  not judged: {text}", highlight=False)
     for failure in run.failures:
         console.print(Text("  ") + failure_line(failure))
+    for anchor in card.anchors:
+        console.print(f"  {_anchor_line(anchor)}", highlight=False)
     console.print()
     limits = current_limits()
+    state = "Disturbed run" if card.disturbances else "Clean run"
     console.print(
+        f"{state} of {run.elapsed_seconds:.0f} s. "
         f"Decode at {limits.decode_context_depth} tokens of context, first token after a prompt of "
         f"{limits.prompt_tokens}, for encoders the latency of {limits.encoder_tokens} tokens; memory at a context of "
         f"{limits.memory_context_tokens}. {_threads(card)}Intervals hold with {limits.interval_probability:.0%}. "
@@ -160,20 +160,48 @@ def print_card(console: Console, card: Card, run: Run) -> None:
     )
 
 
+def _shown_rows(rows: Sequence[CardRow]) -> list[CardRow]:
+    """Leave out what was computed where something of the class was run: of other classes, the fastest scheme."""
+    shown: list[CardRow] = []
+    for row in sorted(rows, key=_decode_rate, reverse=True):
+        same_class = [other for other in rows if other.size_class == row.size_class]
+        computed = row.basis in _COMPUTED and row.decode_tokens_per_second is not None
+        if computed and (any(other.basis not in _COMPUTED for other in same_class) or _is_in(row.size_class, shown)):
+            continue
+        shown.append(row)
+    return [row for row in rows if row in shown]
+
+
+def _is_in(size_class: str, rows: Sequence[CardRow]) -> bool:
+    return any(row.size_class == size_class for row in rows)
+
+
+def _decode_rate(row: CardRow) -> float:
+    return row.decode_tokens_per_second.value if row.decode_tokens_per_second else 0.0
+
+
+def _anchor_line(anchor: Anchor) -> str:
+    what = "as" if anchor.applied else "too far off to be" if not anchor.plausible else "too close to 1 to be"
+    return (
+        f"anchor {anchor.architecture} {anchor.scheme}, {anchor.phase}: the full model took {anchor.kappa:.2f} "
+        f"(± {anchor.sd:.2f}) times what its layers let expect, {what} a correction of the others"
+    )
+
+
 def _threads(card: Card) -> str:
     """Return with how many threads each execution provider ran, as a sentence."""
     used = sorted({(row.execution_provider, row.threads) for row in card.rows})
     return "".join(f"EP {provider} with {threads} thread{'s' * (threads > 1)}. " for provider, threads in used)
 
 
-def _card_table(card: Card, width: int) -> Table:
+def _card_table(rows: Sequence[CardRow], width: int) -> Table:
     """Two lines per row, so that the whole card fits a terminal of 80 columns; nothing is ever cut off."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1 if width < _ROOMY_COLUMNS else 2, 1, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1 if width < _ROOMY_COLUMNS else 2, 0, 0))
     for name in ("class", "model\nscheme, EP", "verdict\nhow"):
         table.add_column(name, overflow="fold")
     for name in ("decode\ntokens/s", "prefill\ntokens/s", "first\ntoken, s", "memory\ndownload"):
         table.add_column(name, justify="right", overflow="fold")
-    for row in card.rows:
+    for row in rows:
         table.add_row(*_card_cells(row))
     return table
 
@@ -251,36 +279,57 @@ def _bandwidth(device: Device) -> str:
     return f"{all_cores / 1e9:.1f} GB/s" + (f", {one / 1e9:.1f} GB/s with one thread" if one else "")
 
 
+def step_line(step: Step, where: str) -> str:
+    """Return one line about the step of a verification that is under way."""
+    names = "layers of the suite" if len(step.cases) > 1 else step.cases[0].architecture.name
+    return f"load {step.load + 1}: {names} {step.scheme} ({where})"
+
+
 def print_verification(console: Console, verification: Verification) -> None:
-    """Print predicted against actual times and the errors by phase."""
+    """Print predicted against actual times, the errors by phase, and whether they are as small as they should be."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("repeat", "model", "scheme", "what"):
+    for name in ("model", "scheme", "what"):
         table.add_column(name)
-    for name in ("full model, ms", "predicted, ms", "error"):
+    for name in ("loads", "full model, ms", "predicted, ms", "error", "scatter"):
         table.add_column(name, justify="right")
     for cell in verification.cells:
-        what = f"decode at {cell.context_depth}" if cell.phase == "decode" else f"prefill of {cell.token_count}"
         predicted = Estimate(value=cell.predicted_seconds, low=cell.low, high=cell.high)
         table.add_row(
-            str(cell.repeat + 1),
             cell.architecture,
             cell.scheme,
-            what,
+            _what(cell),
+            str(cell.loads),
             number(1000 * cell.actual_seconds),
             interval(predicted, 1000).replace("\n", " in "),
             f"{cell.error:+.1%}",
+            "-" if cell.scatter is None else f"{cell.scatter:.1%}",
         )
     console.print(table)
     for name, errors in (("decode", verification.decode), ("prefill", verification.prefill)):
-        console.print(_errors_line(name, errors), highlight=False)
+        for line in _errors_lines(name, errors):
+            console.print(line, highlight=False)
     if verification.interval_coverage is not None:
         console.print(f"The interval held in {verification.interval_coverage:.0%} of the cells.", highlight=False)
+    console.print("passed" if verification.passed else "not passed", style="bold", highlight=False)
 
 
-def _errors_line(name: str, errors: PhaseErrors) -> str:
-    if errors.median_abs_error is None or errors.p90_abs_error is None:
-        return f"{name}: nothing measured"
-    return f"{name}: {errors.cells} cells, |error| median {errors.median_abs_error:.1%}, p90 {errors.p90_abs_error:.1%}"
+def _what(cell: Cell) -> str:
+    return f"decode at {cell.context_depth}" if cell.phase == "decode" else f"prefill of {cell.token_count}"
+
+
+def _errors_lines(name: str, errors: PhaseErrors) -> list[str]:
+    if errors.median_abs_error is None or errors.p90_abs_error is None or errors.allowed_median is None:
+        return [f"{name}: nothing to judge"]
+    allowed = f"allowed {errors.allowed_median:.1%}"
+    allowed_p90 = "" if errors.allowed_p90 is None else f" (allowed {errors.allowed_p90:.1%})"
+    lines = [
+        f"{name}: {errors.cells} cells, |error| median {errors.median_abs_error:.1%} ({allowed}), "
+        f"p90 {errors.p90_abs_error:.1%}{allowed_p90}"
+    ]
+    if errors.median_scatter is not None and errors.p90_scatter is not None:
+        scatter = f"median {errors.median_scatter:.1%}, p90 {errors.p90_scatter:.1%}"
+        lines.append(f"  a second load of the same models differs by {scatter}")
+    return lines
 
 
 def _duration(seconds: float) -> str:

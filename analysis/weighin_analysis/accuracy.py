@@ -13,17 +13,20 @@ from typing import Protocol
 
 import numpy as np
 
+from weighin_analysis.anchor import corrected, find_anchors
 from weighin_analysis.architecture import Architecture
 from weighin_analysis.card import Estimate
 from weighin_analysis.estimate import (
     RoundTimes,
     anchor_times,
     full_model_times,
+    is_alone,
+    known_times,
     quiet_series,
     round_statistic,
     time_estimate,
 )
-from weighin_analysis.measurement import Measurement, Phase, SeriesPart
+from weighin_analysis.measurement import Case, Measurement, Phase, SeriesPart
 
 # The rule is about short prompts; the time of a longer one is shown.
 MOST_JUDGED_PROMPT_TOKENS = 128
@@ -172,10 +175,26 @@ def unseen_load(costs: FittedCosts, measurement: Measurement, probability: float
 
 
 def later_loads(earlier: Sequence[Measurement], later: Iterable[Measurement], probability: float) -> list[Load]:
-    """Return full models beside what an earlier run said of them, for every point that both have."""
-    said = {point_of(m): m for m in earlier}
+    """Return full models beside what an earlier run said of them, for every point that it was able to speak of.
+
+    As its card does, the run says the time of a full model where it ran one, else the time from the layer probe as its
+    anchors correct it. Another number of threads is another point.
+    """
+    cases: defaultdict[Case, list[Measurement]] = defaultdict(list)
+    for measurement in earlier:
+        cases[measurement.case].append(measurement)
+    anchors = find_anchors(cases)
+    said: dict[tuple[Point, int], RoundTimes] = {}
+    for case, found in sorted(cases.items(), key=lambda item: is_alone(item[1])):  # full models last: they count
+        for measurement in found:
+            times = known_times(measurement)
+            if not is_alone(found):
+                times = corrected(times, case, measurement.phase, anchors)
+            said[point_of(measurement), case.threads] = times
     return [
-        _load(m, time_estimate(full_model_times(said[point_of(m)]), probability)) for m in later if point_of(m) in said
+        _load(measurement, time_estimate(said[key], probability))
+        for measurement in later
+        if (key := (point_of(measurement), measurement.case.threads)) in said
     ]
 
 

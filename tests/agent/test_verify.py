@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 from agent_process import agent, models_left_behind, only_document, spooled_runs
-from hypothesis import given
-from hypothesis import strategies as st
 
-from weighin_agent.verify import Cell, summarise
+from weighin_agent.verify import Step, StepKind, own_layers_plan, suite_layers, unseen_plan
+from weighin_analysis.catalog import architecture
+from weighin_analysis.scheme import Scheme
+from weighin_analysis.suite import SuiteCase, load_suite, suite_case
 
+SUITE = load_suite("standard")
 SMALL = {
     "model": "Small",
     "layers": 3,
@@ -22,53 +24,56 @@ SMALL = {
 }
 
 
-def cell(error: float, *, phase: str = "decode", spread: float = 0.1) -> Cell:
-    """A cell whose prediction is off by ``error``, with an interval of +- ``spread`` around it."""
-    predicted = 1 + error
-    return Cell(
-        repeat=0,
-        architecture="any",
-        scheme="int4_block32",
-        phase=phase,
-        token_count=1,
-        context_depth=16,
-        actual_seconds=1.0,
-        predicted_seconds=predicted,
-        error=error,
-        low=predicted - spread,
-        high=predicted + spread,
-    )
+def case_of(name: str, scheme: Scheme = Scheme.INT4_BLOCK32) -> SuiteCase:
+    return suite_case(architecture(name), scheme, SUITE.probe)
 
 
-# The summary.
+def names(plan: list[Step]) -> list[tuple[str, int, str]]:
+    """The steps as (kind, load, first letter of the architecture, or nothing for the layers of the suite)."""
+    return [(s.kind, s.load, "" if len(s.cases) > 1 else s.cases[0].architecture.name[0]) for s in plan]
 
 
-def test_the_errors_of_a_phase_are_its_absolute_ones() -> None:
-    found = summarise([*(cell(e) for e in (-0.1, 0.02, 0.04, -0.06, 0.3)), cell(0.5, phase="prefill")])
-    assert found.decode.cells == 5
-    assert found.decode.median_abs_error == pytest.approx(0.06)
-    assert found.decode.p90_abs_error == pytest.approx(0.1 + 0.6 * 0.2)
-    assert found.prefill.cells == 1
-    assert found.prefill.median_abs_error == pytest.approx(0.5)
+# The order of the steps.
 
 
-def test_coverage_is_how_often_the_actual_time_lay_in_the_interval() -> None:
-    errors = (0.0, 0.05, -0.09, 0.11, -0.5)
-    assert summarise([cell(e) for e in errors]).interval_coverage == pytest.approx(3 / 5)
+def test_loads_of_different_models_take_turns() -> None:
+    """So that a machine that becomes slower does so for all of them."""
+    cases = [case_of("SmolLM2-135M"), case_of("Qwen2.5-0.5B")]
+    turns = [("own_layers", load, letter) for load in (0, 1, 2) for letter in ("S", "Q")]
+    assert names(own_layers_plan(cases, 3)) == turns
 
 
-def test_nothing_measured_has_no_errors_and_no_coverage() -> None:
-    found = summarise([])
-    assert (found.decode.cells, found.decode.median_abs_error, found.decode.p90_abs_error) == (0, None, None)
-    assert found.interval_coverage is None
+def test_the_layers_of_the_suite_are_timed_before_and_after_every_load_of_an_unseen_model() -> None:
+    cases = [case_of("SmolLM2-135M"), case_of("Qwen2.5-0.5B")]
+    assert names(unseen_plan(SUITE, cases, 2)) == [
+        ("suite_layers", 0, ""),
+        ("alone", 0, "S"),
+        ("alone", 0, "Q"),
+        ("suite_layers", 1, ""),
+        ("alone", 1, "S"),
+        ("alone", 1, "Q"),
+        ("suite_layers", 2, ""),
+    ]
 
 
-@given(errors=st.lists(st.floats(-0.9, 9), min_size=1, max_size=20))
-def test_a_tenth_of_the_errors_may_lie_above_the_ninetieth_percentile(errors: list[float]) -> None:
-    found = summarise([cell(error) for error in errors]).decode
-    assert found.median_abs_error is not None
-    assert found.p90_abs_error is not None
-    assert 0 <= found.median_abs_error <= found.p90_abs_error <= max(map(abs, errors)) + 1e-12
+def test_each_scheme_has_layers_of_its_own() -> None:
+    cases = [case_of("SmolLM2-135M"), case_of("SmolLM2-135M", Scheme.INT8_DYNAMIC)]
+    plan = unseen_plan(SUITE, cases, 1)
+    layers = [step.scheme for step in plan if step.kind is StepKind.SUITE_LAYERS]
+    assert layers == [Scheme.INT4_BLOCK32, Scheme.INT8_DYNAMIC] * 2
+
+
+def test_the_layers_of_the_suite_are_its_own_cases_of_the_scheme() -> None:
+    found = suite_layers(SUITE, Scheme.INT8_DYNAMIC)
+    own = [c for c in SUITE.cases if c.scheme is Scheme.INT8_DYNAMIC and c.head_columns and not c.anchor]
+    assert list(found) == own
+    assert len(found) > 1
+
+
+def test_a_scheme_that_the_suite_never_uses_is_timed_on_all_of_its_shapes() -> None:
+    found = suite_layers(SUITE, Scheme.INT8_BLOCK32)
+    assert {case.scheme for case in found} == {Scheme.INT8_BLOCK32}
+    assert {c.architecture for c in found} == {c.architecture for c in suite_layers(SUITE, Scheme.INT4_BLOCK32)}
 
 
 # The command.
@@ -80,14 +85,20 @@ def test_verify_runs_the_full_model_beside_its_probe_for_every_architecture_and_
     encoder.write_text(json.dumps(SMALL | {"arch": "encoder", "model": "SmallEncoder"}))
     schemes = ["--scheme", "int4_block32", "--scheme", "int8_dynamic"]
     shapes = ["--architecture", str(decoder), "--architecture", str(encoder)]
-    done = agent("verify", "--json", "--state", tmp_path / "state", *shapes, *schemes)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = agent("verify", "--json", "--state", tmp_path / "state", "--repeats", "1", *shapes, *schemes)
+    assert done.stderr == ""
     document = only_document(done.stdout)
-    assert set(document) == {"cells", "decode", "prefill", "interval_coverage"}
+    assert done.returncode == (0 if document["passed"] else 1)  # models this small are nobody's aim
+    assert set(document) == {"cells", "decode", "prefill", "interval_coverage", "passed", "repeats"}
+    assert document["repeats"] == 1
     assert 0 <= document["interval_coverage"] <= 1
     for phase in ("decode", "prefill"):
-        assert set(document[phase]) == {"cells", "median_abs_error", "p90_abs_error"}
-        assert 0 <= document[phase]["median_abs_error"] <= document[phase]["p90_abs_error"]
+        errors = document[phase]
+        assert 0 <= errors["median_abs_error"] <= errors["p90_abs_error"]
+        assert 0 <= errors["median_scatter"] <= errors["p90_scatter"]
+        assert errors["passed"] == (
+            errors["median_abs_error"] <= errors["allowed_median"] and errors["p90_abs_error"] <= errors["allowed_p90"]
+        )
     lengths = {
         (c["architecture"], c["scheme"], c["phase"], c["token_count"], c["context_depth"]) for c in document["cells"]
     }
@@ -101,6 +112,8 @@ def test_verify_runs_the_full_model_beside_its_probe_for_every_architecture_and_
         for point in points
     }
     for found in document["cells"]:
+        assert found["loads"] == 1
+        assert found["scatter"] >= 0
         assert 0 < found["low"] <= found["predicted_seconds"] <= found["high"]
         assert found["error"] == pytest.approx(found["predicted_seconds"] / found["actual_seconds"] - 1)
     assert spooled_runs(tmp_path / "state") == []  # a check of the method is no run
@@ -135,6 +148,19 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones(tmp_path: Path) 
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "unknown architecture 'GPT-9'; known are DistilBERT, SmolLM2-135M" in line
+
+
+def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
+    """Their loads would count as loads of one model."""
+    shapes = ["--architecture", "SmolLM2-135M", "--architecture", "SmolLM2-135M"]
+    done = agent("verify", "--state", tmp_path / "state", *shapes)
+    assert (done.returncode, done.stderr) == (2, "weighin-agent: --architecture: two have the same name\n")
+
+
+def test_an_encoder_has_no_relatives_in_the_suite(tmp_path: Path) -> None:
+    done = agent("verify", "--unseen", "--state", tmp_path / "state", "--architecture", "DistilBERT")
+    assert done.returncode == 2
+    assert "weighin-agent: --unseen: an encoder" in done.stderr
 
 
 def test_a_case_that_cannot_be_measured_is_told_with_its_reason(tmp_path: Path) -> None:

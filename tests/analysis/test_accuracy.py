@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -115,12 +116,40 @@ def test_an_unseen_model_is_held_against_the_costs_of_other_shapes() -> None:
     assert (found.predicted.value, found.actual_seconds) == (pytest.approx(0.32), 0.3)
 
 
+def probe(*, layer_seconds: float, name: str = SHAPE.name, rounds: int = 6) -> Measurement:
+    """A layer probe in decode on which every layer costs the same and the head next to nothing."""
+    return lawful_measurement(
+        probe_case(architecture(name)),
+        Phase.DECODE,
+        16,
+        layer_seconds=lambda _tokens, _depth: layer_seconds,
+        column_seconds=1e-9,
+        rounds=rounds,
+    )
+
+
+def alone(seconds: float, *, name: str = SHAPE.name, length: int = 16, threads: int = 2) -> Measurement:
+    """A full model that ran by itself."""
+    case = probe_case(architecture(name), threads=threads)
+    return measurement(case, [series(SeriesPart.FULL_MODEL, i, [seconds]) for i in range(6)], length=length)
+
+
 def test_a_later_full_model_is_held_against_what_the_earlier_run_said() -> None:
-    earlier, later = full_model([], layer_seconds=0.002), full_model([0.05])
-    other = measurement(later.case, later.series, length=960)
-    (found,) = later_loads([earlier], [later, other], 0.8)
+    later = [alone(0.05), alone(0.05, length=960), alone(0.05, threads=1)]
+    (found,) = later_loads([probe(layer_seconds=0.002)], later, 0.8)
     assert found.actual_seconds == 0.05
     assert found.predicted.value == pytest.approx(SHAPE.layers * 0.002 + SHAPE.vocab * 1e-9)
+
+
+def test_a_run_that_ran_the_full_model_says_its_time_and_corrects_the_others_by_it() -> None:
+    """The full model took a tenth more than its layers said; so will that of the other shape."""
+    small = architecture("SmolLM2-135M")
+    said = small.layers * 0.0005 + small.vocab * 1e-9
+    anchor = replace(alone(1.1 * said, name=small.name), case=replace(alone(1.0, name=small.name).case, probe_layers=0))
+    earlier = [anchor, probe(layer_seconds=0.0005, name=small.name), probe(layer_seconds=0.002)]
+    own, other = later_loads(earlier, [alone(1.0, name=small.name), alone(1.0)], 0.8)
+    assert own.predicted.value == pytest.approx(1.1 * said)
+    assert other.predicted.value == pytest.approx(1.1 * (SHAPE.layers * 0.002 + SHAPE.vocab * 1e-9))
 
 
 # Cells.
