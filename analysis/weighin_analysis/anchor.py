@@ -12,8 +12,8 @@ import numpy as np
 
 from weighin_analysis.card import Anchor
 from weighin_analysis.errors import EstimateError
-from weighin_analysis.estimate import LOAD_SD, RoundTimes, anchor_times, full_model_times, is_alone
-from weighin_analysis.measurement import Case, Measurement, Phase
+from weighin_analysis.estimate import LEAST_QUIET_ROUNDS, LOAD_SD, RoundTimes, anchor_times, full_model_times, is_alone
+from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase
 
 
 def find_anchors(cases: Mapping[Case, Sequence[Measurement]]) -> tuple[Anchor, ...]:
@@ -32,6 +32,8 @@ def find_anchors(cases: Mapping[Case, Sequence[Measurement]]) -> tuple[Anchor, .
             try:
                 actual, guess = anchor_times(measurement), full_model_times(beside)
             except EstimateError:
+                continue
+            if min(len(actual.seconds), len(guess.seconds)) < LEAST_QUIET_ROUNDS or _on_a_busy_device(measurement):
                 continue
             sd = math.hypot(actual.rounds_sd, guess.rounds_sd, LOAD_SD, LOAD_SD)
             logs[measurement.phase].append((math.log(actual.median_seconds / guess.median_seconds), sd))
@@ -59,6 +61,11 @@ def corrected(times: RoundTimes, case: Case, phase: Phase, anchors: Sequence[Anc
         return replace(times, method_sd=math.hypot(times.method_sd, math.log(anchor.kappa)))
     kappa = anchor.kappa if anchor.applied else 1.0
     return replace(times, seconds=tuple(kappa * seconds for seconds in times.seconds))
+
+
+def _on_a_busy_device(measurement: Measurement) -> bool:
+    """Return whether CPU time was taken: two processes then tell more of the load than of the method."""
+    return any(series.clock is ClockKind.THREAD_CPU for series in measurement.series)
 
 
 def _same_model(one: Case, other: Case) -> bool:

@@ -13,28 +13,27 @@ from weighin_agent.bench.job import Answer, Failed, Job, Measured, Ready, Synthe
 from weighin_agent.bench.measure import join_rounds
 from weighin_agent.bench.schedule import Progress, progress_of, share_done, wants_round
 from weighin_agent.run import CaseFailure, CaseFailureReason
-from weighin_analysis.footprint import RUNTIME_BYTES, activation_bytes
+from weighin_analysis.footprint import KV_BYTES_PER_ELEMENT, RUNTIME_BYTES, activation_bytes
 from weighin_analysis.measurement import Measurement
 
 OnProgress = Callable[[float], None]
 
 
 def needed_memory_bytes(job: Job) -> int:
-    """Return about how much memory the child of a case takes at its peak.
+    """Return about how much memory the child of a case takes at its peak, mapped files and code left out.
 
-    The runtime reads the stored weights, packs them and lets the stored ones go; while it does, both are there.
-    Activations are those of the longest prompt.
+    Packed weights and caches of all its graphs, the activations of the longest prompt in each that runs prompts, and
+    the runtime.
     """
     case, shape = job.case, job.case.architecture
     layers = sum(job.parts.values())
-    columns = (case.head_columns if job.layer_probe else 0) + job.full_model_loads * (
-        shape.vocab if case.head_columns else 0
-    )
-    weights = layers * shape.layer_weight_count + shape.hidden * columns
-    cache = replace(shape, layers=layers).kv_cache_bytes(job.lengths.max_context_tokens, bytes_per_element=4)
+    columns = (case.head_columns if job.layer_probe else 0) + job.full_model_loads * shape.vocab
+    weights = layers * shape.layer_weight_count + (shape.hidden * columns if case.head_columns else 0)
+    cache = replace(shape, layers=layers).kv_cache_bytes(job.lengths.max_context_tokens, KV_BYTES_PER_ELEMENT)
     prompts = job.lengths.decoder_prompt_tokens if case.head_columns else job.lengths.encoder_prompt_tokens
-    packed = round(weights * (case.scheme.stored_bytes_per_weight + case.scheme.resident_bytes_per_weight))
-    return packed + cache + activation_bytes(shape, max(prompts)) + RUNTIME_BYTES
+    running = sum(1 for count in job.parts.values() if count)
+    activations = running * activation_bytes(shape, max(prompts))
+    return round(weights * case.scheme.resident_bytes_per_weight) + cache + activations + RUNTIME_BYTES
 
 
 class OpenCase:
