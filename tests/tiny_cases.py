@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from weighin_agent.bench.child_process import MEASURE, SYNTHESISE
 from weighin_agent.bench.job import Job
 from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
 from weighin_analysis.measurement import Case, ClockKind
@@ -111,15 +112,24 @@ def tiny_suite(rounds: Rounds = ROUNDS) -> Suite:
 
 
 def case_children(process: psutil.Process | None = None) -> list[psutil.Process]:
-    """The living child processes that measure a case for ``process``, this one unless told."""
+    """The living child processes that measure a case for ``process``, this one unless told; the oldest first."""
+    return _children(process or psutil.Process(), MEASURE)
+
+
+def synthesisers(process: psutil.Process | None = None) -> list[psutil.Process]:
+    """The living child processes that make models for ``process``, this one unless told."""
+    return _children(process or psutil.Process(), SYNTHESISE)
+
+
+def _children(process: psutil.Process, module: str) -> list[psutil.Process]:
     found = []
-    for child in (process or psutil.Process()).children(recursive=True):
+    for child in process.children(recursive=True):
         try:
-            if "weighin_agent.bench.child" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
+            if module in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                found.append((child.create_time(), child.pid, child))
         except psutil.NoSuchProcess:
             continue
-    return found
+    return [child for _time, _pid, child in sorted(found, key=lambda one: one[:2])]
 
 
 def is_gone(process: psutil.Process) -> bool:
