@@ -129,20 +129,23 @@ def _attention(graph: GraphBuilder, shape: Architecture, i: int, normed: str) ->
 
 
 def _feed_forward(graph: GraphBuilder, shape: Architecture, i: int, normed: str) -> str:
-    up = graph.linear(normed, f"layer{i}.up", shape.hidden, shape.ffn)
-    match shape.feed_forward:
-        case FeedForward.SWIGLU:
-            gate = graph.linear(normed, f"layer{i}.gate", shape.hidden, shape.ffn)
-            sigmoid = graph.node("Sigmoid", [gate], f"layer{i}.sigmoid")
-            gate = graph.node("Mul", [gate, sigmoid], f"layer{i}.silu")
-            middle = graph.node("Mul", [gate, up], f"layer{i}.gated")
-        case FeedForward.GEGLU:
-            gate = graph.linear(normed, f"layer{i}.gate", shape.hidden, shape.ffn)
-            gate = graph.node("Gelu", [gate], f"layer{i}.gelu", approximate="tanh")
-            middle = graph.node("Mul", [gate, up], f"layer{i}.gated")
-        case FeedForward.GELU:
-            middle = graph.node("Gelu", [up], f"layer{i}.gelu", approximate="tanh")
+    if shape.feed_forward is FeedForward.GELU:
+        middle = _gelu(graph, graph.linear(normed, f"layer{i}.up", shape.hidden, shape.ffn), i)
+    else:
+        gate = graph.linear(normed, f"layer{i}.gate", shape.hidden, shape.ffn)
+        active = _silu(graph, gate, i) if shape.feed_forward is FeedForward.SWIGLU else _gelu(graph, gate, i)
+        up = graph.linear(normed, f"layer{i}.up", shape.hidden, shape.ffn)
+        middle = graph.node("Mul", [active, up], f"layer{i}.gated")
     return graph.linear(middle, f"layer{i}.down", shape.ffn, shape.hidden)
+
+
+def _silu(graph: GraphBuilder, source: str, i: int) -> str:
+    sigmoid = graph.node("Sigmoid", [source], f"layer{i}.sigmoid")
+    return graph.node("Mul", [source, sigmoid], f"layer{i}.silu")
+
+
+def _gelu(graph: GraphBuilder, source: str, i: int) -> str:
+    return graph.node("Gelu", [source], f"layer{i}.gelu", approximate="tanh")
 
 
 def _norm(graph: GraphBuilder, source: str, weight: str, name: str) -> str:
