@@ -1,4 +1,4 @@
-"""Hashes of the graphs of the quick suite; ``python tests/graph_pins.py`` writes them anew, when one must change."""
+"""Hashes of the graphs of the standard suite; ``python tests/graph_pins.py`` writes them anew, when one must change."""
 
 import json
 import tempfile
@@ -16,8 +16,12 @@ def save_case(folder: Path, suite: Suite, case: SuiteCase) -> dict[str, str]:
     block = scheme_block(make_block(suite.weights), case.scheme)
     context = suite.lengths.max_context_tokens
     shape, scheme = case.architecture, case.scheme
-    path = folder / "layers.onnx"
-    hashes = {path.name: save_layers(path, shape, scheme, layers=case.probe_layers, max_context=context, block=block)}
+    layer_counts = {"layers.onnx": case.probe_layers, "short_layers.onnx": case.short_probe_layers}
+    hashes = {
+        name: save_layers(folder / name, shape, scheme, layers=layers, max_context=context, block=block)
+        for name, layers in layer_counts.items()
+        if layers
+    }
     if case.head_columns:
         path = folder / "head.onnx"
         hashes[path.name] = save_head(path, shape, scheme, columns=case.head_columns, block=block)
@@ -25,7 +29,7 @@ def save_case(folder: Path, suite: Suite, case: SuiteCase) -> dict[str, str]:
 
 
 def main() -> None:
-    suite, pins = load_suite("quick"), {}
+    suite, pins = load_suite("standard"), {}
     for case in suite.cases:
         with tempfile.TemporaryDirectory() as folder:
             pins[f"{case.architecture.name} {case.scheme}"] = save_case(Path(folder), suite, case)

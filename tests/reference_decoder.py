@@ -59,7 +59,8 @@ def _attention(path: Path, shape: Architecture, i: int, x: Floats) -> Floats:
         scores = np.where(seen, q[:, head] @ k[:, shared].T / np.sqrt(shape.head_dim), -np.inf)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         attended[:, head] = weights / weights.sum(axis=1, keepdims=True) @ v[:, shared]
-    return np.asarray(attended.reshape(tokens, queries) @ stored_matrix(path, f"layer{i}.output", queries, shape.hidden))
+    output = stored_matrix(path, f"layer{i}.output", queries, shape.hidden)
+    return np.asarray(attended.reshape(tokens, queries) @ output)
 
 
 def _rotate(x: Floats) -> Floats:

@@ -1,13 +1,18 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_cases import TINY
 
-from weighin_agent.bench.weights import lay, make_block, scheme_block
+from weighin_agent.bench.models import save_layers
+from weighin_agent.bench.weights import check_data, lay, make_block, scheme_block
 from weighin_agent.errors import CaseError
 from weighin_agent.run import CaseFailureReason
 from weighin_analysis.scheme import Scheme
@@ -109,8 +114,88 @@ def test_tensors_begin_at_offsets_of_their_own() -> None:
     assert len(set(starts)) >= len(keys) - 3  # 160 of 16384 offsets: chance makes fewer than one pair
 
 
-@pytest.mark.parametrize("scheme", [s for s in Scheme if s is not Scheme.FP16])
+@pytest.mark.parametrize("scheme", Scheme)
 def test_a_tensor_begins_on_a_whole_value(scheme: Scheme) -> None:
     block = scheme_block(BLOCK, scheme)
     laid = np.frombuffer(b"".join(lay(block, "any", 4 * 999)), block.dtype)
     assert np.isin(laid, block).all()
+
+
+# Files read back.
+
+
+@pytest.fixture(scope="module", params=[Scheme.INT4_BLOCK32, Scheme.INT8_DYNAMIC, Scheme.FP16])
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Numbers]:
+    """A tiny decoder on disk, and the block that it was made of."""
+    path = tmp_path_factory.mktemp("saved") / "layers.onnx"
+    block = scheme_block(BLOCK, request.param)
+    save_layers(path, TINY, request.param, layers=2, max_context=64, block=block)
+    return path, block
+
+
+@contextmanager
+def changed(path: Path, place: int, bits: int) -> Iterator[None]:
+    """Bits of one byte of a file flipped for a while."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        before = file.read(1)
+        file.seek(place)
+        file.write(bytes([before[0] ^ bits]))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.seek(place)
+            file.write(before)
+
+
+def assert_refused(path: Path, block: Numbers, what: str) -> None:
+    with pytest.raises(CaseError, match=what) as refused:
+        check_data(path, block)
+    assert refused.value.reason == CaseFailureReason.WEIGHTS_MISMATCH
+    assert str(path.parent) not in str(refused.value)
+
+
+def test_files_as_they_were_written_are_accepted(saved: tuple[Path, Numbers]) -> None:
+    check_data(*saved)
+
+
+@settings(deadline=None)
+@given(data=st.data(), bits=st.integers(1, 255))
+def test_one_changed_byte_anywhere_is_refused(saved: tuple[Path, Numbers], data: st.DataObject, bits: int) -> None:
+    """In a weight, in a scale, in a gap between two tensors, in the graph."""
+    path, block = saved
+    file = data.draw(st.sampled_from([path, path.with_suffix(".data")]))
+    place = data.draw(st.integers(0, file.stat().st_size - 1))
+    with changed(file, place, bits):
+        assert_refused(path, block, "on disk is not what was written")
+    check_data(path, block)
+
+
+@pytest.mark.parametrize("byte_count", [-1, 1])
+def test_a_longer_or_shorter_file_is_refused(saved: tuple[Path, Numbers], byte_count: int) -> None:
+    path, block = saved
+    data = path.with_suffix(".data")
+    before = data.read_bytes()
+    data.write_bytes(before[:byte_count] if byte_count < 0 else before + bytes(byte_count))
+    try:
+        assert_refused(path, block, "on disk")
+    finally:
+        data.write_bytes(before)
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b"\xff", b'{"graph_sha256": "", "tensors": [{"name": "head"}]}'])
+def test_a_damaged_manifest_is_refused(saved: tuple[Path, Numbers], damage: bytes) -> None:
+    path, block = saved
+    manifest = path.with_suffix(".json")
+    before = manifest.read_bytes()
+    manifest.write_bytes(damage)
+    try:
+        assert_refused(path, block, "what was written about the graph")
+    finally:
+        manifest.write_bytes(before)
+
+
+def test_another_block_is_refused(saved: tuple[Path, Numbers]) -> None:
+    path, block = saved
+    assert_refused(path, np.roll(block, 1), "layer0.qkv on disk")
