@@ -197,7 +197,7 @@ def test_outputs_that_are_no_result_are_wrong(outputs: list[float], text: str) -
 
 @pytest.mark.usefixtures("webgpu")
 def test_a_graph_whose_products_only_the_cpu_has_is_the_wrong_provider(tmp_path: Path) -> None:
-    """The plugin has no DynamicQuantizeMatMul; the runtime would run it on the CPU and copy to and fro."""
+    """The plugin has no DynamicQuantizeMatMul; the runtime would run it on the CPU and copy around it."""
     save_layers(
         tmp_path / "layers.onnx",
         TINY,
