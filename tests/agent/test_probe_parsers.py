@@ -18,8 +18,10 @@ from weighin_agent.probe import (
     macos,
     memory,
     pci_names,
+    sysctl,
     text,
     windows,
+    windows_displays,
 )
 from weighin_agent.probe.caches import CacheInstance, has_unequal_caches, sum_up_caches
 from weighin_agent.probe.operating_system import parse_os_release
@@ -67,18 +69,18 @@ def test_no_text_at_all_stops_any_other_parser(odd: str) -> None:
     execution_providers.name_execution_provider(odd)
 
 
-sysctl_names = st.sampled_from([*macos._ARM_SETS, "hw.perflevel0.physicalcpu", "hw.perflevel0.cpusperl2"])
+sysctl_names = st.sampled_from([*sysctl._ARM_SETS, "hw.perflevel0.physicalcpu", "hw.perflevel0.cpusperl2"])
 sysctl_names |= st.sampled_from(["hw.perflevel0.l2cachesize", "hw.cacheconfig", "hw.logicalcpu", "hw.l1dcachesize"])
 odd_facts = st.dictionaries(sysctl_names, odd_text | st.integers().map(str))
 
 
 @given(odd_text, odd_facts)
 def test_no_text_at_all_stops_a_reader_of_a_mac(odd: str, facts: dict[str, str]) -> None:
-    macos.parse_sysctl(odd)
+    sysctl.parse_sysctl(odd)
     macos.parse_vm_stat(odd)
-    macos.parse_instruction_sets(facts)
-    macos.parse_caches(facts)
-    macos.parse_physical_core_count(facts)
+    sysctl.parse_instruction_sets(facts)
+    sysctl.parse_caches(facts)
+    sysctl.parse_physical_core_count(facts)
     macos.judge_virtualization(facts)
     assert isinstance(macos.parse_profile(odd, "SPDisplaysDataType"), tuple)
 
@@ -103,10 +105,10 @@ def test_no_entry_at_all_stops_a_reader_of_a_macs_gpu(entry: dict[str, object]) 
 @given(st.builds(json.dumps, json_values) | odd_text, st.dictionaries(display_keys, json_values), json_values)
 def test_no_answer_at_all_stops_a_reader_of_windows(odd: str, row: dict[str, object], flags: object) -> None:
     assert all(isinstance(rows, tuple) for rows in windows.parse_rows(odd).values())
-    windows.vendor_of(row)
-    windows.parse_memory_bytes(row, [row])
-    windows.is_integrated("AMD", odd)
-    windows.is_integrated("Intel", odd)
+    windows_displays.vendor_of(row)
+    windows_displays.parse_memory_bytes(row, [row])
+    windows_displays.is_integrated("AMD", odd)
+    windows_displays.is_integrated("Intel", odd)
     cpuinfo_library.parse_flags(flags)
 
 

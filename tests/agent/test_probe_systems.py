@@ -7,7 +7,7 @@ import pytest
 from captured_system import system_at
 
 from weighin_agent.device import AcceleratorKind, FormFactor, VirtualizationKind
-from weighin_agent.probe import android, macos, windows
+from weighin_agent.probe import android, macos, sysctl, windows, windows_displays
 from weighin_agent.probe.assemble import read_machine
 from weighin_agent.probe.caches import sum_up_caches
 from weighin_agent.probe.form_factor import judge_form_factor
@@ -99,7 +99,7 @@ def test_the_caches_of_an_intel_mac_are_counted_by_how_many_processors_share_one
         "hw.l2cachesize": "262144",
         "hw.l3cachesize": "16777216",
     }
-    caches = sum_up_caches(macos.parse_caches(facts))
+    caches = sum_up_caches(sysctl.parse_caches(facts))
     assert [(cache.level, cache.size_bytes, cache.instance_count) for cache in caches] == [
         (1, 32768, 8),
         (2, 262144, 8),
@@ -115,9 +115,9 @@ def test_the_second_level_of_an_apple_processor_is_shared_by_a_cluster() -> None
         "hw.perflevel0.l2cachesize": "12582912",
         "hw.perflevel1.physicalcpu": "2",
     }
-    (cache,) = sum_up_caches(macos.parse_caches(facts))
+    (cache,) = sum_up_caches(sysctl.parse_caches(facts))
     assert (cache.size_bytes, cache.instance_count) == (12582912, 2)
-    assert macos.parse_physical_core_count(facts) == 8
+    assert sysctl.parse_physical_core_count(facts) == 8
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_virtual_mac_names_its_hypervisor_and_has_no_neural_engine(tmp_path: P
     ],
 )
 def test_a_gpu_of_windows_is_told_by_its_makers_naming(vendor: str, name: str, integrated: bool | None) -> None:
-    assert windows.is_integrated(vendor, name) is integrated
+    assert windows_displays.is_integrated(vendor, name) is integrated
 
 
 def windows_with(root: Path, nvidia: dict[str, object] | None = None, **rows: object) -> System:
@@ -233,7 +233,7 @@ def test_what_a_live_windows_wrote_of_a_card_with_8_gib_is_read_in_64_bits() -> 
         "HardwareInformation.MemorySize": 4293918720,
     }
     place = {"PNPDeviceID": "PCI\\VEN_10DE&DEV_2882&SUBSYS_00000000&REV_A1"}
-    assert windows.parse_memory_bytes(place, [driver]) == 8585740288
+    assert windows_displays.parse_memory_bytes(place, [driver]) == 8585740288
 
 
 def test_a_card_of_nvidia_is_listed_once_whoever_tells_of_it(tmp_path: Path) -> None:

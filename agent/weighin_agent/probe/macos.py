@@ -4,7 +4,6 @@ Its short report leaves serial numbers and UUIDs out (system_profiler(8), "mini"
 """
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -12,7 +11,6 @@ from functools import partial
 from weighin_agent.device import (
     Accelerator,
     AcceleratorKind,
-    CacheKind,
     Cpu,
     FormFactor,
     OperatingSystem,
@@ -21,13 +19,20 @@ from weighin_agent.device import (
     VirtualizationKind,
 )
 from weighin_agent.probe.accelerator_list import AcceleratorReader, read_each
-from weighin_agent.probe.caches import CacheInstance, has_unequal_caches, sum_up_caches
+from weighin_agent.probe.caches import has_unequal_caches, sum_up_caches
 from weighin_agent.probe.form_factor import is_virtual, need_form_factor
 from weighin_agent.probe.gaps import Gaps
 from weighin_agent.probe.memory import need_memory_sizes
 from weighin_agent.probe.memory import read_available_bytes_portably as read_available_bytes
 from weighin_agent.probe.operating_system import need_kernel
 from weighin_agent.probe.power import read_mains_portably as read_mains
+from weighin_agent.probe.sysctl import (
+    number_of,
+    parse_caches,
+    parse_instruction_sets,
+    parse_physical_core_count,
+    parse_sysctl,
+)
 from weighin_agent.probe.system import System
 from weighin_agent.probe.text import clean_processor_name, clean_text, parse_whole_number
 from weighin_agent.probe.virtualization import need_virtualization
@@ -50,97 +55,9 @@ _PROFILER = ("/usr/sbin/system_profiler", "-json", "-detailLevel", "mini", "SPHa
 _TIMEOUT_SECONDS = 5.0
 _PROFILER_TIMEOUT_SECONDS = 20.0
 
-# Apple's names of the instruction sets that decide which matrix kernel a runtime takes, and ours.
-_ARM_SETS = {
-    "hw.optional.neon": "neon",
-    "hw.optional.AdvSIMD": "neon",
-    "hw.optional.arm.AdvSIMD": "neon",
-    "hw.optional.arm.FEAT_DotProd": "dotprod",
-    "hw.optional.arm.FEAT_FP16": "fp16",
-    "hw.optional.arm.FEAT_I8MM": "i8mm",
-    "hw.optional.arm.FEAT_BF16": "bf16",
-    "hw.optional.arm.FEAT_SME": "sme",
-}
-_X86_SETS = {
-    "SSE4.2": "sse4_2",
-    "AVX1.0": "avx",
-    "FMA": "fma",
-    "F16C": "f16c",
-    "AVX2": "avx2",
-    "AVX512F": "avx512f",
-    "AVX512BW": "avx512bw",
-    "AVX512VL": "avx512vl",
-    "AVX512VNNI": "avx512_vnni",
-}
-
-_MOST_KINDS_OF_CORE = range(8)
-
 _GPU_VENDORS = {"apple": "Apple", "amd": "AMD", "ati": "AMD", "intel": "Intel", "nvidia": "NVIDIA"}
 _SIZE = re.compile(r"([0-9]{1,6}) (MB|GB)", re.ASCII)
 _PAGE_SIZE = re.compile(r"page size of ([0-9]{1,7}) bytes", re.ASCII)
-
-
-def parse_sysctl(text: str) -> dict[str, str]:
-    """Parse the lines "name: value"; other lines are left out."""
-    pairs = (line.partition(": ") for line in text.splitlines())
-    return {name.strip(): value.strip() for name, colon, value in pairs if colon}
-
-
-def parse_instruction_sets(facts: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Return the instruction sets, sorted; None if the processor names none at all."""
-    x86 = f"{facts.get('machdep.cpu.features', '')} {facts.get('machdep.cpu.leaf7_features', '')}".split()
-    found = {ours for theirs, ours in _ARM_SETS.items() if facts.get(theirs) == "1"}
-    found |= {ours for theirs, ours in _X86_SETS.items() if theirs in x86}
-    return tuple(sorted(found)) or None
-
-
-def parse_caches(facts: Mapping[str, str]) -> tuple[CacheInstance, ...]:
-    """List the caches: per kind of core where there are several, else by how many processors share one."""
-    levels = [level for level in _MOST_KINDS_OF_CORE if f"hw.perflevel{level}.physicalcpu" in facts]
-    if levels:
-        return tuple(cache for level in levels for cache in _caches_of_level(facts, level))
-    return tuple(_caches_of_intel(facts))
-
-
-def parse_physical_core_count(facts: Mapping[str, str]) -> int | None:
-    """Count the cores of all kinds: the fastest are level 0 (sysctl.h of macOS 12)."""
-    of_kinds = [_number(facts, f"hw.perflevel{level}.physicalcpu") or 0 for level in _MOST_KINDS_OF_CORE]
-    return sum(of_kinds) or _number(facts, "hw.physicalcpu")
-
-
-def _caches_of_level(facts: Mapping[str, str], level: int) -> Iterator[CacheInstance]:
-    prefix = f"hw.perflevel{level}"
-    core_count = _number(facts, f"{prefix}.physicalcpu") or 0
-    shared_by = _number(facts, f"{prefix}.cpusperl2") or core_count
-    for name, cache_level, kind, sharers in (
-        ("l1dcachesize", 1, CacheKind.DATA, 1),
-        ("l1icachesize", 1, CacheKind.INSTRUCTION, 1),
-        ("l2cachesize", 2, CacheKind.UNIFIED, shared_by),
-    ):
-        yield from _instances(facts, f"{prefix}.{name}", cache_level, kind, core_count, sharers)
-
-
-def _caches_of_intel(facts: Mapping[str, str]) -> Iterator[CacheInstance]:
-    # "hw.cacheconfig" lists how many logical processors share memory, an L1, an L2, an L3 ...
-    sharers = [parse_whole_number(word) or 0 for word in facts.get("hw.cacheconfig", "").split()]
-    logical_count = _number(facts, "hw.logicalcpu") or 0
-    for name, level, kind in (
-        ("l1dcachesize", 1, CacheKind.DATA),
-        ("l1icachesize", 1, CacheKind.INSTRUCTION),
-        ("l2cachesize", 2, CacheKind.UNIFIED),
-        ("l3cachesize", 3, CacheKind.UNIFIED),
-    ):
-        if level < len(sharers) and sharers[level]:
-            yield from _instances(facts, f"hw.{name}", level, kind, logical_count, sharers[level])
-
-
-def _instances(
-    facts: Mapping[str, str], name: str, level: int, kind: CacheKind, processor_count: int, sharers: int
-) -> Iterator[CacheInstance]:
-    size_bytes = _number(facts, name)
-    if size_bytes and sharers:
-        for index in range(min(math.ceil(processor_count / sharers), 1024)):
-            yield CacheInstance(level, kind, size_bytes, f"{name} {index}")
 
 
 def read_cpu(gaps: Gaps, system: System) -> Cpu:
@@ -154,8 +71,8 @@ def read_cpu(gaps: Gaps, system: System) -> Cpu:
         gaps.add("cpu.caches", ProbeGapReason.NOT_OFFERED, text)
     elif not caches:
         gaps.add("cpu.caches", reason, detail)
-    logical = _number(facts, "hw.logicalcpu")
-    frequency = _number(facts, "hw.cpufrequency_max")
+    logical = number_of(facts, "hw.logicalcpu")
+    frequency = number_of(facts, "hw.cpufrequency_max")
     return Cpu(
         model=_model(facts),
         vendor=gaps.need("cpu.vendor", _vendor(facts), reason, detail),
@@ -194,7 +111,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 def read_memory_sizes(gaps: Gaps, system: System) -> tuple[int | None, int | None]:
     """Return total and available bytes."""
     sizes, pages = system.ask(_SYSCTL, _TIMEOUT_SECONDS), system.ask(_VM_STAT, _TIMEOUT_SECONDS)
-    total, available = _number(parse_sysctl(sizes.text), "hw.memsize"), parse_vm_stat(pages.text)
+    total, available = number_of(parse_sysctl(sizes.text), "hw.memsize"), parse_vm_stat(pages.text)
     reason, detail = sizes.reason or pages.reason, sizes.detail or pages.detail
     missing = "the system did not tell the size of the memory"
     return need_memory_sizes(gaps, total, available, reason or ProbeGapReason.NOT_OFFERED, detail or missing)
@@ -320,10 +237,6 @@ def _vendor(facts: Mapping[str, str]) -> str | None:
     # Only Intel's processors name their maker in a fact of its own.
     is_apple = (_model(facts) or "").startswith("Apple")
     return "Apple" if is_apple else clean_text(facts.get("machdep.cpu.vendor", ""))
-
-
-def _number(facts: Mapping[str, str], name: str) -> int | None:
-    return parse_whole_number(facts.get(name, "")) or None
 
 
 def _text(entry: Mapping[str, object], name: str) -> str:

@@ -5,8 +5,7 @@ Classes and properties are named one by one: serial numbers, UUIDs and the names
 
 import json
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,6 +33,7 @@ from weighin_agent.probe.power import read_mains_portably as read_mains
 from weighin_agent.probe.system import System
 from weighin_agent.probe.text import clean_processor_name, clean_text
 from weighin_agent.probe.virtualization import Evidence, judge_virtualization, need_virtualization
+from weighin_agent.probe.windows_displays import is_integrated, number_of, parse_memory_bytes, text_of, vendor_of
 
 __all__ = [
     "read_accelerators",
@@ -75,18 +75,6 @@ $drivers = 'HKLM:\SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc
 # A first PowerShell after start takes seconds on a slow disk.
 _TIMEOUT_SECONDS = 60.0
 
-# Makers of GPUs that compute, by the number of their PCI devices or the letters of ACPI's; the screens of remote
-# desktops and hypervisors have others.
-_VENDORS = {"VEN_10DE": "NVIDIA", "VEN_1002": "AMD", "VEN_8086": "Intel", "QCOM": "Qualcomm"}
-
-# Windows tells no program without DirectX whether a GPU's memory is its own; its maker's naming does. Intel: cards are
-# called by a letter and three digits (A380, B580, "Pro B60"), or DG1 and Flex; B370 and B390 are processors' own.
-_INTEL_CARD = re.compile(r"\bA[357][0-9]0M?\b|\bB[57][0-9]0\b|\bPro [AB][0-9]{2}\b|\bMAX\b|\bFlex\b")
-_INTEL_OWN = re.compile(r"\bArc\b|\bUHD\b|\bHD\b|\bIris\b|\bGraphics\b")
-# AMD: processors' graphics have no number, three digits and "M" or "S", or "Vega" with the count of units (3 to 11).
-_AMD_OWN = re.compile(r"Radeon *(?:Graphics|[0-9]{3}M\b|80[0-9]{2}S\b|R[2-9] Graphics|(?:RX )?Vega *(?:[3-9]|1[01])\b)")
-_AMD_CARD = re.compile(r"\bRX\b|\bPRO [WVR]|\bPro\b|\bVII\b|\bR[579]\b|\bInstinct\b|\bAI PRO\b")
-
 Rows = tuple[dict[str, object], ...]
 
 
@@ -120,11 +108,11 @@ def read_cpu(gaps: Gaps, system: System) -> Cpu:
     answer = _ask(system)
     rows = answer.rows.get("Win32_Processor", ())
     first = answer.first("Win32_Processor")
-    vendor = clean_text(_text(first, "Manufacturer"))
+    vendor = clean_text(text_of(first, "Manufacturer"))
     physical, logical = _sum(rows, "NumberOfCores"), _sum(rows, "NumberOfLogicalProcessors")
     gaps.add("cpu.max_frequency_hertz", ProbeGapReason.NOT_OFFERED, "Windows states the base clock only")
     return Cpu(
-        model=clean_processor_name(_text(first, "Name")),
+        model=clean_processor_name(text_of(first, "Name")),
         vendor=gaps.need("cpu.vendor", vendor, answer.reason, answer.detail),
         architecture=gaps.need("cpu.architecture", clean_text(system.architecture), answer.reason, answer.detail),
         physical_core_count=gaps.need("cpu.physical_core_count", physical, answer.reason, answer.detail),
@@ -138,7 +126,7 @@ def _caches(gaps: Gaps, answer: Answer, rows: Rows) -> tuple[Cache, ...]:
     """State the sum of each level over one processor as one cache: CIM does not tell how many there are."""
     caches = []
     for level in (2, 3):
-        kibibytes = max((_number(row, f"L{level}CacheSize") or 0 for row in rows), default=0)
+        kibibytes = max((number_of(row, f"L{level}CacheSize") or 0 for row in rows), default=0)
         if kibibytes:
             size_bytes = kibibytes * 1024
             caches.append(Cache(level=level, kind=CacheKind.UNIFIED, size_bytes=size_bytes, instance_count=len(rows)))
@@ -151,7 +139,7 @@ def read_memory_sizes(gaps: Gaps, system: System) -> tuple[int | None, int | Non
     """Return total and available bytes; CIM counts in KiB."""
     answer = _ask(system)
     row = answer.first("Win32_OperatingSystem")
-    sizes = [_number(row, name) for name in ("TotalVisibleMemorySize", "FreePhysicalMemory")]
+    sizes = [number_of(row, name) for name in ("TotalVisibleMemorySize", "FreePhysicalMemory")]
     total, available = (None if size is None else size * 1024 for size in sizes)
     return need_memory_sizes(gaps, total, available, answer.reason, answer.detail)
 
@@ -160,7 +148,7 @@ def read_operating_system(gaps: Gaps, system: System) -> OperatingSystem:
     """Read edition, version and kernel."""
     answer = _ask(system)
     row = answer.first("Win32_OperatingSystem")
-    name, version = clean_text(_text(row, "Caption")), clean_text(_text(row, "Version"))
+    name, version = clean_text(text_of(row, "Caption")), clean_text(text_of(row, "Version"))
     return OperatingSystem(
         family="windows",
         name=gaps.need("operating_system.name", name, answer.reason, answer.detail),
@@ -172,7 +160,7 @@ def read_operating_system(gaps: Gaps, system: System) -> OperatingSystem:
 def read_virtualization(gaps: Gaps, system: System) -> Virtualization | None:
     """Judge by the firmware's names: Windows 11 runs a hypervisor below itself on most machines, and says no more."""
     row = _ask(system).first("Win32_ComputerSystem")
-    firmware = f"{_text(row, 'Manufacturer')} {_text(row, 'Model')}"
+    firmware = f"{text_of(row, 'Manufacturer')} {text_of(row, 'Model')}"
     return need_virtualization(gaps, judge_virtualization(Evidence(firmware=firmware)))
 
 
@@ -207,47 +195,10 @@ def read_accelerators(gaps: Gaps, system: System) -> tuple[Accelerator, ...]:
     return read_each(gaps, found)
 
 
-def vendor_of(row: Mapping[str, object]) -> str | None:
-    """Return the maker of a display adapter, None for one that computes nothing."""
-    place = _text(row, "PNPDeviceID").upper()
-    return next((vendor for trace, vendor in _VENDORS.items() if trace in place), None)
-
-
-def is_integrated(vendor: str, name: str) -> bool | None:
-    """Whether a GPU is part of the processor, by its maker's naming; None where that does not say."""
-    plain = name.replace("(R)", "").replace("(TM)", " ")
-    if vendor == "Intel":
-        return False if _INTEL_CARD.search(plain) else (True if _INTEL_OWN.search(plain) else None)
-    if vendor == "AMD":
-        return True if _AMD_OWN.search(plain) else (False if _AMD_CARD.search(plain) else None)
-    return vendor == "Qualcomm"
-
-
-def parse_memory_bytes(row: Mapping[str, object], drivers: Sequence[Mapping[str, object]]) -> int | None:
-    """Return the 64-bit size that the adapter's driver wrote into the registry, None if it wrote none.
-
-    The registry also lists adapters that were taken out: one belongs to the row whose place begins like its own.
-    """
-    place = _text(row, "PNPDeviceID").upper()
-    for driver in drivers:
-        matching = _text(driver, "MatchingDeviceId").upper()
-        name = "HardwareInformation.qwMemorySize"
-        if matching and place.startswith(matching.split("&REV_")[0]):
-            octets = driver.get(name)
-            return _little_endian(octets) if isinstance(octets, list) else _number(driver, name)
-    return None
-
-
-def _little_endian(size: list[object]) -> int | None:
-    # Some drivers write the eight bytes instead of the number.
-    octets = [byte for byte in size if isinstance(byte, int) and 0 <= byte < 256]
-    return int.from_bytes(bytes(octets), "little") or None if len(octets) == len(size) <= 8 else None
-
-
 def _read_gpu(gaps: Gaps, row: Mapping[str, object], memory_bytes: int | None, fact: str) -> Accelerator:
     vendor = vendor_of(row) or ""
-    shares_memory = is_integrated(vendor, _text(row, "Name"))
-    model, version = clean_text(_text(row, "Name")), clean_text(_text(row, "DriverVersion"))
+    shares_memory = is_integrated(vendor, text_of(row, "Name"))
+    model, version = clean_text(text_of(row, "Name")), clean_text(text_of(row, "DriverVersion"))
     reason = ProbeGapReason.NOT_OFFERED
     gaps.need(f"{fact}.shares_main_memory", shares_memory, reason, "its name does not tell whether it is a card")
     # Intel's and Qualcomm's drivers write a part of main memory that is not set aside; AMD's is.
@@ -265,7 +216,7 @@ def _read_gpu(gaps: Gaps, row: Mapping[str, object], memory_bytes: int | None, f
 
 
 def _read_npu(gaps: Gaps, row: Mapping[str, object], fact: str) -> Accelerator:
-    model, vendor = clean_text(_text(row, "Name")), clean_text(_text(row, "Manufacturer"))
+    model, vendor = clean_text(text_of(row, "Name")), clean_text(text_of(row, "Manufacturer"))
     reason = ProbeGapReason.NOT_OFFERED
     return Accelerator(
         kind=AcceleratorKind.NPU,
@@ -298,18 +249,5 @@ def _powershell() -> tuple[str, ...]:
     return (program, "-NoLogo", "-NoProfile", "-NonInteractive", "-Command", _SCRIPT)
 
 
-def _text(row: Mapping[str, object], name: str) -> str:
-    value = row.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _number(row: Mapping[str, object], name: str) -> int | None:
-    # CIM's 64-bit numbers come as texts in some versions of PowerShell.
-    value = row.get(name)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
-        value = int(value)
-    return value if isinstance(value, int) and 0 < value < 2**63 else None
-
-
 def _sum(rows: Rows, name: str) -> int | None:
-    return sum(_number(row, name) or 0 for row in rows) or None
+    return sum(number_of(row, name) or 0 for row in rows) or None
