@@ -25,6 +25,10 @@ def suite_named(name: str) -> Suite:
             return replace(brief, rounds=replace(ENDLESS, budget_seconds=1.0, pause_seconds=0.05))
         case "endless":
             return replace(brief, rounds=ENDLESS)
+        case "several_shapes":  # enough for a cost model
+            shapes = [replace(TINY, name=f"Tiny{width}", hidden=width, ffn=3 * width) for width in (64, 96, 128, 192)]
+            cases = tuple(suite_case(shape, Scheme.INT4_BLOCK32, brief.probe) for shape in shapes)
+            return replace(brief, cases=cases)
         case "with_giant":
             return replace(brief, cases=(*brief.cases, suite_case(GIANT, Scheme.INT4_BLOCK32, brief.probe)))
     raise ValueError(name)

@@ -13,7 +13,7 @@ from weighin_agent.bench.suite_run import Watcher
 from weighin_agent.device import Device, ProbeGap, Virtualization
 from weighin_agent.fleet.actions import Status
 from weighin_agent.run import CaseFailure, Run
-from weighin_agent.verify import Step
+from weighin_agent.verify import Step, StepKind
 from weighin_agent.weigh_in import device_facts
 from weighin_analysis.accuracy import Cell, PhaseErrors, Verification
 from weighin_analysis.card import Anchor, Basis, Card, CardRow, Estimate, Verdict
@@ -281,7 +281,7 @@ def _bandwidth(device: Device) -> str:
 
 def step_line(step: Step, where: str) -> str:
     """Return one line about the step of a verification that is under way."""
-    names = "layers of the suite" if len(step.cases) > 1 else step.cases[0].architecture.name
+    names = "layers of the suite" if step.kind is StepKind.SUITE_LAYERS else step.cases[0].architecture.name
     return f"load {step.load + 1}: {names} {step.scheme} ({where})"
 
 

@@ -112,7 +112,7 @@ def run_step(bench: Bench, step: Step, on_progress: OnProgress) -> Result:
     if step.kind is StepKind.SUITE_LAYERS:
         return Result(step=step, measurements=_run_suite_layers(bench, step.cases, on_progress))
     case = replace(step.cases[0], anchor=step.kind is not StepKind.OWN_LAYERS)
-    loads = (1,) if step.kind is StepKind.ALONE_ONCE else (2, 1)
+    loads = 1 if step.kind is StepKind.ALONE_ONCE else 2
     return Result(step=step, measurements=_run_full_model(bench, case, loads, on_progress))
 
 
@@ -130,10 +130,8 @@ def _run_suite_layers(bench: Bench, cases: Sequence[SuiteCase], on_progress: OnP
     return tuple(found)
 
 
-def _run_full_model(
-    bench: Bench, case: SuiteCase, loads: Sequence[int], on_progress: OnProgress
-) -> tuple[Measurement, ...]:
-    """Run a full model, beside its layer probe or as an anchor, loaded as often as the first of ``loads`` that fits."""
+def _run_full_model(bench: Bench, case: SuiteCase, loads: int, on_progress: OnProgress) -> tuple[Measurement, ...]:
+    """Run a full model, beside its layer probe or as an anchor; only once where more loads of it do not fit."""
     suite = bench.suite
     # A long prompt is tried on the layer probe, if there is one, and here the full model must be quick enough.
     tried_layers = case.architecture.layers if case.anchor else case.short_probe_layers or case.probe_layers
@@ -141,20 +139,19 @@ def _run_full_model(
     lengths = replace(suite.lengths, long_prompt_limit_seconds=share * suite.lengths.long_prompt_limit_seconds)
     least = min(ROUND_COUNT, suite.rounds.most_count)
     rounds = replace(suite.rounds, least_count=least, target_sd=1.0)  # the least rounds are enough, if they are quiet
-    for count in loads:
-        job = make_job(
-            replace(suite, lengths=lengths, rounds=rounds),
-            case,
-            device=bench.device,
-            execution_provider=bench.execution_provider,
-            folder=bench.folder,
-            full_model_loads=count,
-        )
-        outcome = run_case(job, timeout_seconds=STEP_TIMEOUT_SECONDS, on_progress=on_progress)
-        if not isinstance(outcome, CaseFailure):
-            return outcome
-        if outcome.reason is not CaseFailureReason.MEMORY_GATE:
-            break
+    job = make_job(
+        replace(suite, lengths=lengths, rounds=rounds),
+        case,
+        device=bench.device,
+        execution_provider=bench.execution_provider,
+        folder=bench.folder,
+        full_model_loads=loads,
+    )
+    outcome = run_case(job, timeout_seconds=STEP_TIMEOUT_SECONDS, on_progress=on_progress)
+    if not isinstance(outcome, CaseFailure):
+        return outcome
+    if outcome.reason is CaseFailureReason.MEMORY_GATE and loads > 1:
+        return _run_full_model(bench, case, 1, on_progress)
     name = f"{case.architecture.name} {case.scheme}"
     raise CaseError(f"{name}: {outcome.reason}: {outcome.detail}", reason=outcome.reason)
 

@@ -120,6 +120,35 @@ def test_verify_runs_the_full_model_beside_its_probe_for_every_architecture_and_
     assert models_left_behind(tmp_path / "state") == []
 
 
+def test_an_unseen_model_is_predicted_from_the_layers_of_the_suite(tmp_path: Path) -> None:
+    path = tmp_path / "unseen.json"
+    path.write_text(json.dumps(SMALL | {"model": "Unseen", "hidden": 160, "ffn": 416}))
+    options = ["--json", "--repeats", "2", "--state", str(tmp_path / "state"), "--architecture", str(path)]
+    done = agent("verify", "--unseen", *options, suite="several_shapes")
+    assert done.stderr == ""
+    document = only_document(done.stdout)
+    assert done.returncode == (0 if document["passed"] else 1)
+    points = [(c["architecture"], c["phase"], c["token_count"], c["context_depth"]) for c in document["cells"]]
+    lengths = [("decode", 1, 16), ("decode", 1, 512), ("prefill", 8, 0), ("prefill", 512, 0)]
+    assert sorted(points) == [("Unseen", *length) for length in lengths]
+    for found in document["cells"]:
+        assert found["loads"] == 2
+        assert 0 < found["low"] < found["predicted_seconds"] < found["high"]
+    assert document["decode"]["allowed_p90"] is None
+    assert models_left_behind(tmp_path / "state") == []
+
+
+def test_too_few_other_shapes_predict_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "unseen.json"
+    path.write_text(json.dumps(SMALL))
+    done = agent(
+        "verify", "--unseen", "--repeats", "1", "--state", tmp_path / "state", "--architecture", path, suite="brief"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "shapes" in line
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
