@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from weighin_agent.bench.channel import answer, answer_failures, requests
-from weighin_agent.bench.job import GRAPH_FILES, Job, Measured, Ready, decode_job
+from weighin_agent.bench.correctness import compare_with_cpu
+from weighin_agent.bench.job import GRAPH_FILES, SMALL_MODEL_FILE, Job, Measured, Ready, decode_job
 from weighin_agent.bench.measure import Models, Surroundings, run_round, warm_up
 from weighin_agent.bench.weights import check_data, make_block, scheme_block
 from weighin_agent.cpu_load import ForeignLoad
@@ -33,21 +34,41 @@ def main() -> None:
         _limit_memory(job.memory_limit_bytes)
     with answer_failures():
         _check_files(job)
+        agreement = _compare(job)
         models: Models = {part: _load(Model, job, part, layers) for part, layers in job.parts.items()}
         points = list(warm_up(job.case, models, job.lengths))
         surroundings = Surroundings(foreign_share=ForeignLoad().share_since_last, clock=job.clock)
         answer(Ready())
         for line in lines:
             found = run_round(job.case, models, points, int(line), job.rounds, surroundings)
-            peak = _peak_memory_bytes()
-            answer(Measured(measurements=tuple(replace(one, peak_memory_bytes=peak) for one in found)))
+            facts = {**agreement, "peak_memory_bytes": _peak_memory_bytes()}
+            answer(Measured(measurements=tuple(replace(one, **facts) for one in found)))
 
 
 def _check_files(job: Job) -> None:
     """Raise CaseError unless the graphs and their weights are on disk as they were made."""
     block = scheme_block(make_block(job.weights), job.case.scheme)
-    for name in sorted({GRAPH_FILES[part] for part in job.parts}):
+    names = {GRAPH_FILES[part] for part in job.parts}
+    if job.case.execution_provider != "cpu":
+        names.add(SMALL_MODEL_FILE)
+    for name in sorted(names):
         check_data(job.folder / name, block)
+
+
+def _compare(job: Job) -> dict[str, float]:
+    """Return how near the outputs are to the CPU's, nothing where they are the CPU's; CaseError if they are too far."""
+    case = job.case
+    if case.execution_provider == "cpu":
+        return {}
+    found = compare_with_cpu(
+        job.folder / SMALL_MODEL_FILE,
+        case.architecture,
+        case.scheme,
+        execution_provider=case.execution_provider,
+        threads=case.threads,
+    )
+    # Rounding may leave a correlation a hair above 1.
+    return {"output_correlation": min(1.0, found.correlation), "output_relative_rms": found.relative_rms}
 
 
 def _load(model_type: "type[Model]", job: Job, part: SeriesPart, layers: int) -> "Model":

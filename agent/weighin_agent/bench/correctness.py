@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weighin_agent.bench.models import save_full_model
 from weighin_agent.errors import CaseError
 from weighin_agent.run import CaseFailureReason
 from weighin_analysis.architecture import Architecture, ArchitectureKind
@@ -54,6 +53,8 @@ class Agreement:
 
 def save_small_model(path: Path, shape: Architecture, scheme: Scheme, *, block: npt.NDArray[np.generic]) -> str:
     """Write the model that is compared and return its graph's SHA-256: two layers of the shape, a part of the head."""
+    from weighin_agent.bench.models import save_full_model  # noqa: PLC0415 - onnx, which the measuring child is without
+
     return save_full_model(path, small(shape), scheme, max_context=2 * _PROMPT_TOKENS, block=block)
 
 

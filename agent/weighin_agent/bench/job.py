@@ -24,6 +24,9 @@ GRAPH_FILES = {
     SeriesPart.HEAD: "head.onnx",
 }
 
+# The model whose outputs are compared with the CPU's.
+SMALL_MODEL_FILE = "small.onnx"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

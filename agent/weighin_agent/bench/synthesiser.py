@@ -7,7 +7,8 @@ a library of its own.
 from dataclasses import replace
 
 from weighin_agent.bench.channel import answer, answer_failures, requests
-from weighin_agent.bench.job import GRAPH_FILES, Job, Synthesised, decode_job
+from weighin_agent.bench.correctness import save_small_model
+from weighin_agent.bench.job import GRAPH_FILES, SMALL_MODEL_FILE, Job, Synthesised, decode_job
 from weighin_agent.bench.models import save_full_model, save_head, save_layers
 from weighin_agent.bench.weights import make_block, scheme_block
 from weighin_analysis.measurement import Case, SeriesPart
@@ -37,6 +38,8 @@ def _synthesise(job: Job) -> Case:
                 hashes[part] = save_head(path, shape, scheme, columns=case.head_columns, block=block)
             case SeriesPart.FULL_MODEL_TWIN:
                 continue  # the same file, loaded again
+    if case.execution_provider != "cpu":
+        save_small_model(job.folder / SMALL_MODEL_FILE, shape, scheme, block=block)
     return replace(
         case,
         layers_graph_sha256=hashes[SeriesPart.LAYERS if job.layer_probe else SeriesPart.FULL_MODEL],
