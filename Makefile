@@ -8,7 +8,7 @@ MEMBERS := -e proto -e 'analysis[report]' -e agent -e aggregator
 BUF := .venv/buf/node_modules/.bin/buf
 DEMO := .demo
 
-.PHONY: help setup demo test check generate lock bench-accuracy bench-weights bench-memory clean
+.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-weights bench-trained bench-memory clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,12 @@ generate: $(BIN)/.dev ## regenerate the code of the contract
 
 bench-accuracy: $(BIN)/.members ## hold predictions against full models and write docs/accuracy.md (about 45 minutes)
 	@$(BIN)/python tools/bench_accuracy.py $(ARGS)
+
+check-inputs: $(BIN)/.members ## are the models the same bytes with the oldest and the newest numpy and onnx?
+	@$(BIN)/python tools/check_inputs.py
+
+bench-trained: $(BIN)/.members ## compare the speed of synthesised weights with that of a trained model
+	@$(BIN)/python tools/bench_trained.py
 
 bench-weights: $(BIN)/.members ## compare the speed of pinned weights with that of a long random stream
 	@$(BIN)/python tools/bench_weights.py
