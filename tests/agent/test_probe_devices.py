@@ -121,6 +121,23 @@ MACHINES = {
         ),
         {UNEQUAL_CACHES, *NO_RELEASE},
     ),
+    "kunpeng_920": (
+        device(
+            Cpu(
+                model="TaiShan-v110",
+                vendor="HiSilicon",
+                architecture="aarch64",
+                physical_core_count=4,
+                logical_core_count=4,
+                instruction_sets=("dotprod", "fp16", "neon"),
+                caches=(data(64 * KIB, 4), instruction(64 * KIB, 4), unified(2, 512 * KIB, 4), unified(3, 32 * MIB, 1)),
+            ),
+            OperatingSystem(family="linux", kernel="5.15.0-rc1"),
+            memory=Memory(total_bytes=527031224 * KIB, available_bytes=478155232 * KIB),
+            form_factor=FormFactor.SERVER,
+        ),
+        {NO_CLOCK, *NO_RELEASE},
+    ),
     "cezanne_apu": (
         device(
             Cpu(architecture="x86_64"),

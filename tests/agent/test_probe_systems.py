@@ -78,15 +78,17 @@ def test_an_android_emulator_is_a_virtual_machine(tmp_path: Path) -> None:
 
 
 def test_free_speculative_and_inactive_pages_are_available() -> None:
-    """The lines of vm_stat on a Mac with Apple's processor (Apple's man page names the counts)."""
+    """What vm_stat printed on a Mac with Apple's processor: https://github.com/HMCL-dev/HMCL/pull/4876."""
     text = (
         "Mach Virtual Memory Statistics: (page size of 16384 bytes)\n"
-        "Pages free:                               100.\n"
-        "Pages active:                          400000.\n"
-        "Pages inactive:                          2000.\n"
-        "Pages speculative:                         30.\n"
+        "Pages free:                                3857.\n"
+        "Pages active:                            446206.\n"
+        "Pages inactive:                          443760.\n"
+        "Pages speculative:                         1075.\n"
+        "Pages throttled:                              0.\n"
+        '"Translation faults":                8667427138.\n'
     )
-    assert macos.parse_vm_stat(text) == 2130 * 16384
+    assert macos.parse_vm_stat(text) == (3857 + 443760 + 1075) * 16384
     assert macos.parse_vm_stat(text.replace("Pages inactive", "Pages unknown")) is None
 
 
