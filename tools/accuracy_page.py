@@ -14,7 +14,7 @@ from weighin_analysis.measurement import Phase
 _BASELINE_WORDS = {
     "weighin": "**weighin**, from its own layers",
     "two_parameter_fit": "line through small models, its own point left out",
-    "two_parameter_fit_own_point": "the same, its own point included",
+    "two_parameter_fit_own_point": "the same line, fitted to the predicted model too",
     "bandwidth_roofline": "bandwidth roofline",
     "llmfit": "llmfit 3f44fd3",
     "whichllm": "whichllm a897551",

@@ -15,6 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -192,20 +193,22 @@ def unseen_shapes(seed: int) -> list[Architecture]:
 
 
 class RawFile:
-    """What was measured so far, on disk; every line is whole or, after a crash, the last and left out."""
+    """What was measured so far, on disk. A line that was cut off by a crash is skipped, and its step run again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def begin(self, head: Mapping[str, Any]) -> None:
-        """Begin anew."""
+        """Begin anew; what was there is kept beside it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(head) + "\n", encoding="utf-8")
+        if self._path.exists():
+            self._path.replace(self._path.with_suffix(".previous.jsonl"))
+        self._path.write_text(json.dumps(head), encoding="utf-8")
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Add a line."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write("\n" + json.dumps(line))
 
     def read(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return the first line and the others; SystemExit with one line where there is no such file."""
@@ -213,8 +216,11 @@ class RawFile:
             text = self._path.read_text(encoding="utf-8")
         except OSError as error:
             raise SystemExit(f"bench-accuracy: {self._path}: {error.strerror}; run without --write-only") from error
-        head, *rest = [json.loads(line) for line in text.split("\n")[:-1]]
-        return head, rest
+        found = []
+        for line in text.split("\n"):
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return found[0], found[1:]
 
 
 def machine_head(options: Options, suite: Suite, state: Path) -> dict[str, Any]:

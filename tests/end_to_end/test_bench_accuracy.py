@@ -211,6 +211,25 @@ def test_a_step_that_failed_is_named_with_its_reason(tmp_path: Path) -> None:
     assert line["own_layers"]["passed"] is None
 
 
+def test_a_line_that_was_cut_off_is_not_measured_yet(tmp_path: Path) -> None:
+    tasks = plan(SUITE, FULL)
+    write_raw(tmp_path, tasks[:4])
+    path = tmp_path / "raw.jsonl"
+    path.write_text(path.read_text()[:-100])
+    RawFile(path).append({"key": tasks[4].key, "failure": "after the cut", "end": "later"})
+    text, _ = write_page(tmp_path)
+    assert f"- {tasks[3].key}: not run" in text
+    assert f"- {tasks[4].key}: after the cut" in text
+    assert f"- {tasks[2].key}: not run" not in text
+
+
+def test_beginning_anew_keeps_what_was_measured_before(tmp_path: Path) -> None:
+    write_raw(tmp_path, plan(SUITE, FULL)[:2])
+    before = (tmp_path / "raw.jsonl").read_text()
+    write_raw(tmp_path, [])
+    assert (tmp_path / "raw.previous.jsonl").read_text() == before
+
+
 def test_without_a_raw_file_there_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(bench(tmp_path, "--write-only"), capture_output=True, text=True, check=False)
     assert done.returncode == 1
