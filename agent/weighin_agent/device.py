@@ -132,9 +132,10 @@ class Virtualization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
-    """A GPU or NPU. The memory is its own; None where it shares main memory.
+    """A GPU or NPU; its memory is None where it has none of its own.
 
-    ``shares_main_memory`` is True where it has no memory of its own, as integrated GPUs and NPUs; None if unknown.
+    ``shares_main_memory`` is True where it works in main memory, as integrated GPUs and NPUs do, even if the firmware
+    sets a part of it aside; None if unknown.
     """
 
     kind: AcceleratorKind

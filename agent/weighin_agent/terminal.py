@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weighin_agent.bench.suite_run import Watcher
-from weighin_agent.device import Device, ProbeGap, Virtualization
+from weighin_agent.device import Device, ExecutionProvider, ProbeGap, Virtualization
 from weighin_agent.fleet.actions import Status
 from weighin_agent.run import CaseFailure, Run
 from weighin_agent.verify import Step, StepKind
@@ -248,10 +248,12 @@ def print_device(console: Console, device: Device, gaps: tuple[ProbeGap, ...]) -
         "read bandwidth": _bandwidth(device),
         "disk": f"{gib(device.storage.free_bytes)} free",
         "system": " ".join(part for part in (system.name or system.family, system.version, system.kernel) if part),
+        "form factor": (device.form_factor or "unknown").replace("_", " "),
         "virtualisation": _virtualization(virtual) if virtual else "unknown",
         "accelerators": ", ".join(a.model or a.vendor or a.kind for a in device.accelerators) or "none",
         "execution providers": "; ".join(
-            ep.name if ep.measured else f"{ep.name} (not measured: {ep.reason})" for ep in device.execution_providers
+            _provider_name(ep) if ep.measured else f"{_provider_name(ep)} (not measured: {ep.reason})"
+            for ep in device.execution_providers
         ),
     }
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -260,6 +262,10 @@ def print_device(console: Console, device: Device, gaps: tuple[ProbeGap, ...]) -
     console.print(table)
     for gap in gaps:
         console.print(f"not known: {gap.fact}: {gap.detail}", style="dim", markup=False, highlight=False)
+
+
+def _provider_name(provider: ExecutionProvider) -> str:
+    return f"{provider.name} on {provider.adapter}" if provider.adapter else provider.name
 
 
 def _cache_size(count: int) -> str:

@@ -100,6 +100,7 @@ def _facts(hardware: Hardware, run: RunRecord) -> tuple[Fact, ...]:
     )
     facts.add("Free storage", run.storage_free_bytes, "storage.free_bytes", show=gb)
     facts.add("System", _system_text(hardware), "operating_system")
+    facts.add("Form factor", _words(hardware.form_factor or ""), "form_factor")
     facts.add("Virtualisation", _virtualization_text(hardware), "virtualization")
     return tuple(facts.found)
 

@@ -40,11 +40,14 @@ class TierRow:
 def judge_device(device: DeviceRecord) -> DeviceResult:
     """Return a device with the card of its newest run."""
     run, hardware = device.run, device.hardware
+    # The run states the free memory of the accelerators in the order in which the hardware lists them.
+    listed = zip(hardware.accelerators, run.accelerator_memory_available_bytes, strict=False)
+    own_memory = [free for accelerator, free in listed if free and not accelerator.shares_main_memory]
     facts = DeviceFacts(
         memory_available_bytes=run.memory_available_bytes,
         read_bandwidth_bytes_per_second=run.read_bandwidth_bytes_per_second,
         core_count=hardware.physical_core_count,
-        accelerator_memory_bytes=max((one for one in run.accelerator_memory_available_bytes if one), default=None),
+        accelerator_memory_bytes=max(own_memory, default=None),
         software_providers=frozenset(ep.name for ep in hardware.execution_providers if ep.is_software),
     )
     card = judge(
