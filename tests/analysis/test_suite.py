@@ -9,14 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighin_analysis.architecture import Architecture, ArchitectureKind
-from weighin_analysis.catalog import architecture
+from weighin_analysis.catalog import architecture, size_classes
 from weighin_analysis.errors import CatalogError
 from weighin_analysis.scheme import Scheme
-from weighin_analysis.suite import SUITE_NAMES, Lengths, ProbeSize, Suite, load_suite, plan_probe, suite_case
+from weighin_analysis.suite import SUITE_NAMES, Lengths, ProbeSize, Processor, Suite, load_suite, plan_probe, suite_case
 
 # Runs of one suite and version are compared across years: whoever changes what a suite runs, or one of the shapes in
 # it, raises its version and adds a line here. Lines are never changed.
-PINNED = {("quick", 1): "991edef9c9d5a9fe2d7263282f94c00275206a7d2d9d0f5d79d14f85a26c733b"}
+PINNED = {
+    ("quick", 1): "991edef9c9d5a9fe2d7263282f94c00275206a7d2d9d0f5d79d14f85a26c733b",
+    ("quick", 2): "de0faac7d7214a99c43149fcbd9458e5b06b2ff48fac065bd570ee8368c4b953",
+    ("standard", 1): "6fc9e88543bbca0c294e1dffaea675aeac1e944e41e43c1f0bbb22e22937f90d",
+}
 
 counts = st.integers(1, 300)
 shapes = st.builds(
@@ -87,8 +91,9 @@ def test_lengths_survive_json() -> None:
 @given(shape=shapes, scheme=st.sampled_from(Scheme), layers=st.integers(1, 10**9), head=st.integers(1, 10**9))
 def test_a_layer_probe_is_a_part_of_the_model(shape: Architecture, scheme: Scheme, layers: int, head: int) -> None:
     probe_layers, short_layers, columns = plan_probe(shape, scheme, ProbeSize(layers_bytes=layers, head_bytes=head))
-    assert 0 <= short_layers < probe_layers
     assert 1 <= probe_layers <= shape.layers
+    # A second probe tells what scaling would multiply: there is none where nothing is scaled, or nothing is smaller.
+    assert short_layers == (0 if probe_layers == shape.layers else probe_layers // 3)
     if shape.kind is ArchitectureKind.ENCODER:
         assert columns == 0
     else:
@@ -114,18 +119,63 @@ def test_a_layer_probe_has_the_fewest_layers_and_the_most_columns(
 @dataclass(frozen=True)
 class Expected:
     probe_layers: int
+    short_layers: int
     head_columns: int
 
 
+@pytest.mark.parametrize("suite_name", SUITE_NAMES)
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("SmolLM2-135M", Expected(30, 49_152)),  # 66 MB: the whole model is less than a probe
-        ("Qwen2.5-0.5B", Expected(11, 114_176)),
-        ("Llama-3.2-1B", Expected(3, 49_920)),
-        ("Llama-3.1-8B", Expected(1, 24_832)),
+        ("SmolLM2-135M", Expected(29, 9, 49_152)),  # all but a layer of the model, and its whole head
+        ("Qwen2.5-0.5B", Expected(7, 2, 57_088)),
+        ("Llama-3.2-1B", Expected(2, 0, 24_832)),
+        ("Llama-3.1-8B", Expected(1, 0, 12_288)),
     ],
 )
-def test_the_probes_of_the_quick_suite_are_those_that_were_tried(name: str, expected: Expected) -> None:
-    case = suite_case(architecture(name), Scheme.INT4_BLOCK32, load_suite("quick").probe)
-    assert Expected(case.probe_layers, case.head_columns) == expected
+def test_the_probes_of_the_suites_are_those_that_were_tried(name: str, expected: Expected, suite_name: str) -> None:
+    case = suite_case(architecture(name), Scheme.INT4_BLOCK32, load_suite(suite_name).probe)
+    assert Expected(case.probe_layers, case.short_probe_layers, case.head_columns) == expected
+
+
+# What the standard suite runs.
+
+STANDARD = load_suite("standard")
+
+
+def shapes_in(scheme: Scheme, processor: Processor) -> set[str]:
+    cases = STANDARD.cases_on(processor)
+    return {case.architecture.name for case in cases if case.scheme is scheme and not case.anchor}
+
+
+@pytest.mark.parametrize("processor", [Processor.CPU, Processor.GPU])
+def test_every_size_class_with_a_reference_is_measured_in_four_bits_wherever_it_runs(processor: Processor) -> None:
+    references = {size.reference for size in size_classes() if size.reference}
+    assert len(references) >= 7
+    assert shapes_in(Scheme.INT4_BLOCK32, processor) == references
+
+
+def test_eight_bits_are_measured_on_the_cpu_and_halves_on_a_gpu() -> None:
+    small = {"SmolLM2-135M", "Qwen2.5-0.5B", "Llama-3.2-1B"}
+    assert shapes_in(Scheme.INT8_DYNAMIC, Processor.CPU) == small | {"DistilBERT"}
+    assert shapes_in(Scheme.FP16, Processor.GPU) == small
+    assert shapes_in(Scheme.INT8_DYNAMIC, Processor.GPU) == shapes_in(Scheme.FP16, Processor.CPU) == set()
+
+
+@pytest.mark.parametrize("suite", [load_suite(name) for name in SUITE_NAMES], ids=lambda suite: suite.name)
+def test_an_anchor_is_a_full_model_beside_the_layer_probe_of_the_same_model(suite: Suite) -> None:
+    anchors = [case for case in suite.cases if case.anchor]
+    assert anchors
+    for anchor in anchors:
+        shape = anchor.architecture
+        assert (anchor.probe_layers, anchor.short_probe_layers) == (shape.layers, 0)
+        assert anchor.head_columns == shape.vocab
+        before = suite.cases[suite.cases.index(anchor) - 1]
+        assert (before.architecture, before.scheme, before.anchor) == (shape, anchor.scheme, False)
+
+
+def test_the_cases_of_a_suite_are_told_apart_by_themselves_alone() -> None:
+    """Its execution keeps what it found by case."""
+    for name in SUITE_NAMES:
+        cases = load_suite(name).cases
+        assert len(set(cases)) == len(cases)
