@@ -213,9 +213,9 @@ def _declare(tensor: Tensor, file_name: str, offset: int | None) -> "onnx.Tensor
     return declared
 
 
-def _pieces(tensor: Tensor, block: npt.NDArray[np.generic]) -> Iterable[npt.NDArray[np.generic]]:
+def _pieces(tensor: Tensor, block: npt.NDArray[np.generic]) -> Iterable[memoryview | bytes]:
     if tensor.content is None:
         return lay(block, tensor.name, tensor.byte_count, tensor.scale)
     if isinstance(tensor.content, np.ndarray):
-        return [np.ascontiguousarray(tensor.content)]
-    return [np.full(tensor.shape, tensor.content, tensor.dtype)]
+        return [tensor.content.tobytes()]
+    return [np.full(tensor.shape, tensor.content, tensor.dtype).tobytes()]

@@ -84,15 +84,13 @@ def scheme_block(block: npt.NDArray[np.uint8], scheme: Scheme) -> npt.NDArray[np
             return values.astype(np.float32 if scheme is Scheme.FP32 else np.float16)
 
 
-def lay(
-    block: npt.NDArray[np.generic], key: str, byte_count: int, scale: float | None = None
-) -> Iterator[npt.NDArray[np.uint8]]:
+def lay(block: npt.NDArray[np.generic], key: str, byte_count: int, scale: float | None = None) -> Iterator[memoryview]:
     """Yield ``byte_count`` bytes for tensor ``key``: the block over and over, from an offset of the tensor's own.
 
     ``scale`` multiplies the values of a block of floating-point numbers, in single precision.
     """
     values = block if scale is None else (block.astype(np.float32) * np.float32(scale)).astype(block.dtype)
-    data = np.ascontiguousarray(values).view(np.uint8)
+    data = np.ascontiguousarray(values).view(np.uint8).data
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     start = int.from_bytes(digest, "little") % (len(data) // _OFFSET_STEP_BYTES) * _OFFSET_STEP_BYTES
     while byte_count > 0:
@@ -141,7 +139,7 @@ def _holds(file: FileIO, tensor: StoredTensor, block: npt.NDArray[np.generic]) -
         for start in range(0, len(laid), len(buffer)):
             piece = laid[start : start + len(buffer)]
             found = buffer[: len(piece)]
-            if file.readinto(found.data) != len(piece) or not np.array_equal(found, piece):
+            if file.readinto(found.data) != len(piece) or not np.array_equal(found, np.frombuffer(piece, np.uint8)):
                 return False
     return True
 
