@@ -62,8 +62,16 @@ def test_a_run_prints_one_document_and_keeps_the_run(finished: tuple[Path, dict[
 def test_progress_goes_to_standard_error_alone(finished: tuple[Path, dict[str, Any], str]) -> None:
     _, document, errors = finished
     lines = errors.splitlines()
-    assert lines[:3] == ["[1/4] TinyEncoder int8_dynamic", "[2/4] Tiny int4_block32", "[3/4] Tiny int8_block32"]
+    cases = ["TinyEncoder int8_dynamic", "Tiny int4_block32", "Tiny int8_block32", "Giant int4_block32"]
+    assert [line for line in lines if line in cases] == cases
     assert lines[-1:] == [f"run {document['run_id']} is kept in the spool; send it with `weighin-agent submit`"]
+
+
+def test_every_verdict_is_told_as_soon_as_its_case_was_measured(finished: tuple[Path, dict[str, Any], str]) -> None:
+    _, _, errors = finished
+    lines = errors.splitlines()
+    for case in ("TinyEncoder int8_dynamic", "Tiny int4_block32", "Tiny int8_block32"):
+        assert lines[lines.index(case) + 1].startswith("  tiny comfortable: ")
 
 
 def test_the_output_file_holds_what_standard_output_said(finished: tuple[Path, dict[str, Any], str]) -> None:

@@ -1,7 +1,7 @@
 """Faults of the children of a weigh-in, made for real: each costs its own case, with the right reason, and no other."""
 
 import json
-import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,14 +85,19 @@ def test_corrupted_weights_are_refused_before_they_are_loaded(tmp_path: Path, mo
     assert "weights mismatch" in errors
 
 
+def webgpu(state: Path) -> dict[str, Any]:
+    """What the agent's own probe says of the WebGPU plugin; nothing if it is not installed."""
+    offered = only_document(agent("probe", "--json", "--state", state).stdout)["device"]["execution_providers"]
+    return next((provider for provider in offered if provider["name"] == "webgpu"), {})
+
+
 def test_a_plugin_without_a_device_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_driver = str(tmp_path / "no driver.json")
     for name in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES"):
         monkeypatch.setenv(name, no_driver)
-    offered = only_document(agent("probe", "--json", "--state", tmp_path).stdout)["device"]["execution_providers"]
-    if os.name != "posix" or "webgpu" not in {provider["name"] for provider in offered}:
+    if sys.platform != "linux" or not webgpu(tmp_path):
         pytest.skip("onnxruntime-ep-webgpu is not installed, or finds its device without Vulkan")
     done = agent("run", "--no-submit", "--ep", "webgpu", "--state", tmp_path, suite="brief")
     assert (done.returncode, done.stdout) == (2, "")
@@ -101,3 +106,21 @@ def test_a_plugin_without_a_device_is_refused_before_anything_runs(
     assert "no Vulkan driver offers an adapter" in line
     assert line.endswith("use --ep cpu")
     assert spooled_runs(tmp_path) == []
+
+
+@pytest.mark.slow  # a software driver compiles each shader for seconds when it meets it first
+def test_nodes_that_only_the_cpu_has_fail_their_case_and_the_others_are_measured(tmp_path: Path) -> None:
+    """The plugin has no matrix product that quantizes its activations, which the encoder is made of."""
+    if not webgpu(tmp_path).get("adapter"):
+        pytest.skip("onnxruntime-ep-webgpu is not installed, or finds no device")
+    options = "--json", "--no-submit", "--ep", "webgpu", "--allow-software-adapter"
+    done = agent("run", *options, "--state", tmp_path, suite="brief")
+    assert done.returncode == 1, done.stderr
+    document = only_document(done.stdout)
+    reason, detail = only_failure(document, CASES[0])
+    assert reason == "wrong_execution_provider"
+    assert "left to the CPU" in detail
+    for measurement in json_format.ParseDict(document["run"], run_pb2.Run()).measurements:
+        assert measurement.execution_provider == "webgpu"
+        assert 0.999 < measurement.output_correlation <= 1
+        assert measurement.HasField("output_relative_rms")
