@@ -103,7 +103,8 @@ def card_of(run: Run) -> Card:
 
 def device_facts(device: Device) -> DeviceFacts:
     """Return what the analysis core needs to know of a device."""
-    own = [a.memory_available_bytes for a in device.accelerators if a.memory_available_bytes and not a.shares_main_memory]
+    discrete = [accelerator for accelerator in device.accelerators if not accelerator.shares_main_memory]
+    own = [one.memory_available_bytes for one in discrete if one.memory_available_bytes is not None]
     return DeviceFacts(
         memory_available_bytes=device.memory.available_bytes,
         read_bandwidth_bytes_per_second=device.memory.read_bandwidth_bytes_per_second,

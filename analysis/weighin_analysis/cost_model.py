@@ -24,6 +24,7 @@ from weighin_analysis.estimate import (
 )
 from weighin_analysis.measurement import Measurement, Phase, SeriesPart
 from weighin_analysis.scheme import Scheme
+from weighin_analysis.suite import CALL_COLUMNS
 
 # Two shapes tell a slope; the third tells how far the line is off.
 LEAST_SHAPES = 3
@@ -178,14 +179,14 @@ def _layer_rows(measurement: Measurement, less: float = 0.0) -> list[_Row]:
 
 def _head_rows(measurements: Iterable[Measurement]) -> list[_Row]:
     """Return what the head slices took: one row per slice, whatever it ran beside."""
-    slices: defaultdict[_Graph, list[Measurement]] = defaultdict(list)
+    slices: defaultdict[tuple[SeriesPart, _Graph], list[Measurement]] = defaultdict(list)
     for one in measurements:
-        if one.case.head_columns:
-            slices[_Graph(one.case.architecture, 0, one.case.head_columns, _is_blockwise(one))].append(one)
+        shape, columns = one.case.architecture, one.case.head_columns
+        for part, count in ((SeriesPart.HEAD, columns), (SeriesPart.CALL, min(columns, CALL_COLUMNS))):
+            if columns:
+                slices[part, _Graph(shape, 0, count, _is_blockwise(one))].append(one)
     return [
-        _Row(graph, 1, 0, seconds)
-        for graph, found in slices.items()
-        for seconds in _part_seconds(found, SeriesPart.HEAD)
+        _Row(graph, 1, 0, seconds) for (part, graph), found in slices.items() for seconds in _part_seconds(found, part)
     ]
 
 

@@ -1,7 +1,7 @@
 """From raw samples to times and rates with an interval: the formula of docs/method.md.
 
-time in round r = L/m * (p20(layer samples of r) - c) + c + V/Vs * p20(head samples of r); the estimate is the median
-over r. c is what every call costs, whatever its layers: it is told by a second layer probe of fewer layers.
+time in round r = L/m * (p20(layer samples of r) - c) + V/Vs * (p20(head samples of r) - c) + c; the estimate is the
+median over r. c is what every call costs, whatever it computes.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 
 from weighin_analysis.card import Estimate
 from weighin_analysis.errors import EstimateError
-from weighin_analysis.measurement import ClockKind, Measurement, Series, SeriesPart
+from weighin_analysis.measurement import ClockKind, Measurement, Phase, Series, SeriesPart
 
 FORMULA_VERSION = "layer-probe-2"
 
@@ -143,19 +143,21 @@ def foreign_cpu_share(series: Iterable[Series]) -> float | None:
 
 
 def call_seconds(measurement: Measurement) -> float | None:
-    """Return the cost of a call, whatever its layers, from two layer probes of m and m1 layers; None without a second.
+    """Return what a call costs, whatever its layers; None where nothing tells it.
 
-    t(m) = c + m s and t(m1) = c + m1 s give c = (m t(m1) - m1 t(m)) / (m - m1), the median over rounds, held between
-    0 and `MOST_CALL_SHARE` of t(m).
+    Where a graph with next to nothing in it was timed, it is that time. Else it follows from two layer probes: t(m) =
+    c + m s and t(m1) = c + m1 s give c = (m t(m1) - m1 t(m)) / (m - m1); in a prefill it is mostly activations that
+    have left the caches. The median over rounds, held between 0 and `MOST_CALL_SHARE` of t(m).
     """
     case, series = measurement.case, quiet_series(measurement.series)
-    long, short = round_statistic(series, SeriesPart.LAYERS), round_statistic(series, SeriesPart.SHORT_LAYERS)
-    both = sorted(long.keys() & short.keys())
-    if not both or not 0 < case.short_probe_layers < case.probe_layers:
-        return None
     m, m1 = case.probe_layers, case.short_probe_layers
-    cost = float(np.median([(m * short[r] - m1 * long[r]) / (m - m1) for r in both]))
-    return min(max(0.0, cost), MOST_CALL_SHARE * float(np.median([long[r] for r in both])))
+    long, short = round_statistic(series, SeriesPart.LAYERS), round_statistic(series, SeriesPart.SHORT_LAYERS)
+    costs = list(round_statistic(series, SeriesPart.CALL).values())
+    if not costs and 0 < m1 < m:
+        costs = [(m * short[r] - m1 * long[r]) / (m - m1) for r in long.keys() & short.keys()]
+    if not costs or not long:
+        return None
+    return min(max(0.0, float(np.median(costs))), MOST_CALL_SHARE * float(np.median(list(long.values()))))
 
 
 def full_model_times(measurement: Measurement) -> RoundTimes:
@@ -173,7 +175,9 @@ def full_model_times(measurement: Measurement) -> RoundTimes:
     if case.head_columns:
         head = round_statistic(series, SeriesPart.HEAD)
         share = case.architecture.vocab / case.head_columns
-        times = {r: times[r] + share * head[r] for r in times.keys() & head.keys()}
+        # The slice is a call of its own; in a prefill it weighs too little for that to matter.
+        call = call if measurement.phase is Phase.DECODE else 0.0
+        times = {r: times[r] + share * (head[r] - call) for r in times.keys() & head.keys()}
     if not times:
         raise EstimateError("no round holds usable samples")
     return RoundTimes(

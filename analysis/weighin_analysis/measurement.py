@@ -27,6 +27,7 @@ class SeriesPart(StrEnum):
     LAYERS = "layers"
     SHORT_LAYERS = "short_layers"
     HEAD = "head"
+    CALL = "call"
     FULL_MODEL = "full_model"
     FULL_MODEL_TWIN = "full_model_twin"
 

@@ -13,6 +13,8 @@ from weighin_analysis.catalog import architecture, read_data
 from weighin_analysis.errors import CatalogError
 from weighin_analysis.scheme import Scheme
 
+# Columns of the head in the graph that shows what a call costs: the fewest that still wake the runtime's threads.
+CALL_COLUMNS = 256
 SUITE_NAMES = ("standard", "quick")
 
 

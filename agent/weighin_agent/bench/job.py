@@ -22,6 +22,7 @@ GRAPH_FILES = {
     SeriesPart.LAYERS: "layers.onnx",
     SeriesPart.SHORT_LAYERS: "short_layers.onnx",
     SeriesPart.HEAD: "head.onnx",
+    SeriesPart.CALL: "call.onnx",
 }
 
 # The model whose outputs are compared with the CPU's.
@@ -57,6 +58,7 @@ class Job:
             SeriesPart.LAYERS: case.probe_layers if probe else None,
             SeriesPart.SHORT_LAYERS: case.short_probe_layers if probe and case.short_probe_layers else None,
             SeriesPart.HEAD: 0 if probe and case.head_columns else None,
+            SeriesPart.CALL: 0 if probe and case.head_columns else None,
         }
         return {part: count for part, count in layers.items() if count is not None}
 

@@ -12,6 +12,7 @@ from weighin_analysis.suite import Lengths, Rounds
 _WARM_UP_TOKENS = 8
 # A prompt this short is over too soon for one sample to say much.
 _SHORT_PROMPT_TOKENS = 64
+_LAST_TOKEN_PARTS = (SeriesPart.HEAD, SeriesPart.CALL)
 _LONG_PROMPT_PARTS = (SeriesPart.SHORT_LAYERS, SeriesPart.LAYERS, SeriesPart.FULL_MODEL)
 
 
@@ -123,7 +124,9 @@ def _sample(point: Point, models: Models, count: int) -> dict[SeriesPart, list[f
     for i in range(count):
         depth = point.context_depth + i if point.phase is Phase.DECODE else 0
         for part, model in models.items():
-            if part is SeriesPart.HEAD:
+            if part is SeriesPart.CALL and point.phase is Phase.PREFILL:
+                continue  # a prefill takes so long that a call is nothing beside it
+            if part in _LAST_TOKEN_PARTS:
                 samples[part].append(model.time(1))
             elif part not in skipped:
                 samples[part].append(model.time(point.token_count, depth))
@@ -134,7 +137,7 @@ def _series(
     point: Point, parts: dict[SeriesPart, list[float]], number: int, clock: ClockKind, share: float | None
 ) -> Iterator[Series]:
     for part, seconds in parts.items():
-        head = part is SeriesPart.HEAD
+        head = part in _LAST_TOKEN_PARTS
         yield Series(
             part=part,
             round=number,

@@ -12,6 +12,7 @@ from weighin_agent.bench.job import GRAPH_FILES, SMALL_MODEL_FILE, Job, Synthesi
 from weighin_agent.bench.models import save_full_model, save_head, save_layers
 from weighin_agent.bench.weights import make_block, scheme_block
 from weighin_analysis.measurement import Case, SeriesPart
+from weighin_analysis.suite import CALL_COLUMNS
 
 
 def main() -> None:
@@ -36,6 +37,8 @@ def _synthesise(job: Job) -> Case:
                 hashes[part] = save_layers(path, shape, scheme, layers=layers, max_context=context, block=block)
             case SeriesPart.HEAD:
                 hashes[part] = save_head(path, shape, scheme, columns=case.head_columns, block=block)
+            case SeriesPart.CALL:
+                save_head(path, shape, scheme, columns=min(CALL_COLUMNS, shape.vocab), block=block)
             case SeriesPart.FULL_MODEL_TWIN:
                 continue  # the same file, loaded again
     if case.execution_provider != "cpu":

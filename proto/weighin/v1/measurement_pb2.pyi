@@ -134,6 +134,8 @@ class _SeriesPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SeriesPart
     """The shorter layer probe: short_probe_layers layers."""
     SERIES_PART_FULL_MODEL_TWIN: _SeriesPart.ValueType  # 5
     """A second load of the whole model in the same process: how far the model is from itself."""
+    SERIES_PART_CALL: _SeriesPart.ValueType  # 6
+    """A graph with next to nothing in it (256 columns of the head): what a call costs, whatever it computes."""
 
 class SeriesPart(_SeriesPart, metaclass=_SeriesPartEnumTypeWrapper): ...
 
@@ -148,6 +150,8 @@ SERIES_PART_SHORT_LAYERS: SeriesPart.ValueType  # 4
 """The shorter layer probe: short_probe_layers layers."""
 SERIES_PART_FULL_MODEL_TWIN: SeriesPart.ValueType  # 5
 """A second load of the whole model in the same process: how far the model is from itself."""
+SERIES_PART_CALL: SeriesPart.ValueType  # 6
+"""A graph with next to nothing in it (256 columns of the head): what a call costs, whatever it computes."""
 Global___SeriesPart: _TypeAlias = SeriesPart  # noqa: Y015
 
 class _ClockKind:
@@ -415,7 +419,8 @@ Global___Series: _TypeAlias = Series  # noqa: Y015
 @_typing.final
 class Measurement(_message.Message):
     """One phase at one length within a case. Everything that the formula of docs/method.md needs is here:
-    time(round) = layers / probe_layers * p20(layer series) + vocab / head_columns * p20(head series).
+    time(round) = layers / probe_layers * (p20(layer series) - c) + c + vocab / head_columns * (p20(head series) - c),
+    where c is the cost of a call.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
