@@ -12,7 +12,16 @@ import numpy as np
 
 from weighin_analysis.card import Anchor
 from weighin_analysis.errors import EstimateError
-from weighin_analysis.estimate import LEAST_QUIET_ROUNDS, LOAD_SD, RoundTimes, anchor_times, full_model_times, is_alone
+from weighin_analysis.estimate import (
+    LEAST_QUIET_ROUNDS,
+    LOAD_SD,
+    RoundTimes,
+    anchor_times,
+    disturbed_round,
+    full_model_times,
+    is_alone,
+    quiet_series,
+)
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase
 
 
@@ -27,13 +36,13 @@ def find_anchors(cases: Mapping[Case, Sequence[Measurement]]) -> tuple[Anchor, .
         predicted = {(m.phase, m.token_count, m.context_depth): m for m in cases[probe]}
         for measurement in measurements:
             beside = predicted.get((measurement.phase, measurement.token_count, measurement.context_depth))
-            if beside is None:
+            if beside is None or _of_the_load(measurement) or _of_the_load(beside):
                 continue
             try:
                 actual, guess = anchor_times(measurement), full_model_times(beside)
             except EstimateError:
                 continue
-            if min(len(actual.seconds), len(guess.seconds)) < LEAST_QUIET_ROUNDS or _on_a_busy_device(measurement):
+            if min(len(actual.seconds), len(guess.seconds)) < LEAST_QUIET_ROUNDS:
                 continue
             sd = math.hypot(actual.rounds_sd, guess.rounds_sd, LOAD_SD, LOAD_SD)
             logs[measurement.phase].append((math.log(actual.median_seconds / guess.median_seconds), sd))
@@ -63,9 +72,9 @@ def corrected(times: RoundTimes, case: Case, phase: Phase, anchors: Sequence[Anc
     return replace(times, seconds=tuple(kappa * seconds for seconds in times.seconds))
 
 
-def _on_a_busy_device(measurement: Measurement) -> bool:
-    """Return whether CPU time was taken: two processes then tell more of the load than of the method."""
-    return any(series.clock is ClockKind.THREAD_CPU for series in measurement.series)
+def _of_the_load(measurement: Measurement) -> bool:
+    """Return whether too few rounds were quiet, or CPU time was taken: it then tells of the load, not of the method."""
+    return any(one.clock is ClockKind.THREAD_CPU or disturbed_round(one) for one in quiet_series(measurement.series))
 
 
 def _same_model(one: Case, other: Case) -> bool:

@@ -1,9 +1,11 @@
 """The card: every judgement about one device that follows from one run."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.measurement import Phase
 from weighin_analysis.scheme import Scheme
 
@@ -96,6 +98,11 @@ class CardRow:
     basis: Basis
     counts: bool = True
 
+    @property
+    def computed(self) -> bool:
+        """Whether its speeds were computed from other models; what the memory gate stopped has no speeds."""
+        return self.basis not in {Basis.MEASURED, Basis.LAYER_PROBE} and self.decode_tokens_per_second is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
@@ -116,3 +123,30 @@ class Card:
     unjudged: tuple[str, ...] = ()
     disturbances: tuple[str, ...] = ()
     anchors: tuple[Anchor, ...] = ()
+
+
+def best_decoders(rows: Sequence[CardRow]) -> dict[str, CardRow]:
+    """Return {size class: its best decoder row}.
+
+    A row that counts is better than one that does not, then the better verdict, what was run than what was computed,
+    and the faster decode.
+    """
+    best: dict[str, CardRow] = {}
+    for row in rows:
+        if row.architecture_kind == ArchitectureKind.DECODER:
+            best[row.size_class] = min(best.get(row.size_class, row), row, key=_badness)
+    return best
+
+
+def _badness(row: CardRow) -> tuple[bool, int, bool, float]:
+    decode = row.decode_tokens_per_second
+    return not row.counts, list(Verdict).index(row.verdict), row.computed, -decode.value if decode else 0.0
+
+
+def shown_rows(rows: Sequence[CardRow]) -> tuple[CardRow, ...]:
+    """Return the rows that a person is shown: what was run or tried, and a computed one where it is its class's best.
+
+    Every scheme of every class that was not run would hide what was.
+    """
+    best = best_decoders(rows)
+    return tuple(row for row in rows if not row.computed or row is best.get(row.size_class))

@@ -1,12 +1,12 @@
 """From the measurements of one run to its card: estimates, verdicts, the tier, and what limits the device."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from weighin_analysis.anchor import Anchor, corrected, find_anchors
 from weighin_analysis.architecture import Architecture, ArchitectureKind
-from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict
+from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict, best_decoders
 from weighin_analysis.catalog import architecture, class_rank, size_class_of, size_classes
 from weighin_analysis.conditions import Conditions, disturbances
 from weighin_analysis.cost_model import CostModel, fit
@@ -74,13 +74,14 @@ def judge(
     evidence = _Evidence(
         facts=facts, limits=limits, anchors=find_anchors(cases), models=_cost_models(cases), cases=cases
     )
-    rows = [_unmeasured_row(_Kind.of(case), facts, limits) for case in gated_cases]
+    measured: dict[_Kind, CardRow] = {}
     unjudged = []
-    for case, found in _judged(cases):
+    for case, found in sorted(cases.items(), key=lambda item: is_alone(item[1])):  # a full model after its layer probe
         try:
-            rows.append(_measured_row(case, found, evidence))
+            measured[_Kind.of(case)] = _measured_row(case, found, evidence)
         except EstimateError as error:
             unjudged.append(f"{case.architecture.name} {case.scheme}: {error}")
+    rows = [*(_unmeasured_row(_Kind.of(case), facts, limits) for case in gated_cases), *measured.values()]
     tried = [*gated_cases, *failed_cases, *cases]
     rows += _computed_rows(evidence, {_Kind.of(case) for case in tried})
     rows.sort(key=lambda row: (class_rank(row.size_class), row.architecture_kind == ArchitectureKind.DECODER))
@@ -128,14 +129,6 @@ class _Evidence:
     models: Mapping[tuple[str, Scheme, int], CostModel]
 
 
-def _judged(cases: Mapping[Case, Sequence[Measurement]]) -> Iterator[tuple[Case, Sequence[Measurement]]]:
-    """Yield the cases that have a row: a layer probe has none where its full model was run, too."""
-    alone = {_Kind.of(case) for case, found in cases.items() if is_alone(found)}
-    for case, found in cases.items():
-        if is_alone(found) or _Kind.of(case) not in alone:
-            yield case, found
-
-
 def _cost_models(cases: Mapping[Case, Sequence[Measurement]]) -> dict[tuple[str, Scheme, int], CostModel]:
     """Return a cost model for every execution provider, scheme and number of threads that has enough layer probes."""
     groups: defaultdict[tuple[str, Scheme, int], list[Measurement]] = defaultdict(list)
@@ -145,9 +138,11 @@ def _cost_models(cases: Mapping[Case, Sequence[Measurement]]) -> dict[tuple[str,
     models = {}
     for group, found in groups.items():
         try:
-            models[group] = fit(found)
-        except EstimateError:  # too few: then nothing is computed that was not run
+            model = fit(found)
+            model.decode_times(found[0].case.architecture, 0)
+        except EstimateError:  # too few, or no decode: then nothing is computed that was not run
             continue
+        models[group] = model
     return models
 
 
@@ -189,15 +184,19 @@ def _prompt_times(
     target, known = model.prefill_times(kind.shape, prompt), model.prefill_times(kind.shape, longest)
     factor = target.median_seconds / known.median_seconds
     return replace(
-        times, seconds=tuple(factor * s for s in times.seconds), method_sd=max(times.method_sd, target.method_sd)
+        times,
+        seconds=tuple(factor * s for s in times.seconds),
+        method_sd=max(times.method_sd, target.method_sd),
+        extrapolated=target.extrapolated,
     )
 
 
 def _computed_rows(evidence: _Evidence, tried: Collection[_Kind]) -> list[CardRow]:
     """Return rows for the shapes of size classes that were not run, from the cost models of this run."""
     rows = []
-    for (provider, scheme, threads), model in evidence.models.items():
-        run = [case for case in evidence.cases if _Kind.of(case).group == (provider, scheme, threads)]
+    for group, model in evidence.models.items():
+        provider, scheme, threads = group
+        run = [case for case in evidence.cases if _Kind.of(case).group == group]
         largest = max(case.architecture.parameter_count for case in run)
         clocks = {s.clock for case in run for m in evidence.cases[case] for s in m.series}
         for size_class in size_classes():
@@ -207,9 +206,10 @@ def _computed_rows(evidence: _Evidence, tried: Collection[_Kind]) -> list[CardRo
             kind = _Kind(architecture(name), scheme, provider, threads)
             if kind in tried:
                 continue
-            limits = evidence.limits
-            prefill = model.prefill_times(kind.shape, limits.prompt_tokens)
-            decode = model.decode_times(kind.shape, limits.decode_context_depth)
+            prefill = model.prefill_times(kind.shape, evidence.limits.prompt_tokens)
+            decode = model.decode_times(kind.shape, evidence.limits.decode_context_depth)
+            prefill = corrected(prefill, run[0], Phase.PREFILL, evidence.anchors)
+            decode = corrected(decode, run[0], Phase.DECODE, evidence.anchors)
             row = _timed_row(kind, prefill, decode, evidence, one_thread=ClockKind.THREAD_CPU in clocks)
             within = kind.shape.parameter_count <= largest
             rows.append(replace(row, basis=Basis.INTERPOLATED if within else Basis.FORMULA))
@@ -353,13 +353,10 @@ def _limited_by(rows: Sequence[CardRow], facts: DeviceFacts, limits: Limits) -> 
     It is the smallest margin towards "comfortable" in the smallest class that no decoder reaches it in, else in the
     largest.
     """
-    best: dict[str, CardRow] = {}
-    for one in sorted(_decoders(rows), key=lambda row: (class_rank(row.size_class), list(Verdict).index(row.verdict))):
-        best.setdefault(one.size_class, one)
-    row = next((row for row in best.values() if row.verdict is not Verdict.COMFORTABLE), None)
-    row = row or max(best.values(), key=lambda row: class_rank(row.size_class), default=None)
-    if row is None:
+    best = sorted(best_decoders(_decoders(rows)).values(), key=lambda row: class_rank(row.size_class))
+    if not best:
         return None
+    row = next((row for row in best if row.verdict is not Verdict.COMFORTABLE), best[-1])
     decode, first = row.decode_tokens_per_second, row.time_to_first_token_seconds
     if decode is None or first is None:
         return "memory"

@@ -1,20 +1,30 @@
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_measurements import measurement, probe_case, timed_case
+from made_measurements import (
+    card_row,
+    full_model_measurement,
+    lawful_measurement,
+    measurement,
+    probe_case,
+    rounds_of,
+    timed_case,
+)
 
 from weighin_analysis import judge as judge_module
-from weighin_analysis.architecture import ArchitectureKind
-from weighin_analysis.card import Basis, Card, CardRow, Verdict
+from weighin_analysis.architecture import Architecture, ArchitectureKind
+from weighin_analysis.card import Basis, Card, CardRow, Verdict, best_decoders, shown_rows
 from weighin_analysis.catalog import architecture
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.footprint import bytes_read_per_token, download_bytes
-from weighin_analysis.judge import judge
+from weighin_analysis.judge import DeviceFacts, judge
 from weighin_analysis.limits import DecoderLimit, EncoderLimit, Limits, current_limits
-from weighin_analysis.measurement import Case, Measurement, Phase
+from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase
 from weighin_analysis.scheme import Scheme
 
 PLENTY = 1 << 40
@@ -38,16 +48,12 @@ def card_of(
     *,
     memory: int | None = PLENTY,
     bandwidth: float | None = None,
+    facts: DeviceFacts | None = None,
     gated: Sequence[Case] = (),
     failed: Sequence[Case] = (),
 ) -> Card:
-    return judge(
-        measurements,
-        memory_available_bytes=memory,
-        read_bandwidth_bytes_per_second=bandwidth,
-        gated_cases=gated,
-        failed_cases=failed,
-    )
+    known = facts or DeviceFacts(memory_available_bytes=memory, read_bandwidth_bytes_per_second=bandwidth)
+    return judge(measurements, known, gated_cases=gated, failed_cases=failed)
 
 
 def only_row(card: Card) -> CardRow:
@@ -142,15 +148,20 @@ def test_a_first_token_from_shorter_prompts_says_so() -> None:
     assert row.reasons == ("time for 512 tokens extrapolated from shorter prompts",)
 
 
-def test_load_of_others_is_told_and_changes_no_verdict() -> None:
-    found = timed_case(QWEN, decode_seconds=1 / 40, first_token_seconds=1, share=0.25)
-    row = only_row(card_of(found))
-    assert row.verdict is Verdict.COMFORTABLE
-    assert row.reasons == ("other programs used 25% of the processor meanwhile: likely faster when idle",)
+def test_load_of_others_is_told_once_for_the_run_and_changes_no_verdict() -> None:
+    card = card_of(timed_case(QWEN, decode_seconds=1 / 40, first_token_seconds=1, share=0.25))
+    row = only_row(card)
+    assert (row.verdict, row.reasons) == (Verdict.COMFORTABLE, ())
+    assert card.disturbances == ("Other programs used 25% of the processor while it ran.",)
+
+
+def test_a_run_that_nothing_disturbed_is_clean() -> None:
+    assert card_of(timed_case(QWEN, decode_seconds=1 / 40, first_token_seconds=1, share=0.01)).disturbances == ()
 
 
 def test_all_layers_run_is_a_measurement_and_fewer_a_probe() -> None:
-    assert only_row(card_of(decoder(SMOL, 40, 1))).basis is Basis.MEASURED
+    whole = replace(SMOL, probe_layers=SMOL.architecture.layers, head_columns=SMOL.architecture.vocab)
+    assert only_row(card_of(decoder(whole, 40, 1))).basis is Basis.MEASURED
     assert only_row(card_of(decoder(QWEN, 40, 1))).basis is Basis.LAYER_PROBE
 
 
@@ -212,12 +223,12 @@ def too_slow(case: Case) -> list[Measurement]:
     ("measurements", "tier", "headline"),
     [
         (
-            [*comfortable(SMOL), *comfortable(QWEN), *comfortable(LLAMA)],
+            [*comfortable(SMOL), *comfortable(LLAMA)],
             "1B",
             "This device comfortably runs at least 1B models at int4.",
         ),
         (
-            [*comfortable(SMOL), *comfortable(QWEN), *usable(LLAMA)],
+            [*comfortable(QWEN), *usable(LLAMA)],
             "0.5B",
             "This device comfortably runs 0.5B models at int4.",
         ),
@@ -283,9 +294,9 @@ def test_the_headline_names_the_scheme_that_was_comfortable() -> None:
 
 
 def test_rows_come_smallest_class_first_encoders_before_decoders() -> None:
-    found = [*comfortable(LLAMA), *comfortable(SMOL), *encoder(0.01), *comfortable(QWEN)]
+    found = [*comfortable(LLAMA), *comfortable(SMOL), *encoder(0.01)]
     rows = card_of(found, gated=[GEMMA]).rows
-    names = ["DistilBERT", "SmolLM2-135M", "Qwen2.5-0.5B", "Llama-3.2-1B", "Gemma-2B"]
+    names = ["DistilBERT", "SmolLM2-135M", "Llama-3.2-1B", "Gemma-2B"]
     assert [row.architecture for row in rows] == names
 
 
@@ -328,9 +339,412 @@ def test_little_memory_for_the_largest_class_is_the_limit() -> None:
     assert card_of(comfortable(SMOL), gated=[GEMMA]).limited_by == "memory"
 
 
-def test_the_largest_decoder_decides_what_limits() -> None:
-    found = [*decoder(SMOL, 1, 0.01), *decoder(LLAMA, 40, 2.9), *encoder(9.0)]
+def test_the_smallest_class_that_is_not_comfortable_decides_what_limits() -> None:
+    """On the way up it is what the device runs out of first; what is wrong with larger classes comes later."""
+    found = [*comfortable(SMOL), *decoder(QWEN, 40, 5), *encoder(9.0)]
+    assert card_of(found, gated=[LLAMA], bandwidth=1.0).limited_by == "compute"
+    slow_decode = [*comfortable(SMOL), *decoder(QWEN, 7, 1)]
+    assert card_of([*slow_decode, *decoder(LLAMA, 7, 90)], bandwidth=1.0).limited_by == "bandwidth"
+
+
+def test_a_class_is_limited_by_its_best_scheme() -> None:
+    eight_bits = probe_case(architecture("Qwen2.5-0.5B"), Scheme.INT8_BLOCK32)
+    found = [*decoder(QWEN, 1, 0.1), *comfortable(eight_bits), *decoder(LLAMA, 40, 5)]
     assert card_of(found, bandwidth=1.0).limited_by == "compute"
+
+
+def test_where_every_class_is_comfortable_the_largest_decides_what_limits() -> None:
+    found = [*decoder(SMOL, 11, 0.01), *decoder(LLAMA, 40, 2.9), *encoder(9.0)]
+    assert card_of(found, bandwidth=1.0).limited_by == "compute"
+
+
+# Classes that were not run.
+
+
+@dataclass(frozen=True)
+class Law:
+    """A device on which every weight, key and score has its price, and no two devices are the same."""
+
+    weight: float = 6e-11
+    key: float = 3e-10
+    multiplication: float = 1e-11
+    score: float = 2e-10
+
+    def decode(self, shape: Architecture, depth: int) -> float:
+        """Seconds of a layer in decode."""
+        return self.weight * shape.layer_weight_count + self.key * (depth + 1) * shape.kv_heads * shape.head_dim
+
+    def prefill(self, shape: Architecture, tokens: int) -> float:
+        """Seconds of a layer in prefill."""
+        products = self.multiplication * shape.layer_weight_count + self.score * tokens * shape.heads * shape.head_dim
+        return tokens * products
+
+    def head(self, shape: Architecture) -> float:
+        """Seconds of the whole head."""
+        return self.weight * shape.hidden * shape.vocab
+
+    def rate(self, name: str) -> float:
+        """Decoded tokens per second at the reference depth."""
+        shape = architecture(name)
+        return 1 / (shape.layers * self.decode(shape, 512) + self.head(shape))
+
+    def first_token(self, name: str) -> float:
+        """Seconds to the first token of the reference prompt."""
+        shape = architecture(name)
+        return shape.layers * self.prefill(shape, 512) + self.head(shape)
+
+
+LAW = Law()
+# int8_dynamic has no blocks: its rows cost the same per weight at any width.
+THREE = tuple(
+    probe_case(architecture(name), Scheme.INT8_DYNAMIC) for name in ("SmolLM2-135M", "Qwen2.5-0.5B", "Llama-3.2-1B")
+)
+
+
+def lawful(
+    case: Case, law: Law = LAW, *, prompts: Sequence[int] = (32, 128, 512), clock: ClockKind = ClockKind.WALL
+) -> list[Measurement]:
+    """What the suite measures of a case on the device of the law."""
+    shape = case.architecture
+    points = [*((Phase.DECODE, depth) for depth in (16, 960)), *((Phase.PREFILL, prompt) for prompt in prompts)]
+    return [
+        lawful_measurement(
+            case,
+            phase,
+            length,
+            layer_seconds=lambda tokens, depth: law.decode(shape, depth) if tokens == 1 else law.prefill(shape, tokens),
+            column_seconds=law.head(shape) / shape.vocab,
+            clock=clock,
+        )
+        for phase, length in points
+    ]
+
+
+def everything(cases: Sequence[Case] = THREE, law: Law = LAW, **how: Any) -> list[Measurement]:
+    return [one for case in cases for one in lawful(case, law, **how)]
+
+
+def test_classes_that_were_not_run_are_computed_from_those_that_were() -> None:
+    rows = {row.size_class: row for row in card_of(everything()).rows}
+    layer_probe, within, beyond = Basis.LAYER_PROBE, Basis.INTERPOLATED, Basis.FORMULA
+    bases = [layer_probe, within, layer_probe, layer_probe, *[beyond] * 6]
+    names = ("0.1B", "0.3B", "0.5B", "1B", "2B", "4B", "7B", "14B", "32B", "70B")
+    assert {name: row.basis for name, row in rows.items()} == dict(zip(names, bases, strict=True))
+    for row in rows.values():
+        assert row.decode_tokens_per_second is not None
+        assert row.decode_tokens_per_second.value == pytest.approx(LAW.rate(row.architecture), rel=0.02)
+        assert row.time_to_first_token_seconds is not None
+        assert row.time_to_first_token_seconds.value == pytest.approx(LAW.first_token(row.architecture), rel=0.02)
+
+
+def test_a_computed_row_is_less_sure_than_one_that_was_run() -> None:
+    rows = {row.size_class: row for row in card_of(everything()).rows}
+
+    def width(size_class: str) -> float:
+        decode = rows[size_class].decode_tokens_per_second
+        assert decode is not None
+        return decode.high / decode.low
+
+    assert width("1B") < width("2B") < width("70B")
+
+
+def test_two_shapes_are_too_few_to_compute_others() -> None:
+    assert [row.size_class for row in card_of(everything(THREE[:2])).rows] == ["0.1B", "0.5B"]
+
+
+def test_without_any_decode_nothing_is_computed() -> None:
+    card = card_of([one for one in everything() if one.phase is Phase.PREFILL])
+    assert card.rows == ()
+    assert len(card.unjudged) == 3
+
+
+def test_schemes_providers_and_thread_counts_do_not_make_up_for_each_other() -> None:
+    other = [
+        replace(THREE[0], scheme=Scheme.INT8_BLOCK32),
+        replace(THREE[1], execution_provider="webgpu"),
+        replace(THREE[2], threads=1),
+    ]
+    for case in other:
+        cases = [case if case.architecture == one.architecture else one for one in THREE]
+        assert not any(row.computed for row in card_of(everything(cases)).rows)
+
+
+def test_what_was_tried_is_never_computed() -> None:
+    """Not even where it could be: the device has shown that it does not run it."""
+    gated, failed, unusable = (
+        probe_case(architecture(name), Scheme.INT8_DYNAMIC) for name in ("Llama-3.1-8B", "Gemma-2B", "Phi-3-mini")
+    )
+    found = [*everything(), measurement(unusable, [], phase=Phase.PREFILL, length=512)]
+    card = card_of(found, gated=[gated], failed=[failed])
+    rows = {row.size_class: row for row in card.rows}
+    assert not {"2B", "4B"} & rows.keys()
+    assert (rows["7B"].verdict, rows["7B"].decode_tokens_per_second) == (Verdict.DOES_NOT_FIT, None)
+    assert {"14B", "32B", "70B"} <= rows.keys()
+
+
+def test_a_class_that_the_memory_gate_stopped_stays_so_whatever_could_be_computed() -> None:
+    gated = probe_case(architecture("Gemma-2B"), Scheme.INT8_DYNAMIC)
+    card = card_of(everything(law=Law(weight=1e-13, multiplication=1e-14)), gated=[gated])
+    (row,) = [row for row in card.rows if row.size_class == "2B"]
+    assert (row.verdict, row.computed) == (Verdict.DOES_NOT_FIT, False)
+
+
+def test_a_computed_class_that_needs_too_much_memory_does_not_fit() -> None:
+    rows = {row.size_class: row for row in card_of(everything(), memory=8 << 30).rows}
+    assert rows["2B"].verdict is not Verdict.DOES_NOT_FIT
+    assert rows["70B"].verdict is Verdict.DOES_NOT_FIT
+    assert "GiB may be used" in rows["70B"].reasons[0]
+
+
+def test_a_computed_class_makes_a_tier() -> None:
+    card = card_of(everything(law=Law(weight=3e-12, multiplication=2e-13, score=1e-12)))
+    assert card.tier == "14B"
+    assert card.headline == "This device comfortably runs 14B models at int8."
+
+
+def test_a_prompt_beyond_the_longest_grows_as_the_cost_model_says() -> None:
+    """Attention grows with the square of the prompt: the line through 32 and 128 would come out too fast."""
+    law = Law(score=2e-9)
+    slow = probe_case(architecture("Gemma-2B"), Scheme.INT8_DYNAMIC)
+    card = card_of([*everything(law=law), *lawful(slow, law, prompts=(32, 128))])
+    (row,) = [row for row in card.rows if row.architecture == "Gemma-2B"]
+    assert row.time_to_first_token_seconds is not None
+    assert row.time_to_first_token_seconds.value == pytest.approx(law.first_token("Gemma-2B"), rel=0.01)
+    assert not any("extrapolated" in reason for reason in row.reasons)
+
+
+def test_where_no_shape_ran_a_prompt_so_long_it_is_extrapolated_and_says_so() -> None:
+    card = card_of(everything(prompts=(32, 128)))
+    for row in card.rows:
+        assert row.time_to_first_token_seconds is not None
+        assert row.time_to_first_token_seconds.value == pytest.approx(LAW.first_token(row.architecture), rel=0.02)
+        assert "time for 512 tokens extrapolated from shorter prompts" in row.reasons
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_any_times_at_all_make_a_card(data: st.DataObject) -> None:
+    """A snapshot may hold what no device measures; one absurd run must not take the report from the others."""
+    seconds = st.floats(1e-12, 1e9)
+    found = [
+        rounds_of(case, data.draw(st.lists(st.lists(seconds, max_size=2), max_size=3)), [[data.draw(seconds)]] * 3)
+        for case in THREE
+    ]
+    found += [
+        replace(one, phase=Phase.PREFILL, token_count=data.draw(st.sampled_from([1, 32, 512])), context_depth=0)
+        for one in found
+    ]
+    for row in card_of(found).rows:
+        assert row.verdict in Verdict
+
+
+# Anchors.
+
+
+def with_anchor(kappa: float) -> list[Measurement]:
+    """A full model of 0.1B that takes kappa times as long as its layers let expect, beside 0.1B and 0.5B."""
+    anchor = [
+        full_model_measurement(SMOL, kappa * seconds, phase=phase, length=length)
+        for phase, length, seconds in ((Phase.DECODE, 16, 1 / 40), (Phase.DECODE, 960, 1 / 40), (Phase.PREFILL, 512, 1))
+    ]
+    return [*decoder(SMOL, 40, 1), *anchor, *decoder(QWEN, 40, 1)]
+
+
+@pytest.mark.parametrize(("kappa", "factor"), [(1.12, 1.12), (0.9, 0.9), (1.02, 1.0), (1.5, 1.0), (0.5, 1.0)])
+def test_an_anchor_replaces_the_row_of_its_probe_and_corrects_the_others(kappa: float, factor: float) -> None:
+    card = card_of(with_anchor(kappa))
+    anchor, other = card.rows
+    assert (anchor.basis, other.basis) == (Basis.MEASURED, Basis.LAYER_PROBE)
+    assert anchor.decode_tokens_per_second is not None
+    assert anchor.decode_tokens_per_second.value == pytest.approx(40 / kappa)
+    assert anchor.time_to_first_token_seconds is not None
+    assert anchor.time_to_first_token_seconds.value == pytest.approx(kappa)
+    assert other.decode_tokens_per_second is not None
+    assert other.decode_tokens_per_second.value == pytest.approx(40 / factor)
+    assert other.time_to_first_token_seconds is not None
+    assert other.time_to_first_token_seconds.value == pytest.approx(factor)
+    assert [(one.phase, pytest.approx(one.kappa)) for one in card.anchors] == [
+        (Phase.DECODE, kappa),
+        (Phase.PREFILL, kappa),
+    ]
+
+
+def test_an_anchor_that_cannot_be_believed_makes_the_others_less_sure() -> None:
+    def width(kappa: float) -> float:
+        decode = card_of(with_anchor(kappa)).rows[1].decode_tokens_per_second
+        assert decode is not None
+        return decode.high / decode.low
+
+    assert width(1.5) > width(1.02)
+
+
+def test_an_anchor_corrects_what_is_computed_too() -> None:
+    slower = [
+        full_model_measurement(THREE[0], 1.12 * seconds, phase=phase, length=length)
+        for phase, length, seconds in (
+            (Phase.DECODE, 512, 1 / LAW.rate("SmolLM2-135M")),
+            (Phase.PREFILL, 512, LAW.first_token("SmolLM2-135M")),
+        )
+    ]
+    probe = lawful_measurement(
+        THREE[0],
+        Phase.DECODE,
+        512,
+        layer_seconds=lambda _, depth: LAW.decode(THREE[0].architecture, depth),
+        column_seconds=LAW.head(THREE[0].architecture) / THREE[0].architecture.vocab,
+    )
+    plain = {row.size_class: row for row in card_of([*everything(), probe]).rows}
+    anchored = {row.size_class: row for row in card_of([*everything(), probe, *slower]).rows}
+    assert plain.keys() == anchored.keys()
+    for name, row in plain.items():
+        before, after = row.decode_tokens_per_second, anchored[name].decode_tokens_per_second
+        assert before is not None
+        assert after is not None
+        assert after.value == pytest.approx(before.value / 1.12)
+
+
+def test_a_full_model_without_usable_times_leaves_the_row_of_its_layer_probe() -> None:
+    broken = full_model_measurement(SMOL, 1.0, phase=Phase.PREFILL, length=32)
+    card = card_of([broken, *decoder(SMOL, 40, 1)])
+    assert only_row(card).basis is Basis.LAYER_PROBE
+    assert card.unjudged == (
+        "SmolLM2-135M int4_block32: nothing measured at length 512, and fewer than two other lengths",
+    )
+
+
+# Software adapters, and accelerators with memory of their own.
+
+
+def on(provider: str, case: Case) -> Case:
+    return replace(case, execution_provider=provider)
+
+
+def test_a_software_adapter_is_shown_and_never_counts() -> None:
+    facts = DeviceFacts(memory_available_bytes=PLENTY, software_providers=frozenset({"webgpu"}))
+    card = card_of([*comfortable(on("webgpu", LLAMA)), *usable(SMOL)], facts=facts)
+    assert [(row.execution_provider, row.counts) for row in card.rows] == [("cpu", True), ("webgpu", False)]
+    assert "a software adapter: never counts in a tier" in card.rows[1].reasons
+    assert card.tier is None
+    assert card.headline.startswith("This device runs 0.1B models at int4 at reading speed")
+    alone = card_of(comfortable(on("webgpu", LLAMA)), facts=facts)
+    assert (alone.tier, alone.limited_by) == (None, None)
+    assert alone.headline == "No generating model was measured on this device."
+
+
+def test_what_is_computed_of_a_software_adapter_does_not_count_either() -> None:
+    facts = DeviceFacts(memory_available_bytes=PLENTY, software_providers=frozenset({"webgpu"}))
+    card = card_of(everything([on("webgpu", case) for case in THREE]), facts=facts)
+    assert len(card.rows) > len(THREE)
+    assert not any(row.counts for row in card.rows)
+    assert card.tier is None
+
+
+def test_an_accelerator_is_judged_by_the_memory_that_it_uses() -> None:
+    needed = only_row(card_of(comfortable(QWEN))).memory_bytes
+    small, large = needed // 2, 2 * needed
+
+    def verdicts(own: int | None) -> list[Verdict]:
+        facts = DeviceFacts(memory_available_bytes=large, accelerator_memory_bytes=own)
+        return [row.verdict for row in card_of([*comfortable(QWEN), *comfortable(on("cuda", QWEN))], facts=facts).rows]
+
+    assert verdicts(own=small) == [Verdict.COMFORTABLE, Verdict.DOES_NOT_FIT]
+    assert verdicts(own=PLENTY) == [Verdict.COMFORTABLE, Verdict.COMFORTABLE]
+    assert verdicts(own=None) == [Verdict.COMFORTABLE, Verdict.COMFORTABLE]
+
+
+def test_little_memory_of_an_accelerator_is_the_limit_however_much_the_device_has() -> None:
+    needed = only_row(card_of(comfortable(QWEN))).memory_bytes
+    facts = DeviceFacts(memory_available_bytes=PLENTY, accelerator_memory_bytes=2 * needed)
+    assert card_of(decoder(on("cuda", QWEN), 1000, 0.01), facts=facts).limited_by == "memory"
+    assert card_of(decoder(QWEN, 1000, 0.01), facts=facts).limited_by != "memory"
+
+
+# A busy device.
+
+
+def test_one_thread_of_a_busy_device_speaks_for_all_its_cores_and_says_so() -> None:
+    single = probe_case(architecture("Qwen2.5-0.5B"), threads=1)
+    found = timed_case(single, decode_seconds=0.2, first_token_seconds=3.5, share=0.5, clock=ClockKind.THREAD_CPU)
+    facts = DeviceFacts(memory_available_bytes=PLENTY, core_count=2)
+    card = card_of(found, facts=facts)
+    row = only_row(card)
+    assert row.threads == 2
+    assert row.decode_tokens_per_second is not None
+    assert row.decode_tokens_per_second.value == pytest.approx(5 * 2**0.80)
+    assert row.time_to_first_token_seconds is not None
+    assert row.time_to_first_token_seconds.value == pytest.approx(3.5 / 2**0.96)
+    assert row.reasons == (
+        "decode below 10 tokens/s",
+        "the device was busy: computed for 2 threads from the CPU time of one",
+    )
+    assert card.disturbances == ("Other programs used 50% of the processor while it ran.",)
+    assert row.decode_tokens_per_second.high / row.decode_tokens_per_second.low <= 2
+
+
+@pytest.mark.parametrize("cores", [None, 1])
+def test_one_thread_of_a_single_core_is_what_the_device_has(cores: int | None) -> None:
+    single = probe_case(architecture("Qwen2.5-0.5B"), threads=1)
+    found = timed_case(single, decode_seconds=0.15, first_token_seconds=2, clock=ClockKind.THREAD_CPU)
+    row = only_row(card_of(found, facts=DeviceFacts(memory_available_bytes=PLENTY, core_count=cores)))
+    assert (row.threads, row.reasons) == (1, ("decode below 10 tokens/s",))
+
+
+def test_what_is_computed_on_a_busy_device_is_for_all_its_cores_too() -> None:
+    cases = [replace(case, threads=1) for case in THREE]
+    facts = DeviceFacts(memory_available_bytes=PLENTY, core_count=4)
+    card = card_of(everything(cases, clock=ClockKind.THREAD_CPU), facts=facts)
+    assert {row.threads for row in card.rows} == {4}
+    rate = {row.size_class: row for row in card.rows}["2B"].decode_tokens_per_second
+    assert rate is not None
+    assert rate.value == pytest.approx(4**0.80 * LAW.rate("Gemma-2B"), rel=0.02)
+
+
+# What a person is shown of it.
+
+
+def test_of_computed_rows_those_of_classes_that_were_run_are_not_shown() -> None:
+    found = [*everything(), *comfortable(QWEN), *comfortable(LLAMA), *comfortable(GEMMA)]
+    rows = card_of(found).rows
+    assert {row.scheme for row in rows if row.size_class == "2B"} == {"int4_block32", "int8_dynamic"}
+    shown = shown_rows(rows)
+    assert [row.scheme for row in shown if row.size_class == "2B"] == ["int4_block32"]
+    assert [row.scheme for row in shown if row.size_class == "1B"] == ["int8_dynamic", "int4_block32"]
+    counts = Counter(row.size_class for row in shown if row.computed)
+    assert set(counts.values()) == {1}
+
+
+@given(
+    st.lists(
+        st.builds(
+            card_row,
+            st.sampled_from(["0.1B", "1B", "14B"]),
+            st.sampled_from(Verdict),
+            decode_tokens_per_second=st.none() | st.floats(0.1, 100),
+            kind=st.sampled_from(ArchitectureKind),
+            basis=st.sampled_from(Basis),
+            counts=st.booleans(),
+        ),
+        max_size=8,
+    )
+)
+def test_the_row_that_decides_a_class_is_always_shown(rows: list[CardRow]) -> None:
+    shown = shown_rows(rows)
+    assert best_decoders(shown) == best_decoders(rows)
+    assert [row for row in rows if not row.computed] == [row for row in shown if not row.computed]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (card_row(verdict=Verdict.TOO_SLOW), card_row(verdict=Verdict.COMFORTABLE, counts=False)),
+        (card_row(verdict=Verdict.COMFORTABLE, basis=Basis.FORMULA), card_row(verdict=Verdict.USABLE)),
+        (card_row(decode_tokens_per_second=11), card_row(decode_tokens_per_second=99, basis=Basis.FORMULA)),
+        (card_row(decode_tokens_per_second=99), card_row(decode_tokens_per_second=11)),
+    ],
+    ids=["what counts", "the verdict", "what was run", "the rate"],
+)
+def test_of_two_rows_of_a_class_the_better_decides(better: CardRow, worse: CardRow) -> None:
+    assert best_decoders([better, worse]) == best_decoders([worse, better]) == {"1B": better}
 
 
 # The numbers of the limits are in the data file alone: other limits, other verdicts.
