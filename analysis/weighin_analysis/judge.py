@@ -1,5 +1,6 @@
 """From the measurements of one run to its card: estimates, verdicts, the tier, and what limits the device."""
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from weighin_analysis.threads import on_threads
 
 # Decode that moves weights at more than this share of the measured read bandwidth is bound by memory, not arithmetic.
 BANDWIDTH_BOUND_SHARE = 0.6
+# How far off the cost model is about how one model's time grows from a prompt that was run to a longer one.
+GROWTH_SD = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +189,7 @@ def _prompt_times(
     return replace(
         times,
         seconds=tuple(factor * s for s in times.seconds),
-        method_sd=max(times.method_sd, target.method_sd),
+        method_sd=math.hypot(times.method_sd, GROWTH_SD),
         extrapolated=target.extrapolated,
     )
 
