@@ -20,6 +20,7 @@ _GIB = 1 << 30
 _ROUNDS = 6
 _DECODE_SAMPLES = 8
 _PREFILL_SAMPLES = 3
+_CALL_SECONDS = 30e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,31 @@ def example_run(seed: int = 1, machine: Machine = LAPTOP) -> run_pb2.Run:
         reason=measurement_pb2.CASE_FAILURE_REASON_TIMED_OUT,
         detail="no answer within 60 s",
     )
+    return run
+
+
+def anchored_run(factor: float) -> run_pb2.Run:
+    """``example_run`` with the full model of the smallest decoder, so many times as slow as its layers let expect."""
+    run = example_run(1)
+    shape = SHAPES[1]
+    noise = random.Random(7)
+    probes = [one for one in run.measurements if one.case.architecture.name == shape.name]
+    for probe in probes:
+        anchor = run.measurements.add()
+        anchor.CopyFrom(probe)
+        anchor.case.probe_layers, anchor.case.head_columns = shape.layers, shape.vocab
+        del anchor.series[:]
+        weights = shape.layers * shape.layer_weights
+        head = _seconds(shape.vocab * shape.hidden, 1, shape.scheme, LAPTOP)
+        # The cost of a call is in every series: of the layers it counts L/m times, of the whole head once.
+        call = (shape.layers / shape.probe_layers - 1) * _CALL_SECONDS
+        seconds = factor * (_seconds(weights, probe.token_count, shape.scheme, LAPTOP) + call + head)
+        for series in probe.series:
+            if series.part == measurement_pb2.SERIES_PART_LAYERS:
+                added = anchor.series.add()
+                added.CopyFrom(series)
+                added.part = measurement_pb2.SERIES_PART_FULL_MODEL
+                added.sample_seconds[:] = [seconds * noise.uniform(1.0, 1.06) for _ in series.sample_seconds]
     return run
 
 
@@ -317,4 +343,4 @@ def _seconds(weights: int, tokens: int, scheme: measurement_pb2.Scheme.ValueType
     """The slower of reading the weights once and multiplying them with every token, plus the cost of a call."""
     bytes_per_weight = 0.625 if scheme == INT4 else 1.0
     read = weights * bytes_per_weight / (0.8 * machine.read_bandwidth_bytes_per_second)
-    return max(read, weights * tokens / machine.multiply_adds_per_second) + 30e-6
+    return max(read, weights * tokens / machine.multiply_adds_per_second) + _CALL_SECONDS

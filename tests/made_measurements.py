@@ -86,7 +86,8 @@ def lawful_measurement(
 ) -> Measurement:
     """What a device measures on which every layer costs the same and every column of the head costs the same.
 
-    A call of layers costs ``call_seconds`` more, however many they are.
+    A call costs ``call_seconds`` more, however many layers or columns it has; in a prefill, where it is activations
+    that have left the caches, only that of layers.
     """
     tokens, depth = (1, length) if phase is Phase.DECODE else (length, 0)
     layer = layer_seconds(tokens, depth)
@@ -94,7 +95,7 @@ def lawful_measurement(
     if case.short_probe_layers:
         seconds[SeriesPart.SHORT_LAYERS] = call_seconds + case.short_probe_layers * layer
     if case.head_columns:
-        seconds[SeriesPart.HEAD] = case.head_columns * column_seconds
+        seconds[SeriesPart.HEAD] = case.head_columns * column_seconds + (call_seconds if phase is Phase.DECODE else 0)
     found = [
         series(part, i, [time], share=share, phase=phase, clock=clock)
         for part, time in seconds.items()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from made_measurements import lawful_measurement, measurement, probe_case, rounds_of, series
+from made_measurements import full_model_measurement, lawful_measurement, measurement, probe_case, rounds_of, series
 
 from weighin_analysis.catalog import architecture, architectures
 from weighin_analysis.errors import EstimateError
@@ -14,17 +14,23 @@ from weighin_analysis.estimate import (
     BETWEEN_RUNS_SD,
     EXTRAPOLATION_SD,
     LAYER_PROBE_SD,
+    MOST_CALL_SHARE,
     SINGLE_LAYER_SD,
     WHOLE_MODEL_SD,
     RoundTimes,
     anchor_times,
+    call_seconds,
+    disturbed_round,
     full_model_times,
+    is_alone,
+    known_times,
     percentile_20,
+    quiet_series,
     rate_estimate,
     time_estimate,
     times_at,
 )
-from weighin_analysis.measurement import Measurement, Phase, SeriesPart
+from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, SeriesPart
 from weighin_analysis.scheme import Scheme
 
 QWEN = probe_case(architecture("Qwen2.5-0.5B"))
@@ -49,8 +55,8 @@ def test_the_time_of_a_round_is_the_formula_of_the_method_by_hand() -> None:
     layers = [[0.010, 0.012, 0.011, 0.030, 0.013, 0.014], [0.020, 0.021, 0.022, 0.023, 0.024, 0.060]]
     head = [[0.005, 0.006, 0.0055, 0.02, 0.0052, 0.0051], [0.007, 0.0071, 0.0072, 0.0073, 0.0074, 0.02]]
     # The 20th percentile of six samples is the second smallest: five gaps, a fifth of the way.
-    by_hand = [24 / 11 * 0.011 + 151_936 / 114_176 * 0.0051, 24 / 11 * 0.021 + 151_936 / 114_176 * 0.0071]
-    assert (QWEN.probe_layers, QWEN.head_columns) == (11, 114_176)
+    by_hand = [24 / 7 * 0.011 + 151_936 / 57_088 * 0.0051, 24 / 7 * 0.021 + 151_936 / 57_088 * 0.0071]
+    assert (QWEN.probe_layers, QWEN.head_columns) == (7, 57_088)
     times = full_model_times(rounds_of(QWEN, layers, head))
     assert times.seconds == pytest.approx(by_hand)
     assert times.median_seconds == pytest.approx(sum(by_hand) / 2)
@@ -59,7 +65,7 @@ def test_the_time_of_a_round_is_the_formula_of_the_method_by_hand() -> None:
 def test_the_estimate_is_the_median_over_rounds() -> None:
     layers = [[0.01], [0.02], [0.9], [0.03], [0.011]]
     times = full_model_times(rounds_of(replace(QWEN, probe_layers=24), layers, [[0.0001]] * 5))
-    assert times.median_seconds == pytest.approx(0.02 + 0.0001 * 151_936 / 114_176)
+    assert times.median_seconds == pytest.approx(0.02 + 0.0001 * 151_936 / 57_088)
 
 
 def test_a_burst_within_a_round_does_not_move_the_time() -> None:
@@ -95,6 +101,92 @@ def test_a_device_twice_as_slow_takes_twice_as_long(layers: list[list[float]], f
     slow_time = full_model_times(rounds_of(ENCODER, slow))
     assert slow_time.median_seconds == pytest.approx(factor * fast_time.median_seconds)
     assert slow_time.log_sd() == pytest.approx(fast_time.log_sd())
+
+
+# The cost of a call.
+
+
+def with_short_probe(case: Case = QWEN, layers: int = 2) -> Case:
+    return replace(case, short_probe_layers=layers)
+
+
+@given(
+    layer=st.floats(1e-5, 1e-2),
+    share=st.floats(0, MOST_CALL_SHARE * 0.999),
+    column=st.floats(1e-9, 1e-6),
+    short=st.integers(1, QWEN.probe_layers - 1),
+    phase=st.sampled_from(Phase),
+)
+def test_two_layer_counts_tell_the_cost_of_a_call_and_the_full_model_pays_it_once(
+    layer: float, share: float, column: float, short: int, phase: Phase
+) -> None:
+    call = share / (1 - share) * QWEN.probe_layers * layer
+    measured = lawful_measurement(
+        with_short_probe(layers=short),
+        phase,
+        32,
+        layer_seconds=lambda _tokens, _depth: layer,
+        column_seconds=column,
+        call_seconds=call,
+    )
+    assert call_seconds(measured) == pytest.approx(call, rel=1e-6, abs=1e-9 * layer)
+    assert full_model_times(measured).median_seconds == pytest.approx(call + 24 * layer + 151_936 * column, rel=1e-6)
+
+
+@given(long=rounds, short=rounds)
+def test_the_cost_of_a_call_is_never_negative_nor_above_its_share(
+    long: list[list[float]], short: list[list[float]]
+) -> None:
+    found = [series(SeriesPart.LAYERS, i, one) for i, one in enumerate(long)]
+    found += [series(SeriesPart.SHORT_LAYERS, i, one) for i, one in enumerate(short)]
+    cost = call_seconds(measurement(with_short_probe(), found))
+    assert cost is not None
+    assert 0 <= cost <= MOST_CALL_SHARE * median(percentile_20(one) for one in long) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("case", "part"), [(QWEN, SeriesPart.SHORT_LAYERS), (with_short_probe(), SeriesPart.HEAD)], ids=["one", "not run"]
+)
+def test_without_a_second_layer_probe_the_cost_of_a_call_is_not_known(case: Case, part: SeriesPart) -> None:
+    assert call_seconds(measurement(case, [series(SeriesPart.LAYERS, 0, [0.01]), series(part, 0, [0.009])])) is None
+
+
+def test_rounds_without_the_short_probe_take_the_cost_of_a_call_from_the_others() -> None:
+    """The long prompt and the short probe do not run in every round."""
+    found = [series(SeriesPart.LAYERS, i, [0.072]) for i in range(3)] + [series(SeriesPart.SHORT_LAYERS, 0, [0.022])]
+    found += [series(SeriesPart.HEAD, i, [57_088e-9]) for i in range(3)]
+    times = full_model_times(measurement(with_short_probe(), found, phase=Phase.PREFILL, length=32))
+    assert times.seconds == pytest.approx([24 * 0.010 + 0.002 + 151_936e-9] * 3)
+
+
+def test_a_call_that_was_timed_by_itself_is_believed_before_two_layer_counts() -> None:
+    found = [series(part, 0, [time]) for part, time in ((SeriesPart.LAYERS, 0.072), (SeriesPart.SHORT_LAYERS, 0.022))]
+    assert call_seconds(measurement(with_short_probe(), found)) == pytest.approx(0.002)
+    found.append(series(SeriesPart.CALL, 0, [0.001]))
+    assert call_seconds(measurement(with_short_probe(), found)) == pytest.approx(0.001)
+
+
+def test_a_long_prompt_is_told_by_the_short_probe_alone() -> None:
+    found = [series(SeriesPart.SHORT_LAYERS, 0, [0.2]), series(SeriesPart.HEAD, 0, [57_088e-9])]
+    times = full_model_times(measurement(with_short_probe(), found, phase=Phase.PREFILL, length=512))
+    assert times.seconds == pytest.approx([24 / 2 * 0.2 + 151_936e-9])
+
+
+# A full model alone.
+
+
+def test_a_full_model_alone_is_known_as_it_was_and_a_layer_probe_by_the_formula() -> None:
+    alone = full_model_measurement(QWEN, 0.25)
+    probe = rounds_of(QWEN, [[0.07]], [[57_088e-9]])
+    beside = measurement(QWEN, [*probe.series, *alone.series])
+    assert [is_alone([one]) for one in (alone, probe, beside)] == [True, False, False]
+    assert known_times(alone).seconds == pytest.approx([0.25] * 6)
+    assert known_times(beside).seconds == known_times(probe).seconds == pytest.approx([0.24 + 151_936e-9])
+
+
+def test_a_case_without_any_series_is_no_full_model_alone() -> None:
+    assert not is_alone([measurement(QWEN, [])])
+    assert not is_alone([])
 
 
 # Samples that are no times.
@@ -159,7 +251,9 @@ def test_the_interval_is_never_narrower_than_method_and_drift(times: RoundTimes)
 
 def test_the_interval_is_the_formula_of_the_method_by_hand() -> None:
     times = at(0.1, 0.2, 0.4, 0.1)
-    scatter = 1.25 * float(np.std(np.log([0.1, 0.2, 0.4, 0.1]))) / 2
+    # Two rounds that scatter by 4 % are expected before any was seen.
+    squares = float(np.sum((np.log([0.1, 0.2, 0.4, 0.1]) - np.mean(np.log([0.1, 0.2, 0.4, 0.1]))) ** 2))
+    scatter = 1.25 * math.sqrt((squares + 2 * 0.04**2) / (3 + 2) / 4)
     spread = 1.2816 * math.hypot(LAYER_PROBE_SD, scatter, BETWEEN_RUNS_SD)
     found = time_estimate(times, 0.8)
     assert NormalDist().inv_cdf(0.9) == pytest.approx(1.2816, abs=1e-4)
@@ -173,6 +267,13 @@ def test_scatter_between_rounds_widens_the_interval(spread: float, more: float) 
     calm, wild = at(1 / spread, 1.0, spread), at(1 / (spread * more), 1.0, spread * more)
     assert time_estimate(wild, 0.8).high > time_estimate(calm, 0.8).high
     assert time_estimate(wild, 0.8).value == time_estimate(calm, 0.8).value
+
+
+@given(count=st.integers(1, 12))
+def test_rounds_that_agree_prove_little_when_they_are_few(count: int) -> None:
+    """Two rounds that happen to agree are no proof of a quiet machine; many are."""
+    few, more = at(*[0.1] * count), at(*[0.1] * (count + 1))
+    assert few.rounds_sd > more.rounds_sd > 0
 
 
 def test_load_of_others_widens_the_interval_and_never_moves_the_value() -> None:
@@ -272,6 +373,13 @@ def test_disturbed_rounds_are_left_out_while_three_quiet_ones_remain() -> None:
     scale = ENCODER.architecture.layers / ENCODER.probe_layers
     assert full_model_times(measurement(ENCODER, [*slow, *quiet])).seconds == pytest.approx([0.01 * scale] * 3)
     assert len(full_model_times(measurement(ENCODER, [*slow, *quiet[:2]])).seconds) == 4
+
+
+def test_the_cpu_time_of_a_thread_does_not_see_others_and_keeps_all_its_rounds() -> None:
+    busy = [series(SeriesPart.LAYERS, i, [0.01], share=0.9 if i else 0.0, clock=ClockKind.THREAD_CPU) for i in range(5)]
+    assert not any(disturbed_round(one) for one in busy)
+    assert [disturbed_round(replace(one, clock=ClockKind.WALL)) for one in busy] == [False] + [True] * 4
+    assert quiet_series(busy) == busy
 
 
 def test_a_probe_of_all_layers_but_a_slice_of_the_head_is_not_the_whole_model() -> None:

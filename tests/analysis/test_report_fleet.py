@@ -3,13 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from example_devices import DEVICE, RUN, a_card, card_row
 from hypothesis import given
 from hypothesis import strategies as st
-from made_measurements import timed_case
+from made_measurements import DEVICE, RUN, a_card, card_row, timed_case
 
 from weighin_analysis.architecture import ArchitectureKind
-from weighin_analysis.card import Verdict
+from weighin_analysis.card import Basis, Verdict
 from weighin_analysis.catalog import architecture, size_classes
 from weighin_analysis.measurement import Case, Measurement, Phase
 from weighin_analysis.report.fleet import (
@@ -51,6 +50,20 @@ def test_the_best_row_of_a_class_has_the_best_verdict_then_the_fastest_decode() 
 
 def test_encoders_have_no_place_among_the_tiers() -> None:
     assert best_rows(a_card(card_row("0.1B", kind=ArchitectureKind.ENCODER))) == {}
+
+
+def test_a_software_adapter_has_no_place_among_the_tiers() -> None:
+    rows = card_row("1B", Verdict.USABLE), card_row("1B", counts=False), card_row("2B", counts=False)
+    assert best_rows(a_card(*rows)) == {"1B": rows[0]}
+
+
+def test_what_was_run_decides_a_class_before_what_was_computed_unless_that_is_better() -> None:
+    usable, computed = card_row("1B", Verdict.USABLE), card_row("1B", Verdict.COMFORTABLE, basis=Basis.FORMULA)
+    cards = a_card(usable, computed), a_card(usable), a_card(computed, card_row("1B", basis=Basis.LAYER_PROBE))
+    table = tier_table([DeviceResult(device=DEVICE, card=card) for card in cards])
+    (row,) = [row for row in table if row.size_class == "1B"]
+    assert (row.counts[Verdict.COMFORTABLE], row.counts[Verdict.USABLE]) == (2, 1)
+    assert (row.computed_counts[Verdict.COMFORTABLE], row.computed_counts[Verdict.USABLE]) == (1, 0)
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from(["0.1B", "1B", "14B"]), st.sampled_from(Verdict)), max_size=4)))

@@ -11,15 +11,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from example_devices import DEVICE, RUN
-from example_runs import LAPTOP, SMALL_BOARD, example_run, run_id
+from example_runs import LAPTOP, SMALL_BOARD, anchored_run, example_run, run_id
 from example_snapshots import device_id, make_snapshot
 from html_checks import Page
+from made_measurements import DEVICE, RUN, a_card, card_row
 
 from weighin.v1 import device_pb2, measurement_pb2, run_pb2
+from weighin_analysis.card import Basis, shown_rows
+from weighin_analysis.limits import current_limits
 from weighin_analysis.load import load_snapshot
 from weighin_analysis.report import page as page_module
-from weighin_analysis.report.fleet import judge_device
+from weighin_analysis.report.devices import device_view
+from weighin_analysis.report.fleet import VERDICTS, DeviceResult, judge_device, tier_table
 from weighin_analysis.report.write import ReportError, write_report
 from weighin_analysis.snapshot import Conditions, Snapshot
 
@@ -105,7 +108,7 @@ def test_every_row_of_the_card_is_there_with_its_reasons(fleet: tuple[Snapshot, 
     verdicts = set()
     for device in snapshot.devices:
         card = judge_device(device).card
-        for row in card.rows:
+        for row in shown_rows(card.rows):
             verdicts.add(row.verdict)
             assert f"{row.size_class} {row.architecture}" in text
             assert f"{row.scheme} on {row.execution_provider}, {row.threads} threads" in text
@@ -200,11 +203,11 @@ def test_a_machine_that_changed_speed_is_not_passed_over(tmp_path: Path) -> None
         canary_matrix_flops=100e9,
         canary_read_bytes_per_second=10e9,
     )
-    run = replace(RUN, before=before, after=replace(before, canary_matrix_flops=80e9))
+    run = replace(RUN, before=before, after=replace(before, canary_matrix_flops=60e9))
     snapshot = Snapshot(time=TIME, devices=(replace(DEVICE, run=run),))
     text = Page(write_report(snapshot, tmp_path).read_text(encoding="utf-8")).text
-    assert "The device computed 20 % slower after the run than before it." in text
-    assert "Other programs used 25 % of the processor" in text
+    assert "The device computed 40% slower after the run than before it." in text
+    assert "Other programs used 25% of the processor" in text
     assert "It ran on battery" in text
     assert "read memory" not in text
     assert "Clock not readable not readable" in text
@@ -213,7 +216,83 @@ def test_a_machine_that_changed_speed_is_not_passed_over(tmp_path: Path) -> None
 def test_the_tier_table_counts_the_fleet(fleet: tuple[Snapshot, str]) -> None:
     text = Page(fleet[1]).text
     assert "0.1B SmolLM2-135M 3 0 0 0 0" in text
-    assert "7B Llama-3.1-8B 0 0 0 0 3" in text
+
+
+def test_the_tier_table_tells_which_verdicts_were_computed(fleet: tuple[Snapshot, str]) -> None:
+    snapshot, html = fleet
+    text = Page(html).text
+    (row,) = [
+        row for row in tier_table([judge_device(device) for device in snapshot.devices]) if row.size_class == "7B"
+    ]
+    assert row.counts == row.computed_counts
+    assert sum(row.counts.values()) == 3
+    cells = [f"{row.counts[one]} computed" if row.counts[one] else "0" for one in VERDICTS]
+    assert f"7B Llama-3.1-8B {' '.join(cells)} 0" in text
+    assert "Computed: nothing of the class was run there" in text
+
+
+def test_every_row_says_how_it_was_obtained(one: tuple[Snapshot, str]) -> None:
+    text = Page(one[1]).text
+    assert "1B Llama-3.2-1B decoder, int4_block32 on cpu, 8 threads; layer probe: some layers" in text
+    assert "0.3B Gemma-3-270M decoder, int4_block32 on cpu, 8 threads; interpolated from the layers" in text
+    assert "7B Llama-3.1-8B decoder, int4_block32 on cpu, 8 threads; computed from the layers" in text
+
+
+def test_computed_rows_of_classes_that_were_run_are_left_out_and_counted(tmp_path: Path) -> None:
+    """Four bit was run in all classes, eight bit in three: the rest of eight bit would hide what was run."""
+    card = a_card(
+        card_row("2B", scheme="int4_block32"),
+        card_row("2B", scheme="int8_dynamic", basis=Basis.FORMULA),
+        card_row("4B", scheme="int8_dynamic", basis=Basis.FORMULA),
+    )
+    view = device_view(DeviceResult(device=DEVICE, card=card), current_limits())
+    assert [row.how for row in view.rows] == [
+        "decoder, int4_block32 on cpu, 4 threads",
+        "decoder, int8_dynamic on cpu, 4 threads",
+    ]
+    assert [row.computed for row in view.rows] == [False, True]
+    assert view.rows_note == "1 computed row is left out, of classes in which another row is better or was run."
+
+
+def test_a_clean_run_and_a_disturbed_one_are_told_apart(tmp_path: Path) -> None:
+    busy = example_run(2)
+    for measurement in busy.measurements:
+        for series in measurement.series:
+            series.foreign_cpu_share = 0.15
+    text = Page(written(tmp_path, example_run(1), busy)[1]).text
+    assert text.count(", clean run") == text.count(", disturbed run") == 1
+    assert "Read with care. Other programs used 15% of the processor while it ran." in text
+    assert "1 of the 2 runs were disturbed" in text
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (1.12, "the others of its scheme are corrected by that"),
+        (1.01, "that is within its error: nothing is corrected"),
+        (2.0, "that is too far off to be believed"),
+    ],
+)
+def test_an_anchor_says_what_was_found_and_what_was_made_of_it(tmp_path: Path, factor: float, words: str) -> None:
+    text = Page(written(tmp_path, anchored_run(factor))[1]).text
+    for phase in ("decode", "prefill"):
+        found = re.search(rf"SmolLM2-135M, int4_block32 on cpu, 8 threads, {phase}: it took (\d\.\d\d) ± 0\.0\d ", text)
+        assert found is not None
+        assert float(found[1]) == pytest.approx(factor, abs=0.03)
+    assert text.count(words) == 2
+    assert "0.1B SmolLM2-135M decoder, int4_block32 on cpu, 8 threads; the whole model was run" in text
+
+
+def test_a_software_adapter_is_named_as_one_and_counts_nowhere(tmp_path: Path) -> None:
+    run = example_run(1)
+    run.device.execution_providers.add(name="webgpu", measured=True, adapter="llvmpipe", is_software=True)
+    for measurement in run.measurements:
+        if measurement.case.architecture.name == "Llama-3.2-1B":
+            measurement.case.execution_provider = measurement.execution_provider = "webgpu"
+    text = Page(written(tmp_path, run)[1]).text
+    assert "webgpu measured on llvmpipe (software adapter: never counts in a tier)" in text
+    assert "1B Llama-3.2-1B decoder, int4_block32 on webgpu, 8 threads, software adapter; layer probe" in text
+    assert "1B Llama-3.2-1B 0 0 0 0 1" in text
 
 
 def test_the_page_says_what_it_cannot_say(html: str) -> None:

@@ -1,7 +1,7 @@
 """Which points stand where: one absurd device does not squeeze all others into a corner of the chart."""
 
 import pytest
-from example_devices import DEVICE, a_card, card_row
+from made_measurements import DEVICE, a_card, card_row
 
 from weighin_analysis.limits import current_limits
 from weighin_analysis.report.fleet import DeviceResult

@@ -21,7 +21,7 @@ _TICKS = tuple(digit * 10**power for power in range(-4, 8) for digit in (1, 2, 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One estimate: the row of the chart it stands in, its place within that row, and the text beside it."""
+    """One estimate: the row of the chart it stands in, its place within that row, its mark, and the text beside it."""
 
     group: str
     place: int
@@ -30,6 +30,7 @@ class Point:
     high: float
     tone: str
     text: str
+    hollow: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,7 @@ def _points(chart: DotChart, x: alt.X, places: int, *, labelled: bool) -> list[a
             "low": point.low,
             "high": point.high,
             "tone": f"var(--{point.tone})",
+            "fill": "var(--paper)" if point.hollow else f"var(--{point.tone})",
             "shape": _SHAPES[point.tone],
             "text": point.text,
         }
@@ -144,8 +146,11 @@ def _points(chart: DotChart, x: alt.X, places: int, *, labelled: bool) -> list[a
     lines = base.mark_rule(strokeWidth=2.5 if labelled else 1.2, opacity=0.55).encode(
         x=alt.X("low:Q", title=chart.axis_title), x2="high:Q", color=tone
     )
-    dots = base.mark_point(filled=True, size=size, opacity=1).encode(
-        x=x, color=tone, shape=alt.Shape("shape:N", scale=None)
+    dots = base.mark_point(size=size, opacity=1, strokeWidth=1.5).encode(
+        x=x,
+        stroke=alt.Stroke("tone:N", scale=None),
+        fill=alt.Fill("fill:N", scale=None),
+        shape=alt.Shape("shape:N", scale=None),
     )
     if not labelled:
         return [lines, dots]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from weighin_analysis.architecture import ArchitectureKind
-from weighin_analysis.card import Basis, CardRow, Estimate
+from weighin_analysis.card import Anchor, Basis, Card, CardRow, Estimate, shown_rows
 from weighin_analysis.catalog import class_rank, size_class_of
 from weighin_analysis.limits import Limits
 from weighin_analysis.measurement import Case
@@ -22,17 +22,18 @@ from weighin_analysis.report.numbers import (
 )
 from weighin_analysis.report.plots import TONES, verdict_words
 from weighin_analysis.report.view import CardRowView, DeviceView, Fact, Problem, Reading
-from weighin_analysis.snapshot import Accelerator, Cache, CaseFailure, Hardware, ProbeGap, RunRecord
+from weighin_analysis.snapshot import Accelerator, Cache, CaseFailure, ExecutionProvider, Hardware, ProbeGap, RunRecord
 
 _V = TypeVar("_V")
 
 _BASIS = {
-    Basis.MEASURED: "the whole model was measured",
-    Basis.LAYER_PROBE: "some layers of the true shape were measured",
-    Basis.INTERPOLATED: "interpolated between measured models",
-    Basis.FORMULA: "computed, nothing of it was run",
+    Basis.MEASURED: "the whole model was run",
+    Basis.LAYER_PROBE: "layer probe: some layers of the true shape were run",
+    Basis.INTERPOLATED: "interpolated from the layers of other models, not run",
+    Basis.FORMULA: "computed from the layers of smaller models, not run",
     Basis.NEIGHBOURS: "taken from similar devices",
 }
+_SOFTWARE = "software adapter"
 _LIMITED_BY = {
     "memory": "More would first run out of memory.",
     "bandwidth": "More would first run out of memory bandwidth.",
@@ -49,17 +50,18 @@ def device_view(result: DeviceResult, limits: Limits) -> DeviceView:
         short_id=device.device_id[:8],
         title=hardware.cpu_model or "Processor not named",
         tier=card.tier or "none",
+        state=_state(card),
         headline=card.headline,
         limited_by=_LIMITED_BY.get(card.limited_by or "", ""),
         facts=_facts(hardware, run),
         accelerators=tuple(_accelerator_text(one) for one in hardware.accelerators),
         providers=tuple(
-            Fact(
-                name=one.name, text="measured" if one.measured else one.reason or "not measured", muted=not one.measured
-            )
+            Fact(name=one.name, text=_provider_text(one), muted=not one.measured)
             for one in hardware.execution_providers
         ),
         rows=_row_views(result, limits),
+        rows_note=_rows_note(card),
+        anchors=tuple(_anchor_text(anchor) for anchor in card.anchors),
         failures=tuple(
             Problem(
                 what=f"{failure.case.architecture.name}, {failure.case.scheme} on {failure.case.execution_provider}, "
@@ -161,10 +163,46 @@ def _accelerator_text(accelerator: Accelerator) -> str:
     return f"{kind}: {name} ({', '.join(part for part in details if part)})"
 
 
+def _provider_text(provider: ExecutionProvider) -> str:
+    if not provider.measured:
+        return provider.reason or "not measured"
+    where = f" on {provider.adapter}" if provider.adapter else ""
+    return f"measured{where}" + (f" ({_SOFTWARE}: never counts in a tier)" if provider.is_software else "")
+
+
+def _state(card: Card) -> str:
+    if not card.rows:
+        return "nothing measured"
+    return "disturbed run" if card.disturbances else "clean run"
+
+
+def _rows_note(card: Card) -> str:
+    left_out = len(card.rows) - len(shown_rows(card.rows))
+    if not left_out:
+        return ""
+    what = "1 computed row is" if left_out == 1 else f"{left_out} computed rows are"
+    return f"{what} left out, of classes in which another row is better or was run."
+
+
+def _anchor_text(anchor: Anchor) -> str:
+    """Return what a full model said of the predictions, and what was made of it."""
+    if not anchor.plausible:
+        used = "that is too far off to be believed: nothing is corrected, and the intervals are wider"
+    elif anchor.applied:
+        used = "the others of its scheme are corrected by that"
+    else:
+        used = "that is within its error: nothing is corrected"
+    return (
+        f"{anchor.architecture}, {anchor.scheme} on {anchor.execution_provider}, "
+        f"{counted(anchor.threads, 'thread')}, {anchor.phase}: it took {anchor.kappa:.2f} ± {anchor.sd:.2f} times what "
+        f"its layers let expect; {used}."
+    )
+
+
 def _row_views(result: DeviceResult, limits: Limits) -> tuple[CardRowView, ...]:
-    """Return the rows of the card and the cases that failed, smallest class first."""
+    """Return the rows of the card that are shown and the cases that failed, smallest class first."""
     rows = [
-        *(_row_view(row, limits) for row in result.card.rows),
+        *(_row_view(row, limits) for row in shown_rows(result.card.rows)),
         *(_failed_row_view(failure, limits) for failure in failed_cases(result.device)),
     ]
     return tuple(sorted(rows, key=lambda row: class_rank(row.size_class)))
@@ -181,6 +219,7 @@ def _failed_row_view(failure: CaseFailure, limits: Limits) -> CardRowView:
         verdict="failed",
         tone="not-measured",
         basis="it gave no measurement",
+        computed=False,
         reasons=(_words(failure.reason),),
     )
 
@@ -194,7 +233,8 @@ def _first_name(limits: Limits, *, decoder: bool) -> str:
 
 
 def _row_view(row: CardRow, limits: Limits) -> CardRowView:
-    decoder = row.latency_seconds is None
+    decoder = row.architecture_kind == ArchitectureKind.DECODER
+    timed = row.prefill_tokens_per_second is not None
     name = _first_name(limits, decoder=decoder)
     first = (
         _reading(name, row.time_to_first_token_seconds, "s")
@@ -205,7 +245,7 @@ def _row_view(row: CardRow, limits: Limits) -> CardRowView:
     return CardRowView(
         size_class=row.size_class,
         architecture=row.architecture,
-        how=_how(row.architecture_kind, row),
+        how=_how(row.architecture_kind, row) + ("" if row.counts else f", {_SOFTWARE}"),
         readings=(
             _reading("Decode", row.decode_tokens_per_second, "tokens/s", absent=decode_absent),
             _reading("Prefill", row.prefill_tokens_per_second, "tokens/s"),
@@ -215,7 +255,8 @@ def _row_view(row: CardRow, limits: Limits) -> CardRowView:
         ),
         verdict=verdict_words(row.verdict),
         tone=TONES[row.verdict],
-        basis=_BASIS[row.basis],
+        basis=_BASIS[row.basis] if timed else "not run",
+        computed=row.computed,
         reasons=row.reasons,
     )
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from weighin_analysis.architecture import ArchitectureKind
-from weighin_analysis.card import Card, CardRow, Verdict
+from weighin_analysis.card import Card, CardRow, Verdict, best_decoders
 from weighin_analysis.catalog import class_rank, size_class_of, size_classes
 from weighin_analysis.judge import DeviceFacts, judge
 from weighin_analysis.snapshot import CaseFailure, DeviceRecord
 
-# From best to worst: the order of columns, and how the best row of a class is found.
-VERDICTS = (Verdict.COMFORTABLE, Verdict.USABLE, Verdict.TOO_SLOW, Verdict.DOES_NOT_FIT)
+# From best to worst: the order of columns.
+VERDICTS = tuple(Verdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,31 +28,38 @@ class DeviceResult:
 class TierRow:
     """How many devices stand where in one size class, by the best row of each; every device is counted once.
 
-    ``failed_count`` are those of the ``not_measured_count`` that tried a decoder of the class, in vain.
+    ``computed_counts`` are those of the ``counts`` on which nothing of the class was run, ``failed_count`` those of the
+    ``not_measured_count`` that tried a decoder of the class, in vain.
     """
 
     size_class: str
     counts: Mapping[Verdict, int]
+    computed_counts: Mapping[Verdict, int]
     not_measured_count: int
     failed_count: int
 
 
-def judge_device(device: DeviceRecord) -> DeviceResult:
-    """Return a device with the card of its newest run."""
+def device_facts(device: DeviceRecord) -> DeviceFacts:
+    """Return what the analysis core needs to know of a device."""
     run, hardware = device.run, device.hardware
     # The run states the free memory of the accelerators in the order in which the hardware lists them.
     listed = zip(hardware.accelerators, run.accelerator_memory_available_bytes, strict=False)
     own_memory = [free for accelerator, free in listed if free and not accelerator.shares_main_memory]
-    facts = DeviceFacts(
+    return DeviceFacts(
         memory_available_bytes=run.memory_available_bytes,
         read_bandwidth_bytes_per_second=run.read_bandwidth_bytes_per_second,
         core_count=hardware.physical_core_count,
         accelerator_memory_bytes=max(own_memory, default=None),
         software_providers=frozenset(ep.name for ep in hardware.execution_providers if ep.is_software),
     )
+
+
+def judge_device(device: DeviceRecord) -> DeviceResult:
+    """Return a device with the card of its newest run."""
+    run = device.run
     card = judge(
         run.measurements,
-        facts,
+        device_facts(device),
         conditions=[state for state in (run.before, run.after) if state],
         gated_cases=[failure.case for failure in run.failures if failure.reason == "memory_gate"],
         failed_cases=[failure.case for failure in run.failures],
@@ -72,21 +79,12 @@ def failed_classes(device: DeviceRecord) -> set[str]:
 
 
 def best_rows(card: Card) -> dict[str, CardRow]:
-    """Return {size class: its best decoder row}: the best verdict, and among equals the fastest decode."""
-    best: dict[str, CardRow] = {}
-    for row in card.rows:
-        if row.architecture_kind == ArchitectureKind.DECODER:
-            best[row.size_class] = min(best.get(row.size_class, row), row, key=_badness)
-    return best
-
-
-def _badness(row: CardRow) -> tuple[int, float]:
-    decode = row.decode_tokens_per_second
-    return VERDICTS.index(row.verdict), -decode.value if decode else 0.0
+    """Return {size class: its best decoder row}, of those that count."""
+    return {name: row for name, row in best_decoders(card.rows).items() if row.counts}
 
 
 def tier_table(results: Sequence[DeviceResult]) -> tuple[TierRow, ...]:
-    """Return a row for every class that has a reference shape or that some device tried, smallest first."""
+    """Return a row for every class that has a reference shape or that some device has a verdict on, smallest first."""
     best = [best_rows(result.card) for result in results]
     failed = Counter(
         name
@@ -98,10 +96,12 @@ def tier_table(results: Sequence[DeviceResult]) -> tuple[TierRow, ...]:
         found = [rows_of_device[size_class.name] for rows_of_device in best if size_class.name in rows_of_device]
         if found or failed[size_class.name] or size_class.reference:
             counts = Counter(row.verdict for row in found)
+            computed = Counter(row.verdict for row in found if row.computed)
             rows.append(
                 TierRow(
                     size_class=size_class.name,
                     counts={verdict: counts[verdict] for verdict in VERDICTS},
+                    computed_counts={verdict: computed[verdict] for verdict in VERDICTS},
                     not_measured_count=len(results) - len(found),
                     failed_count=failed[size_class.name],
                 )

@@ -96,7 +96,13 @@ def _lead(snapshot: Snapshot, results: Sequence[DeviceResult], limits: Limits) -
         )
     runs = sum(device.run_count for device in snapshot.devices)
     runs_words = "" if runs == len(results) else f" A device counts once, by the newest of its runs ({runs} in all)."
-    return tuple(text for text in (meaning + runs_words, sample) if text)
+    disturbed = sum(1 for result in results if result.card.disturbances)
+    doubt = (
+        f"{disturbed} of the {len(results)} runs were disturbed, by other programs for example; they are less sure."
+        if len(results) > 1 and disturbed
+        else ""
+    )
+    return tuple(text for text in (meaning + runs_words, sample, doubt) if text)
 
 
 def _figures(
@@ -120,23 +126,39 @@ def _figures(
 
 
 def _tier_row(row: TierRow) -> TierRowView:
-    reference = next(one.reference for one in size_classes() if one.name == row.size_class)
+    stands_for = next(one.reference or one.representative for one in size_classes() if one.name == row.size_class)
     cells = [
-        TierCell(name=verdict_words(verdict), count=str(row.counts[verdict]), tone=TONES[verdict])
+        TierCell(
+            name=verdict_words(verdict),
+            count=str(row.counts[verdict]),
+            tone=TONES[verdict],
+            note=_computed_note(row.computed_counts[verdict], row.counts[verdict]),
+        )
         for verdict in VERDICTS
     ]
     cells.append(TierCell(name="not measured", count=str(row.not_measured_count), tone="not-measured"))
     return TierRowView(
         size_class=row.size_class,
-        stands_for=reference or "no reference shape",
+        stands_for=stands_for or "no reference shape",
         cells=tuple(cell if cell.count != "0" else TierCell(name=cell.name, count="0", tone="") for cell in cells),
     )
 
 
+def _computed_note(computed: int, total: int) -> str:
+    return "" if not computed else "computed" if computed == total else f"{computed} computed"
+
+
 def _tier_note(rows: Sequence[TierRow]) -> str:
-    """Return which classes count as not measured although a device tried them."""
+    """Return what “computed” means, and which classes count as not measured although a device tried them."""
+    computed = any(any(row.computed_counts.values()) for row in rows)
     parts = [f"{counted(row.failed_count, 'device')} tried {row.size_class}" for row in rows if row.failed_count]
-    return f"{', '.join(parts)} and failed." if parts else ""
+    sentences = (
+        "Computed: nothing of the class was run there; the verdict follows from the layers of other models."
+        if computed
+        else "",
+        f"{', '.join(parts)} and failed." if parts else "",
+    )
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _devices_note(shown: int, total: int) -> str:
@@ -153,7 +175,10 @@ def _method(limits: Limits) -> tuple[str, ...]:
     return (
         "Each device ran a short benchmark: a few layers of each model's true shape with pseudo-random weights, and "
         "part of its output head, timed in several rounds. The time of the whole model is the layers' time times "
-        "their number plus the head's; nothing was downloaded, and no text was generated.",
+        "their number plus the head's; nothing was downloaded, and no text was generated. Where a full model was run "
+        "beside its own layers, the others are corrected by what it differed.",
+        "Classes that were not run are computed from the layers of those that were, if there are three at least: from "
+        "what a weight, an operator or an element of attention cost. They are marked as computed.",
         f"Prefill is for a prompt of {limits.prompt_tokens} tokens, decode at {limits.decode_context_depth} tokens "
         f"of context, memory for {limits.memory_context_tokens}; encoders read one input of "
         f"{limits.encoder_tokens} tokens. Time to first token leaves out tokenising, sampling and loading the model.",
@@ -162,7 +187,8 @@ def _method(limits: Limits) -> tuple[str, ...]:
         "the interval crosses a limit the verdict may turn in another run.",
         f"A model fits if its estimated memory is at most {percent(limits.memory_share)} of what was free when the run "
         "began. A size class gets the verdict of its reference shape; a tier is the largest class with a comfortable "
-        "decoder, and no larger than the largest class that was measured. Encoders have no tier.",
+        "decoder. Encoders have no tier, and a software adapter, a program that plays a GPU on the processor, never "
+        "counts.",
     )
 
 

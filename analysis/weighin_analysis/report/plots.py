@@ -7,7 +7,7 @@ from weighin_analysis.card import CardRow, Estimate, Verdict
 from weighin_analysis.catalog import size_classes
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.charts import DotChart, Point, Zone
-from weighin_analysis.report.fleet import VERDICTS, DeviceResult, best_rows
+from weighin_analysis.report.fleet import VERDICTS, DeviceResult, best_rows, device_facts
 from weighin_analysis.report.numbers import estimate_text, gib, percent
 
 TONES = {
@@ -41,6 +41,7 @@ class _Dot:
     verdict: Verdict
     label: str
     words: str
+    hollow: bool = False
 
 
 def plots(results: Sequence[DeviceResult], limits: Limits) -> tuple[Plot, ...]:
@@ -124,14 +125,15 @@ def _speed_dot(estimate_of: Callable[[CardRow], Estimate | None], unit: str) -> 
             estimate=estimate,
             verdict=row.verdict,
             label=label,
-            words=f"{label} {unit} ({interval})",
+            words=f"{label} {unit} ({interval})" + (", computed" if row.computed else ""),
+            hollow=row.computed,
         )
 
     return dot
 
 
 def _memory_dot(row: CardRow, result: DeviceResult) -> _Dot | None:
-    available = result.device.run.memory_available_bytes
+    available = device_facts(result.device).memory_for(row.execution_provider)
     if not available:
         return None
     share = row.memory_bytes / available
@@ -178,6 +180,8 @@ def _plot(
     borders = [zone.low for zone in zones if zone.low is not None]
     drawn = [_within(point, min(borders) / MOST_TIMES_LIMIT, max(borders) * MOST_TIMES_LIMIT) for point in points]
     crowd = "" if alone else " One dot per device, with its best scheme."
+    if any(dot.hollow for dot, _ in dots):
+        crowd += " A hollow mark is computed: nothing of that class was run."
     if len(results) > MAX_DOTS_IN_ROW:
         crowd += f" Of more than {MAX_DOTS_IN_ROW} in a row an even part is drawn, from end to end."
     if [point.value for point in drawn] != [point.value for point in points]:
@@ -208,6 +212,7 @@ def _points(dots: Sequence[_Dot], *, alone: bool) -> list[Point]:
             high=dot.estimate.high,
             tone=TONES[dot.verdict],
             text=dot.label if alone else "",
+            hollow=dot.hollow,
         )
         for place, dot in enumerate(dots[::step])
     ]

@@ -27,7 +27,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardRowView:
-    """One row of a card, or a case that failed; ``tone`` is the CSS name of its verdict."""
+    """One row of a card, or a case that failed; ``tone`` is the CSS name of its verdict.
+
+    ``computed`` marks a row of which nothing was run.
+    """
 
     size_class: str
     architecture: str
@@ -36,6 +39,7 @@ class CardRowView:
     verdict: str
     tone: str
     basis: str
+    computed: bool
     reasons: tuple[str, ...]
 
 
@@ -66,12 +70,15 @@ class DeviceView:
     title: str
     short_id: str
     tier: str
+    state: str
     headline: str
     limited_by: str
     facts: tuple[Fact, ...]
     accelerators: tuple[str, ...]
     providers: tuple[Fact, ...]
     rows: tuple[CardRowView, ...]
+    rows_note: str
+    anchors: tuple[str, ...]
     failures: tuple[Problem, ...]
     gaps: tuple[Problem, ...]
     conditions: tuple[ConditionView, ...]
@@ -81,11 +88,12 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierCell:
-    """Devices of one class with one verdict; ``tone`` is empty for none."""
+    """Devices of one class with one verdict; ``tone`` is empty for none, ``note`` tells how many were computed."""
 
     name: str
     count: str
     tone: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
