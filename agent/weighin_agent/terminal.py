@@ -16,7 +16,7 @@ from weighin_agent.run import CaseFailure, Run
 from weighin_agent.verify import Step, StepKind
 from weighin_agent.weigh_in import device_facts
 from weighin_analysis.accuracy import Cell, PhaseErrors, Verification
-from weighin_analysis.card import Anchor, Basis, Card, CardRow, Estimate, Verdict
+from weighin_analysis.card import Anchor, Basis, Card, CardRow, Estimate, Verdict, shown_rows
 from weighin_analysis.judge import judge
 from weighin_analysis.limits import current_limits
 from weighin_analysis.measurement import Measurement
@@ -36,8 +36,6 @@ _BASIS_WORDS = {
     Basis.FORMULA: "computed",
     Basis.NEIGHBOURS: "neighbours",
 }
-# Nothing of such a row was run.
-_COMPUTED = (Basis.INTERPOLATED, Basis.FORMULA, Basis.NEIGHBOURS)
 # From this width on there is room for more air between columns.
 _ROOMY_COLUMNS = 100
 _LIMIT_WORDS = {
@@ -130,7 +128,7 @@ def print_card(console: Console, card: Card, run: Run) -> None:
     for text in card.disturbances:
         console.print(Text(f"Disturbed: {text}", "yellow"))
     console.print()
-    shown = _shown_rows(card.rows)
+    shown = shown_rows(card.rows)
     console.print(_card_table(shown, console.width))
     for row in shown:
         if row.reasons:
@@ -158,26 +156,6 @@ def print_card(console: Console, card: Card, run: Run) -> None:
         style="dim",
         highlight=False,
     )
-
-
-def _shown_rows(rows: Sequence[CardRow]) -> list[CardRow]:
-    """Leave out what was computed where something of the class was run: of other classes, the fastest scheme."""
-    shown: list[CardRow] = []
-    for row in sorted(rows, key=_decode_rate, reverse=True):
-        same_class = [other for other in rows if other.size_class == row.size_class]
-        computed = row.basis in _COMPUTED and row.decode_tokens_per_second is not None
-        if computed and (any(other.basis not in _COMPUTED for other in same_class) or _is_in(row.size_class, shown)):
-            continue
-        shown.append(row)
-    return [row for row in rows if row in shown]
-
-
-def _is_in(size_class: str, rows: Sequence[CardRow]) -> bool:
-    return any(row.size_class == size_class for row in rows)
-
-
-def _decode_rate(row: CardRow) -> float:
-    return row.decode_tokens_per_second.value if row.decode_tokens_per_second else 0.0
 
 
 def _anchor_line(anchor: Anchor) -> str:
