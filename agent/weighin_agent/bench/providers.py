@@ -74,6 +74,8 @@ def _webgpu() -> Provider:
             raise _no_device("no Vulkan driver offers an adapter")
         if not adapter.is_software:
             hide_software_drivers()
+            if any(left.is_software for left in vulkan_adapters()):  # an old loader hides nothing
+                raise _no_device("a software driver that this Vulkan loader cannot hide could take its place")
         os.environ[_OFFER_ANYWAY] = "1"
     try:
         plugin = importlib.import_module(_PLUGIN)
