@@ -50,7 +50,7 @@ def parse_memory_bytes(row: Mapping[str, object], drivers: Sequence[Mapping[str,
 def _little_endian(size: list[object]) -> int | None:
     # Some drivers write the eight bytes instead of the number.
     octets = [byte for byte in size if isinstance(byte, int) and 0 <= byte < 256]
-    return int.from_bytes(bytes(octets), "little") or None if len(octets) == len(size) <= 8 else None
+    return number_of({"size": int.from_bytes(bytes(octets), "little")}, "size") if len(octets) == len(size) else None
 
 
 def text_of(row: Mapping[str, object], name: str) -> str:
