@@ -139,7 +139,7 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument(
         "--allow-software-adapter",
         action="store_true",
-        help="measure a GPU driver that computes on the processor, too; labelled, and never counted in tiers",
+        help="with --ep webgpu or all: measure a GPU driver that computes on the processor; never counted in tiers",
     )
     parser.add_argument("--no-submit", action="store_true", help="keep the run in the spool; send nothing now")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON document to FILE")
@@ -230,7 +230,7 @@ def _print_json(document: object) -> None:
 
 
 def _execution_provider(options: argparse.Namespace) -> str:
-    # One execution provider is measured so far, so "auto" and "all" mean the same.
+    # A full model is held against its layers on one execution provider: the processor, unless another is named.
     return "cpu" if options.ep in ("auto", "all") else options.ep
 
 

@@ -12,7 +12,7 @@ from weighin_agent.probe.text import clean_text
 # A cold import takes seconds on a slow card; a driver may compile its own shaders first.
 _TIMEOUT_SECONDS = 30.0
 
-SOFTWARE_ADAPTER = "software adapter; use --allow-software-adapter"
+SOFTWARE_ADAPTER = "software adapter; use --ep webgpu --allow-software-adapter"
 _SUFFIX = "ExecutionProvider"
 _NO_KERNELS = "it lacks MatMulNBits and GroupQueryAttention, the operators of a quantized decoder"
 _OWN_GRAPHS = "it compiles graphs of another kind ahead of time; those of the suite would not be what it runs"
