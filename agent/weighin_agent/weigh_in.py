@@ -1,6 +1,7 @@
 """A weigh-in: probe the device, run a suite case by case, and put everything that was found out into a run."""
 
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,8 +45,7 @@ def weigh_in(
 
     ``execution_provider`` is "auto", "all", or a name. Synthesised models lie below ``state_folder`` while they are
     needed. ``watch`` is told the device before the first case. UsageError if an execution provider is not measured
-    here. KeyboardInterrupt ends the present case and leaves
-    no process and no file behind.
+    here. KeyboardInterrupt ends the present case and leaves no process and no file behind.
     """
     observe_time, begin = datetime.now(UTC), time.monotonic()
     device, gaps = probe(state_folder)
@@ -108,7 +108,7 @@ def device_facts(device: Device) -> DeviceFacts:
     return DeviceFacts(
         memory_available_bytes=device.memory.available_bytes,
         read_bandwidth_bytes_per_second=device.memory.read_bandwidth_bytes_per_second,
-        core_count=device.cpu.physical_core_count,
+        core_count=usable_core_count(device.cpu, cpu_quota_cores()),
         accelerator_memory_bytes=max(own, default=None),
         software_providers=frozenset(ep.name for ep in device.execution_providers if ep.is_software),
     )
@@ -173,11 +173,12 @@ def make_job(
 
     A single thread is timed by its CPU time, which does not see preemption; with more, waiting threads spin and count
     as busy. So on a ``busy`` device one thread is used. Under a quota of less than one core CPU time would hide the
-    throttling. ``full_model_loads`` is 1 for an anchor and else 0, unless it is given.
+    throttling, and Windows counts it in ticks of 16 ms. ``full_model_loads`` is 1 for an anchor and else 0, unless it
+    is given.
     """
     available, quota = available_bytes(), cpu_quota_cores()
-    unthrottled = quota is None or quota >= 1
-    threads = 1 if busy and unthrottled else usable_core_count(device.cpu, quota)
+    thread_time_tells = (quota is None or quota >= 1) and sys.platform != "win32"
+    threads = 1 if busy and thread_time_tells else usable_core_count(device.cpu, quota)
     return Job(
         case=Case(
             architecture=suite_case.architecture,
@@ -195,7 +196,9 @@ def make_job(
         layer_probe=not suite_case.anchor,
         full_model_loads=int(suite_case.anchor) if full_model_loads is None else full_model_loads,
         memory_limit_bytes=None if available is None else round(current_limits().memory_share * available),
-        clock=ClockKind.THREAD_CPU if threads == 1 and unthrottled and execution_provider == "cpu" else ClockKind.WALL,
+        clock=ClockKind.THREAD_CPU
+        if threads == 1 and thread_time_tells and execution_provider == "cpu"
+        else ClockKind.WALL,
     )
 
 

@@ -1,7 +1,7 @@
 """From raw samples to times and rates with an interval: the formula of docs/method.md.
 
 time in round r = L/m * (p20(layer samples of r) - c) + V/Vs * (p20(head samples of r) - c) + c; the estimate is the
-median over r. c is what every call costs, whatever it computes.
+median over r. c is what every call costs, whatever it computes; in a prefill it is not taken off the head.
 """
 
 import math
@@ -168,7 +168,7 @@ def full_model_times(measurement: Measurement) -> RoundTimes:
     """
     case, series = measurement.case, quiet_series(measurement.series)
     layers, count = round_statistic(series, SeriesPart.LAYERS), case.probe_layers
-    if not layers:  # a long prompt, which runs on the short probe alone
+    if not layers and case.short_probe_layers:  # a long prompt, which runs on the short probe alone
         layers, count = round_statistic(series, SeriesPart.SHORT_LAYERS), case.short_probe_layers
     call = call_seconds(measurement) or 0.0
     times = {r: case.architecture.layers / count * (seconds - call) + call for r, seconds in layers.items()}
@@ -178,6 +178,7 @@ def full_model_times(measurement: Measurement) -> RoundTimes:
         # The slice is a call of its own; in a prefill it weighs too little for that to matter.
         call = call if measurement.phase is Phase.DECODE else 0.0
         times = {r: times[r] + share * (head[r] - call) for r in times.keys() & head.keys()}
+    times = {r: seconds for r, seconds in times.items() if seconds > 0}  # less than the cost of a call is no time
     if not times:
         raise EstimateError("no round holds usable samples")
     return RoundTimes(

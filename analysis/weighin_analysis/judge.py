@@ -84,7 +84,9 @@ def judge(
             measured[_Kind.of(case)] = _measured_row(case, found, evidence)
         except EstimateError as error:
             unjudged.append(f"{case.architecture.name} {case.scheme}: {error}")
-    rows = [*(_unmeasured_row(_Kind.of(case), facts, limits) for case in gated_cases), *measured.values()]
+    # A full model may not fit where its layer probe did: then its row is that of the layer probe.
+    gated = dict.fromkeys(kind for kind in map(_Kind.of, gated_cases) if kind not in measured)
+    rows = [*(_unmeasured_row(kind, facts, limits) for kind in gated), *measured.values()]
     tried = [*gated_cases, *failed_cases, *cases]
     rows += _computed_rows(evidence, {_Kind.of(case) for case in tried})
     rows.sort(key=lambda row: (class_rank(row.size_class), row.architecture_kind == ArchitectureKind.DECODER))
@@ -226,11 +228,13 @@ def _timed_row(
     facts, limits, probability = evidence.facts, evidence.limits, evidence.limits.interval_probability
     reasons: list[str] = []
     threads = kind.threads
-    if one_thread and (facts.core_count or 1) > threads:
-        threads = facts.core_count or 1
+    cores = max(threads, facts.core_count or 1)
+    if one_thread and (cores > threads or prefill.disturbed):
+        threads = cores
         prefill = on_threads(prefill, Phase.PREFILL, threads)
         decode = decode and on_threads(decode, Phase.DECODE, threads)
-        reasons.append(f"the device was busy: computed for {threads} threads from the CPU time of one")
+        how = f"computed for {threads} threads from the CPU time of one" if threads > 1 else "timed by CPU time"
+        reasons.append(f"the device was busy: {how}")
     prompt = limits.prompt_tokens if decode else limits.encoder_tokens
     first = time_estimate(prefill, probability)
     rate = rate_estimate(decode, 1, probability) if decode else None

@@ -205,8 +205,9 @@ def test_a_sample_that_cannot_be_a_time_is_ignored(rubbish: float) -> None:
         rounds_of(QWEN, [[0.01]], [[-1.0]]),
         rounds_of(QWEN, [[0.01]]),
         rounds_of(QWEN, [], [[0.01]]),
+        measurement(QWEN, [series(SeriesPart.SHORT_LAYERS, 0, [0.01]), series(SeriesPart.HEAD, 0, [0.01])]),
     ],
-    ids=["no series", "only rubbish", "no usable head", "no head", "no layers"],
+    ids=["no series", "only rubbish", "no usable head", "no head", "no layers", "a short probe that the case lacks"],
 )
 def test_without_a_usable_sample_there_is_no_time(found: Measurement) -> None:
     with pytest.raises(EstimateError, match="no round holds usable samples"):
@@ -216,6 +217,12 @@ def test_without_a_usable_sample_there_is_no_time(found: Measurement) -> None:
 def test_a_round_needs_both_layers_and_head() -> None:
     found = rounds_of(QWEN, [[0.011], [0.022], [0.033]], [[0.001], [math.nan], [0.001]])
     assert len(full_model_times(found).seconds) == 2
+
+
+def test_a_round_that_the_cost_of_a_call_takes_below_zero_is_left_out() -> None:
+    parts = {SeriesPart.LAYERS: [0.01, 1e-9], SeriesPart.HEAD: [0.01, 1e-9], SeriesPart.CALL: [0.001, 0.001]}
+    found = [series(part, i, [time]) for part, times in parts.items() for i, time in enumerate(times)]
+    assert len(full_model_times(measurement(QWEN, found)).seconds) == 1
 
 
 def test_without_an_anchor_there_is_no_measured_time() -> None:

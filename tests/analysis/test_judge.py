@@ -204,6 +204,13 @@ def test_a_gated_case_does_not_fit_and_has_no_speed() -> None:
     assert row.reasons == ("too little free memory to run even its layer probe",)
 
 
+def test_a_full_model_that_the_memory_gate_stopped_takes_nothing_from_its_layer_probe() -> None:
+    shape = SMOL.architecture
+    whole = replace(SMOL, probe_layers=shape.layers, head_columns=shape.vocab)
+    assert only_row(card_of(decoder(SMOL, 40, 0.5), gated=[whole])).verdict is Verdict.COMFORTABLE
+    assert only_row(card_of([], gated=[SMOL, whole])).verdict is Verdict.DOES_NOT_FIT
+
+
 # What the rows say together.
 
 
@@ -687,6 +694,15 @@ def test_one_thread_of_a_single_core_is_what_the_device_has(cores: int | None) -
     found = timed_case(single, decode_seconds=0.15, first_token_seconds=2, clock=ClockKind.THREAD_CPU)
     row = only_row(card_of(found, facts=DeviceFacts(memory_available_bytes=PLENTY, core_count=cores)))
     assert (row.threads, row.reasons) == (1, ("decode below 10 tokens/s",))
+
+
+def test_a_busy_single_core_is_no_less_sure_than_cpu_time_is() -> None:
+    single = probe_case(architecture("Qwen2.5-0.5B"), threads=1)
+    found = timed_case(single, decode_seconds=0.15, first_token_seconds=2, share=0.5, clock=ClockKind.THREAD_CPU)
+    row = only_row(card_of(found, facts=DeviceFacts(memory_available_bytes=PLENTY, core_count=1)))
+    assert (row.threads, row.reasons[-1]) == (1, "the device was busy: timed by CPU time")
+    assert row.decode_tokens_per_second is not None
+    assert row.decode_tokens_per_second.high / row.decode_tokens_per_second.low <= 2
 
 
 def test_what_is_computed_on_a_busy_device_is_for_all_its_cores_too() -> None:
