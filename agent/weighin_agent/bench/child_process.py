@@ -56,7 +56,7 @@ class ChildProcess:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
-                with suppress(BrokenPipeError):  # a line that the child never read
+                with suppress(OSError):  # a line that the child never read; Windows has another error for it
                     stream.close()
 
     def ask_job(self, job: Job, timeout_seconds: float) -> Answer:
@@ -82,7 +82,7 @@ class ChildProcess:
         timer.daemon = True  # the agent's own end never waits for it
         timer.start()
         try:
-            with suppress(BrokenPipeError):  # it died at once; the exit code tells
+            with suppress(OSError):  # it died at once; the exit code tells
                 process.stdin.write(line + "\n")
                 process.stdin.flush()  # and stays open: its end tells the child that the parent is gone
             text = process.stdout.readline()
