@@ -19,8 +19,9 @@ class Phase(StrEnum):
 
 
 class SeriesPart(StrEnum):
-    """Which graph a sample timed: the layer probe, one of fewer layers, the head slice, or the whole model.
+    """Which graph a sample timed: the layer probe, one of fewer layers, the head slice, next to nothing, or all of it.
 
+    ``CALL`` is the graph with next to nothing in it: what a call costs, whatever it computes.
     The twin is a second load of the whole model in the same process: how far the model is from itself.
     """
 

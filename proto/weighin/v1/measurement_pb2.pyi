@@ -420,7 +420,7 @@ Global___Series: _TypeAlias = Series  # noqa: Y015
 class Measurement(_message.Message):
     """One phase at one length within a case. Everything that the formula of docs/method.md needs is here:
     time(round) = layers / probe_layers * (p20(layer series) - c) + c + vocab / head_columns * (p20(head series) - c),
-    where c is the cost of a call.
+    where c is the cost of a call; in a prefill it is not taken off the head.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
