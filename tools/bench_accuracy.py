@@ -240,7 +240,7 @@ def machine_head(options: Options, suite: Suite, state: Path) -> dict[str, Any]:
         },
         "machine": asdict(
             Machine(
-                read_bandwidth_bytes_per_second=device.memory.read_bandwidth_bytes_per_second or 0.0,
+                read_bandwidth_bytes_per_second=device.memory.read_bandwidth_bytes_per_second,
                 cpu_model=device.cpu.model or "",
                 is_arm=(device.cpu.architecture or "").startswith(("arm", "aarch")),
                 physical_core_count=device.cpu.physical_core_count or 1,
@@ -254,12 +254,13 @@ def machine_head(options: Options, suite: Suite, state: Path) -> dict[str, Any]:
 
 def _machine_words(device: Device) -> str:
     cpu, cache = device.cpu, last_level_cache(device.cpu)
+    bandwidth = device.memory.read_bandwidth_bytes_per_second
     kind = device.virtualization.kind.replace("_", " ") if device.virtualization else "machine"
     parts = [
         f"{cpu.physical_core_count} cores of {cpu.model or 'an unknown processor'}",
         f"{cache.size_bytes / 2**20:.0f} MiB of last-level cache" if cache else "",
         f"{(device.memory.total_bytes or 0) / 2**30:.0f} GiB of memory",
-        f"reads {(device.memory.read_bandwidth_bytes_per_second or 0) / 1e9:.1f} GB/s",
+        f"reads {bandwidth / 1e9:.1f} GB/s" if bandwidth else "",
         "no virtualisation" if kind == "none" else kind,
         device.operating_system.family or "",
     ]

@@ -117,9 +117,9 @@ def llm_checker_rate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What the baselines know of a device."""
+    """What the baselines know of a device; without a read bandwidth there is no roofline."""
 
-    read_bandwidth_bytes_per_second: float
+    read_bandwidth_bytes_per_second: float | None
     cpu_model: str
     is_arm: bool
     physical_core_count: int
@@ -155,9 +155,9 @@ def _baseline_seconds(
     }
     if cell.phase is Phase.PREFILL:
         return seconds
-    count = shape.parameter_count
-    rates = {
-        "bandwidth_roofline": bandwidth_roofline(_bytes_read(cell, shape), machine.read_bandwidth_bytes_per_second),
+    count, bandwidth = shape.parameter_count, machine.read_bandwidth_bytes_per_second
+    roofline = {"bandwidth_roofline": bandwidth_roofline(_bytes_read(cell, shape), bandwidth)} if bandwidth else {}
+    rates = roofline | {
         "llmfit": llmfit_rate(count, scheme, logical_core_count=machine.logical_core_count, is_arm=machine.is_arm),
         "whichllm": whichllm_rate(count, scheme),
         "llm_checker": llm_checker_rate(

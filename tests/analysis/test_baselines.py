@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,6 +180,13 @@ def test_a_device_that_only_reads_is_what_line_and_roofline_describe() -> None:
     found = baseline_errors([cell(name, Phase.DECODE, 0) for name in (*SMALL, "Gemma-2B")], architectures(), MACHINE)
     assert found["two_parameter_fit"][Phase.DECODE] == pytest.approx([0] * 4, abs=1e-6)
     assert found["bandwidth_roofline"][Phase.DECODE] == pytest.approx([0.5] * 4)  # of twice the bandwidth
+
+
+@pytest.mark.parametrize("bandwidth", [None, 0.0])
+def test_without_a_read_bandwidth_there_is_no_roofline(bandwidth: float | None) -> None:
+    machine = replace(MACHINE, read_bandwidth_bytes_per_second=bandwidth)
+    found = baseline_errors([cell("SmolLM2-135M", Phase.DECODE, 0)], architectures(), machine)
+    assert set(found) == {"llmfit", "whichllm", "llm_checker"}
 
 
 def test_a_line_needs_two_small_models_besides_the_one_that_it_predicts() -> None:
