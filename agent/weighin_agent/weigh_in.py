@@ -22,7 +22,7 @@ from weighin_agent.probe import available_bytes, cpu_quota_cores, probe
 from weighin_agent.probe.execution_providers import measurable
 from weighin_agent.run import CaseFailure, CaseFailureReason, Conditions, Run, Source
 from weighin_analysis.card import Card
-from weighin_analysis.judge import DeviceFacts, judge
+from weighin_analysis.judge import DeviceFacts, accelerator_memory_bytes, judge
 from weighin_analysis.limits import current_limits
 from weighin_analysis.measurement import Case, ClockKind, Measurement
 from weighin_analysis.suite import Processor, Suite, SuiteCase
@@ -103,13 +103,13 @@ def card_of(run: Run) -> Card:
 
 def device_facts(device: Device) -> DeviceFacts:
     """Return what the analysis core needs to know of a device."""
-    discrete = [accelerator for accelerator in device.accelerators if not accelerator.shares_main_memory]
-    own = [one.memory_available_bytes for one in discrete if one.memory_available_bytes is not None]
     return DeviceFacts(
         memory_available_bytes=device.memory.available_bytes,
         read_bandwidth_bytes_per_second=device.memory.read_bandwidth_bytes_per_second,
         core_count=usable_core_count(device.cpu, cpu_quota_cores()),
-        accelerator_memory_bytes=max(own, default=None),
+        accelerator_memory_bytes=accelerator_memory_bytes(
+            (one.shares_main_memory, one.memory_available_bytes, one.memory_total_bytes) for one in device.accelerators
+        ),
         software_providers=frozenset(ep.name for ep in device.execution_providers if ep.is_software),
     )
 

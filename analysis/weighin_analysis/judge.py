@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from weighin_analysis.anchor import Anchor, corrected, find_anchors
@@ -53,6 +53,21 @@ class DeviceFacts:
         """Return the free memory of the pool that an execution provider uses."""
         own = self.accelerator_memory_bytes if execution_provider != "cpu" else None
         return self.memory_available_bytes if own is None else own
+
+
+def accelerator_memory_bytes(accelerators: Iterable[tuple[bool | None, int | None, int | None]]) -> int | None:
+    """Return the memory that models may use on the largest accelerator with memory of its own; None if there is none.
+
+    ``accelerators`` are (shares main memory, free bytes, total bytes), as far as known. Where a driver tells only the
+    total, all of it is taken as free. One of which nobody knows whether it shares counts only if its free memory is
+    known: a part of main memory that the firmware sets aside is no card.
+    """
+    own = []
+    for shares, free, total in accelerators:
+        size = total if free is None and shares is False else free
+        if size is not None and not shares:
+            own.append(size)
+    return max(own, default=None)
 
 
 def judge(

@@ -22,7 +22,7 @@ from weighin_analysis.card import Basis, Card, CardRow, Verdict, best_decoders, 
 from weighin_analysis.catalog import architecture
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.footprint import bytes_read_per_token, download_bytes
-from weighin_analysis.judge import DeviceFacts, judge
+from weighin_analysis.judge import DeviceFacts, accelerator_memory_bytes, judge
 from weighin_analysis.limits import DecoderLimit, EncoderLimit, Limits, current_limits
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase
 from weighin_analysis.scheme import Scheme
@@ -822,3 +822,22 @@ def test_a_faster_device_never_gets_a_worse_verdict(
     slow = only_row(card_of(decoder(QWEN, rate, first), memory=memory)).verdict
     fast = only_row(card_of(decoder(QWEN, rate * faster, first / faster), memory=memory)).verdict
     assert order.index(fast) >= order.index(slow)
+
+
+@pytest.mark.parametrize(
+    ("accelerators", "expected"),
+    [
+        ([], None),
+        ([(True, 4 << 30, 4 << 30)], None),  # an integrated GPU: what its firmware sets aside is no card
+        ([(False, 6 << 30, 8 << 30)], 6 << 30),
+        ([(False, None, 8 << 30)], 8 << 30),  # the driver tells the total alone
+        ([(None, None, 8 << 30)], None),
+        ([(None, 5 << 30, 8 << 30)], 5 << 30),
+        ([(False, 0, 8 << 30)], 0),  # full: nothing fits
+        ([(False, 6 << 30, 8 << 30), (False, None, 12 << 30), (True, None, 32 << 30)], 12 << 30),
+    ],
+)
+def test_the_memory_of_an_accelerator_is_its_own(
+    accelerators: list[tuple[bool | None, int | None, int | None]], expected: int | None
+) -> None:
+    assert accelerator_memory_bytes(accelerators) == expected

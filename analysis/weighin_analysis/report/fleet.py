@@ -9,7 +9,7 @@ from statistics import NormalDist
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Card, CardRow, Verdict, best_decoders
 from weighin_analysis.catalog import class_rank, size_class_of, size_classes
-from weighin_analysis.judge import DeviceFacts, judge
+from weighin_analysis.judge import DeviceFacts, accelerator_memory_bytes, judge
 from weighin_analysis.snapshot import CaseFailure, DeviceRecord
 
 # From best to worst: the order of columns.
@@ -44,12 +44,13 @@ def device_facts(device: DeviceRecord) -> DeviceFacts:
     run, hardware = device.run, device.hardware
     # The run states the free memory of the accelerators in the order in which the hardware lists them.
     listed = zip(hardware.accelerators, run.accelerator_memory_available_bytes, strict=False)
-    own_memory = [free for accelerator, free in listed if free and not accelerator.shares_main_memory]
     return DeviceFacts(
         memory_available_bytes=run.memory_available_bytes,
         read_bandwidth_bytes_per_second=run.read_bandwidth_bytes_per_second,
         core_count=hardware.physical_core_count,
-        accelerator_memory_bytes=max(own_memory, default=None),
+        accelerator_memory_bytes=accelerator_memory_bytes(
+            (one.shares_main_memory, free, one.memory_total_bytes) for one, free in listed
+        ),
         software_providers=frozenset(ep.name for ep in hardware.execution_providers if ep.is_software),
     )
 
