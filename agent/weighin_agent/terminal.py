@@ -135,7 +135,7 @@ def print_card(console: Console, card: Card, run: Run) -> None:
             console.print(f"  {row.architecture} {row.scheme}: {'; '.join(row.reasons)}", highlight=False)
     if len(shown) < len(card.rows):
         hidden = len(card.rows) - len(shown)
-        console.print(f"  {hidden} computed rows of classes that were measured are left out here; --json has them")
+        console.print(f"  {hidden} computed rows are left out: in their classes others are better; --json has them")
     for text in card.unjudged:
         console.print(f"  not judged: {text}", highlight=False)
     for failure in run.failures:
