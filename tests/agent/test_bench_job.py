@@ -114,13 +114,15 @@ def parts(case: Case, *, layer_probe: bool = True, loads: int = 0) -> dict[str, 
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        (DECODER, {"layers": 2, "head": 0}),
-        (replace(DECODER, short_probe_layers=1), {"layers": 2, "short_layers": 1, "head": 0}),
+        (DECODER, {"layers": 2, "head": 0, "call": 0}),
+        (replace(DECODER, short_probe_layers=1), {"layers": 2, "short_layers": 1, "head": 0, "call": 0}),
         (replace(DECODER, head_columns=0), {"layers": 2}),
     ],
     ids=["decoder", "short probe", "encoder"],
 )
-def test_a_layer_probe_is_its_layers_and_its_head_where_it_has_one(case: Case, expected: dict[str, int]) -> None:
+def test_a_layer_probe_is_its_layers_and_where_it_has_a_head_that_and_a_bare_call(
+    case: Case, expected: dict[str, int]
+) -> None:
     assert parts(case) == expected
 
 
@@ -131,7 +133,7 @@ def test_an_anchor_is_the_full_model_alone() -> None:
 @pytest.mark.parametrize("loads", [1, 2])
 def test_a_verification_runs_full_models_beside_the_layer_probe(loads: int) -> None:
     expected = dict.fromkeys(["full_model", "full_model_twin"][:loads], 2)
-    assert parts(DECODER, loads=loads) == expected | {"layers": 2, "head": 0}
+    assert parts(DECODER, loads=loads) == expected | {"layers": 2, "head": 0, "call": 0}
 
 
 # What is no answer.

@@ -70,6 +70,7 @@ def known_models(machine: Machine, *parts: SeriesPart, layers_per_token: float =
         SeriesPart.LAYERS: lambda tokens, depth: layers_per_token * tokens + 1e-6 * depth,
         SeriesPart.SHORT_LAYERS: lambda tokens, depth: layers_per_token / 3 * tokens + 1e-6 * depth,
         SeriesPart.HEAD: lambda _tokens, _depth: 0.0005,
+        SeriesPart.CALL: lambda _tokens, _depth: 0.0001,
     }
     return {part: KnownModel(part, machine, law) for part, law in laws.items() if part in parts}
 
@@ -130,6 +131,14 @@ def test_a_head_series_is_one_token_in_whatever_phase_it_was_timed() -> None:
         head = [s for s in measurement.series if s.part is SeriesPart.HEAD]
         assert {(s.phase, s.token_count, s.context_depth) for s in head} == {(Phase.DECODE, 1, 0)}
         assert all(set(s.sample_seconds) == {0.0005} for s in head)
+
+
+def test_a_bare_call_is_timed_beside_every_token_and_beside_no_prompt() -> None:
+    machine = Machine()
+    for measurement in machine.measure(tiny_case(), decoder_models(machine, SeriesPart.CALL)):
+        calls = [s for s in measurement.series if s.part is SeriesPart.CALL]
+        assert bool(calls) == (measurement.phase is Phase.DECODE)
+        assert {(s.token_count, s.context_depth, s.sample_seconds) for s in calls} <= {(1, 0, (0.0001,) * 3)}
 
 
 def test_short_prompts_are_timed_twice_and_longer_ones_once() -> None:

@@ -133,7 +133,8 @@ def test_an_anchor_runs_beside_the_layer_probe_of_the_same_model(folder: Path) -
     assert failures == []
     parts = [{series.part for series in measurement.series} for measurement in found]
     assert parts.count({SeriesPart.FULL_MODEL}) == 5
-    assert parts.count({SeriesPart.LAYERS, SeriesPart.HEAD}) == 10
+    assert parts.count({SeriesPart.LAYERS, SeriesPart.HEAD}) == 6
+    assert parts.count({SeriesPart.LAYERS, SeriesPart.HEAD, SeriesPart.CALL}) == 4
 
 
 def test_one_process_makes_all_models_and_one_per_case_measures(folder: Path) -> None:

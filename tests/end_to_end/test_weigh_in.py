@@ -17,7 +17,7 @@ from weighin_analysis.card import Basis, Verdict
 from weighin_analysis.catalog import size_classes
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.limits import current_limits
-from weighin_analysis.suite import load_suite
+from weighin_analysis.suite import SuiteCase, load_suite
 
 pytestmark = pytest.mark.slow
 
@@ -34,9 +34,9 @@ Finished = tuple[Path, dict[str, Any], list[str]]
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """State folder, document and lines of standard error of a run of the quick suite; about a minute."""
+    """State folder, document and lines of standard error of a run of the quick suite; about half a minute."""
     state = tmp_path_factory.mktemp("weigh_in") / "state"
-    done = agent("run", "--json", "--no-submit", "--state", state)
+    done = agent("run", "--suite", SUITE.name, "--json", "--no-submit", "--state", state)
     assert done.returncode == 0, done.stderr
     return state, only_document(done.stdout), done.stderr.splitlines()
 
@@ -56,7 +56,8 @@ def card(finished: Finished) -> list[dict[str, Any]]:
 def test_the_document_follows_the_contract_of_the_command_line(finished: Finished) -> None:
     document = finished[1]
     texts = {"run_id", "headline", "limits_version", "formula_version"}
-    assert set(document) == texts | {"run", "card", "tier", "limited_by", "unjudged"}
+    lists = {"card", "unjudged", "disturbances", "anchors"}
+    assert set(document) == texts | lists | {"run", "tier", "limited_by"}
     assert all(isinstance(document[name], str) and document[name] for name in texts)
     assert document["unjudged"] == []
     assert (document["limits_version"], document["formula_version"]) == (current_limits().version, FORMULA_VERSION)
@@ -64,11 +65,17 @@ def test_the_document_follows_the_contract_of_the_command_line(finished: Finishe
     assert document["limited_by"] in {"memory", "bandwidth", "compute"}
 
 
-def test_every_case_of_the_suite_has_a_row(card: list[dict[str, Any]]) -> None:
-    assert {(row["architecture"], row["scheme"]) for row in card} == {
-        (case.architecture.name, case.scheme) for case in SUITE.cases
-    }
-    assert len(card) == len(SUITE.cases)
+def test_every_case_of_the_suite_has_a_row_that_was_run(card: list[dict[str, Any]]) -> None:
+    run = [row for row in card if row["basis"] in {Basis.MEASURED, Basis.LAYER_PROBE}]
+    assert [(row["architecture"], row["scheme"]) for row in run] == [
+        (case.architecture.name, case.scheme) for case in SUITE.cases if not case.anchor
+    ]
+
+
+def test_every_size_class_with_a_shape_has_a_row(card: list[dict[str, Any]]) -> None:
+    """Those that the suite leaves out are computed from those that it runs."""
+    rows = [row["size_class"] for row in card if row["architecture_kind"] == "decoder"]
+    assert rows == [size.name for size in size_classes() if size.reference or size.representative]
 
 
 def test_every_row_has_the_types_of_the_contract(card: list[dict[str, Any]]) -> None:
@@ -79,11 +86,13 @@ def test_every_row_has_the_types_of_the_contract(card: list[dict[str, Any]]) -> 
             assert isinstance(row[name], int)
             assert row[name] > 0
         assert row["verdict"] in set(Verdict)
-        assert row["basis"] in {Basis.MEASURED, Basis.LAYER_PROBE}
+        assert row["basis"] in set(Basis)
         assert all(isinstance(reason, str) for reason in row["reasons"])
-        assert (row["decode_tokens_per_second"] is None) == (row["architecture_kind"] == "encoder")
-        assert (row["latency_seconds"] is None) == (row["architecture_kind"] == "decoder")
-        assert (row["time_to_first_token_seconds"] is None) == (row["architecture_kind"] == "encoder")
+        assert row["latency_seconds"] is None or row["architecture_kind"] == "encoder"
+        if row["basis"] in {Basis.MEASURED, Basis.LAYER_PROBE}:
+            assert (row["decode_tokens_per_second"] is None) == (row["architecture_kind"] == "encoder")
+            assert (row["latency_seconds"] is None) == (row["architecture_kind"] == "decoder")
+            assert (row["time_to_first_token_seconds"] is None) == (row["architecture_kind"] == "encoder")
 
 
 def test_every_estimate_lies_in_its_interval(card: list[dict[str, Any]]) -> None:
@@ -100,25 +109,51 @@ def test_larger_models_take_more_memory_and_longer_downloads(card: list[dict[str
         assert smaller["download_bytes"] < larger["download_bytes"]
 
 
+def measurements_by_case(run: run_pb2.Run) -> dict[SuiteCase, list[measurement_pb2.Measurement]]:
+    """The measurements of each case of the suite; an anchor is told by the full model that ran alone."""
+    full_model = measurement_pb2.SERIES_PART_FULL_MODEL
+    return {
+        case: [
+            m
+            for m in run.measurements
+            if (m.case.architecture.name, m.case.probe_layers) == (case.architecture.name, case.probe_layers)
+            and {series.part == full_model for series in m.series} == {case.anchor}
+        ]
+        for case in SUITE.cases
+    }
+
+
 def test_nothing_failed_and_every_measurement_has_all_its_series(run: run_pb2.Run) -> None:
     assert list(run.failures) == []
-    for measurement in run.measurements:
-        rounds = {series.round for series in measurement.series}
-        assert rounds == set(range(len(rounds)))
-        assert SUITE.rounds.least_count <= len(rounds) <= SUITE.rounds.most_count
-        parts = {series.part for series in measurement.series}
-        assert len(measurement.series) == len(rounds) * len(parts)
-        head = {measurement_pb2.SERIES_PART_HEAD} if measurement.case.head_columns else set()
-        assert parts == {measurement_pb2.SERIES_PART_LAYERS} | head
-        for series in measurement.series:
-            assert len(series.sample_seconds) in (1, 2, SUITE.rounds.decode_samples)
-            assert all(0 < seconds < math.inf for seconds in series.sample_seconds)
-            assert 0 <= series.foreign_cpu_share <= 1
+    for case, measurements in measurements_by_case(run).items():
+        assert measurements
+        for measurement in measurements:
+            long_prompt = measurement.token_count == SUITE.lengths.decoder_prompt_tokens[2]
+            rounds = {series.round for series in measurement.series}
+            assert rounds <= set(range(SUITE.rounds.most_count))
+            assert rounds == set(range(0, max(rounds) + 1, SUITE.rounds.long_prompt_interval if long_prompt else 1))
+            parts = {series.part for series in measurement.series}
+            assert parts == parts_of(case, measurement.phase, long_prompt)
+            assert len(measurement.series) == len(rounds) * len(parts)
+            for series in measurement.series:
+                assert len(series.sample_seconds) in (1, 2, SUITE.rounds.decode_samples)
+                assert all(0 < seconds < math.inf for seconds in series.sample_seconds)
+                assert 0 <= series.foreign_cpu_share <= 1
+
+
+def parts_of(case: SuiteCase, phase: measurement_pb2.Phase.ValueType, long_prompt: bool) -> set[int]:
+    if case.anchor:
+        return {measurement_pb2.SERIES_PART_FULL_MODEL}
+    layers = {measurement_pb2.SERIES_PART_SHORT_LAYERS} if case.short_probe_layers else set()
+    if not (long_prompt and layers):
+        layers.add(measurement_pb2.SERIES_PART_LAYERS)
+    head = {measurement_pb2.SERIES_PART_HEAD} if case.head_columns else set()
+    call = {measurement_pb2.SERIES_PART_CALL} if phase == measurement_pb2.PHASE_DECODE else set()
+    return layers | head | call
 
 
 def test_every_length_of_the_suite_was_measured(run: run_pb2.Run) -> None:
-    for case in SUITE.cases:
-        found = [m for m in run.measurements if m.case.architecture.name == case.architecture.name]
+    for case, found in measurements_by_case(run).items():
         decodes = tuple(m.context_depth for m in found if m.phase == measurement_pb2.PHASE_DECODE)
         prompts = tuple(m.token_count for m in found if m.phase == measurement_pb2.PHASE_PREFILL)
         if case.head_columns:
@@ -131,10 +166,14 @@ def test_every_length_of_the_suite_was_measured(run: run_pb2.Run) -> None:
 
 def test_the_graphs_that_ran_are_the_pinned_ones(run: run_pb2.Run) -> None:
     pins = PINS.read_text()
-    for measurement in run.measurements:
-        assert measurement.case.layers_graph_sha256.hex() in pins
-        assert measurement.case.head_graph_sha256.hex() in pins
-        assert bool(measurement.case.head_graph_sha256) == bool(measurement.case.head_columns)
+    for case, measurements in measurements_by_case(run).items():
+        for found in (measurement.case for measurement in measurements):
+            assert bool(found.short_layers_graph_sha256) == bool(case.short_probe_layers)
+            assert bool(found.head_graph_sha256) == bool(case.head_columns and not case.anchor)
+            if not case.anchor:
+                assert found.layers_graph_sha256.hex() in pins
+                assert found.short_layers_graph_sha256.hex() in pins
+                assert found.head_graph_sha256.hex() in pins
 
 
 def test_the_work_ran_where_it_was_asked_to_and_took_bounded_memory(run: run_pb2.Run) -> None:
@@ -167,8 +206,10 @@ def test_what_is_spooled_is_what_was_printed_and_small(finished: Finished, run: 
 
 def test_nothing_but_progress_goes_to_standard_error(finished: Finished) -> None:
     _, document, errors = finished
-    names = [f"[{i + 1}/4] {case.architecture.name} {case.scheme}" for i, case in enumerate(SUITE.cases)]
-    assert errors == [*names, f"run {document['run_id']} is kept in the spool; send it with `weighin-agent submit`"]
+    names = [f"{case.architecture.name} {case.scheme}" for case in SUITE.cases]
+    assert [line for line in errors if line in names] == names
+    assert errors[-1] == f"run {document['run_id']} is kept in the spool; send it with `weighin-agent submit`"
+    assert not any("Traceback" in line or "Warning" in line for line in errors)
 
 
 def test_no_weights_are_left_on_the_disk(finished: Finished) -> None:
