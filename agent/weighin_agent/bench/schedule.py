@@ -16,8 +16,8 @@ _Key = TypeVar("_Key")
 class Progress:
     """How well a case is known: its rounds, those that others left alone, and the scatter that is left.
 
-    ``sd`` is the standard deviation of the median of ln(time) over rounds, of the phase and length known worst; None
-    before anything is known.
+    ``sd`` is the standard deviation of the median of ln(time) over rounds, of the phase and length known worst among
+    those that run in every round; None before anything is known.
     """
 
     round_count: int
@@ -30,6 +30,8 @@ def progress_of(measurements: Sequence[Measurement], round_count: int) -> Progre
     disturbed = {s.round for m in measurements for s in m.series if disturbed_round(s)}
     spreads = []
     for measurement in measurements:
+        if len({series.round for series in measurement.series}) < round_count:
+            continue
         try:
             spreads.append(known_times(measurement).rounds_sd)
         except EstimateError:

@@ -13,7 +13,7 @@ from typing import Self
 from weighin_agent.bench.job import Job
 from weighin_agent.bench.runner import OpenCase, Synthesiser, needed_memory_bytes, open_case
 from weighin_agent.bench.schedule import next_case, wants_round
-from weighin_agent.run import CaseFailure
+from weighin_agent.run import CaseFailure, CaseFailureReason
 from weighin_analysis.measurement import Measurement
 from weighin_analysis.suite import SuiteCase
 
@@ -92,12 +92,13 @@ class _SuiteRun:
         It stays loaded if the cases of ``rest``, which are still to come, fit beside it; else it is finished now.
         """
         self._watcher.on_case(suite_case)
-        fair_end = self._now_seconds() + self.seconds_left() / (1 + len(rest))
+        begin = self._now_seconds()
+        fair_end = begin + self.seconds_left() / (1 + len(rest))
         job = self._make_job(suite_case)
         with ExitStack() as stack:
             case = stack.enter_context(open_case(job, self._synthesiser, STEP_TIMEOUT_SECONDS))
             if isinstance(case, CaseFailure):
-                self._fail(case)
+                self._fail(case, begin)
                 return
             self._open[suite_case] = case
             self._run_rounds(suite_case, job.rounds.least_count, fair_end)
@@ -148,9 +149,12 @@ class _SuiteRun:
         # What was measured before a crash is no answer about a device that crashes.
         self.results.pop(suite_case, None)
         del self._open[suite_case]
-        self._fail(failure)
+        self._fail(failure, begin)
 
-    def _fail(self, failure: CaseFailure) -> None:
+    def _fail(self, failure: CaseFailure, begin_seconds: float) -> None:
+        """Keep the failure of a step; what a hanging child cost is not taken from the other cases."""
+        if failure.reason is CaseFailureReason.TIMED_OUT:
+            self._deadline_seconds += self._now_seconds() - begin_seconds
         self.failures.append(failure)
         self._watcher.on_failure(failure)
 
