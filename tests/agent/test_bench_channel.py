@@ -92,8 +92,11 @@ def test_an_answer_is_one_line_that_is_sent_at_once(capsys: pytest.CaptureFixtur
 def test_what_went_wrong_for_a_known_reason_is_an_answer_without_a_path(
     error: Exception, expected: Failed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with answer_failures():
+    def fail() -> None:
         raise error
+
+    with answer_failures():
+        fail()
     assert decode_answer(capsys.readouterr().out) == expected
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from weighin_agent.bench.channel import answer, answer_failures, requests
-from weighin_agent.bench.correctness import compare_with_cpu
+from weighin_agent.bench.correctness import Agreement, compare_with_cpu
 from weighin_agent.bench.job import GRAPH_FILES, SMALL_MODEL_FILE, Job, Measured, Ready, decode_job
 from weighin_agent.bench.measure import Models, Surroundings, run_round, warm_up
 from weighin_agent.bench.weights import check_data, make_block, scheme_block
 from weighin_agent.cpu_load import ForeignLoad
-from weighin_analysis.measurement import ClockKind, SeriesPart
+from weighin_analysis.measurement import ClockKind, Measurement, SeriesPart
 
 if TYPE_CHECKING:
     from weighin_agent.bench.session import Model
@@ -41,8 +41,7 @@ def main() -> None:
         answer(Ready())
         for line in lines:
             found = run_round(job.case, models, points, int(line), job.rounds, surroundings)
-            facts = {**agreement, "peak_memory_bytes": _peak_memory_bytes()}
-            answer(Measured(measurements=tuple(replace(one, **facts) for one in found)))
+            answer(Measured(measurements=tuple(_with_facts(one, agreement) for one in found)))
 
 
 def _check_files(job: Job) -> None:
@@ -55,20 +54,29 @@ def _check_files(job: Job) -> None:
         check_data(job.folder / name, block)
 
 
-def _compare(job: Job) -> dict[str, float]:
-    """Return how near the outputs are to the CPU's, nothing where they are the CPU's; CaseError if they are too far."""
+def _compare(job: Job) -> Agreement | None:
+    """Return how near the outputs are to the CPU's, None where they are the CPU's; CaseError if they are too far."""
     case = job.case
     if case.execution_provider == "cpu":
-        return {}
-    found = compare_with_cpu(
+        return None
+    return compare_with_cpu(
         job.folder / SMALL_MODEL_FILE,
         case.architecture,
         case.scheme,
         execution_provider=case.execution_provider,
         threads=case.threads,
     )
-    # Rounding may leave a correlation a hair above 1.
-    return {"output_correlation": min(1.0, found.correlation), "output_relative_rms": found.relative_rms}
+
+
+def _with_facts(measurement: Measurement, agreement: Agreement | None) -> Measurement:
+    """Add what is known of the whole process: the memory it took so far, and whether it computes what the CPU does."""
+    return replace(
+        measurement,
+        peak_memory_bytes=_peak_memory_bytes(),
+        # Rounding may leave a correlation a hair above 1.
+        output_correlation=min(1.0, agreement.correlation) if agreement else None,
+        output_relative_rms=agreement.relative_rms if agreement else None,
+    )
 
 
 def _load(model_type: "type[Model]", job: Job, part: SeriesPart, layers: int) -> "Model":

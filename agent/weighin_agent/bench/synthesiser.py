@@ -27,7 +27,7 @@ def _synthesise(job: Job) -> Case:
     case, context = job.case, job.lengths.max_context_tokens
     shape, scheme = case.architecture, case.scheme
     block = scheme_block(make_block(job.weights), scheme)
-    hashes = {}
+    hashes: dict[SeriesPart, str] = {}
     for part, layers in job.parts.items():
         path = job.folder / GRAPH_FILES[part]
         match part:
