@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from weighin_analysis.anchor import Anchor, corrected, find_anchors
+from weighin_analysis.anchor import corrected, find_anchors
 from weighin_analysis.architecture import Architecture, ArchitectureKind
-from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict, best_decoders
+from weighin_analysis.card import Anchor, Basis, Card, CardRow, Estimate, Verdict, best_decoders
 from weighin_analysis.catalog import architecture, class_rank, size_class_of, size_classes
 from weighin_analysis.conditions import Conditions, disturbances
 from weighin_analysis.cost_model import CostModel, fit

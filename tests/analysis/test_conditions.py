@@ -1,6 +1,7 @@
 """A run is clean, or disturbed and says why."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_what_is_calm_or_not_known_leaves_a_run_clean(moments: list[Conditions])
         ({"canary_read_bytes_per_second": 7e9}, "The device read memory 30% slower after the run than before it."),
     ],
 )
-def test_whatever_disturbs_is_said_in_a_sentence(changes: dict[str, float], sentence: str) -> None:
+def test_whatever_disturbs_is_said_in_a_sentence(changes: dict[str, Any], sentence: str) -> None:
     assert disturbances([CALM, replace(CALM, **changes)], None) == (sentence,)
 
 

@@ -18,13 +18,14 @@ from made_measurements import DEVICE, RUN, a_card, card_row
 
 from weighin.v1 import device_pb2, measurement_pb2, run_pb2
 from weighin_analysis.card import Basis, shown_rows
+from weighin_analysis.conditions import Conditions
 from weighin_analysis.limits import current_limits
 from weighin_analysis.load import load_snapshot
 from weighin_analysis.report import page as page_module
 from weighin_analysis.report.devices import device_view
 from weighin_analysis.report.fleet import VERDICTS, DeviceResult, judge_device, tier_table
 from weighin_analysis.report.write import ReportError, write_report
-from weighin_analysis.snapshot import Conditions, Snapshot
+from weighin_analysis.snapshot import Snapshot
 
 HOSTILE = "<script>alert('1')</script>\"'&{{7*7}}<svg onload=x>"
 TIME = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
