@@ -330,7 +330,9 @@ def _robust_costs(work: _Vector, seconds: _Vector) -> _Vector:
     for _ in range(_REWEIGHTINGS):
         costs = non_negative_least_squares(relative * weights[:, None], weights)
         errors = np.abs(relative @ costs - 1)
-        weights = np.sqrt(np.minimum(1, _WILD_ERROR / np.maximum(errors, 1e-12)))
+        before, weights = weights, np.sqrt(np.minimum(1, _WILD_ERROR / np.maximum(errors, 1e-12)))
+        if np.array_equal(weights, before):  # nothing is wild, as nearly always
+            break
     return costs
 
 
