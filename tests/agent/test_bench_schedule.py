@@ -46,6 +46,12 @@ def test_a_case_is_known_as_well_as_what_is_known_worst_of_it() -> None:
     assert progress_of((steady, rough), 4) == Progress(round_count=4, quiet_round_count=4, sd=worst)
 
 
+def test_a_long_prompt_which_runs_in_few_rounds_keeps_no_case_going() -> None:
+    steady = rounds_of(CASE, [[0.001]] * 4, [[0.0005]] * 4)
+    long_prompt = rounds_of(CASE, [[0.1], [0.3]], [[0.0005]] * 2)
+    assert progress_of((steady, long_prompt), 4) == progress_of((steady,), 4)
+
+
 def test_a_case_is_known_better_with_every_round_that_agrees() -> None:
     found = [
         lawful_measurement(
