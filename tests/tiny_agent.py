@@ -31,6 +31,10 @@ def suite_named(name: str) -> Suite:
             return replace(brief, rounds=replace(ENDLESS, most_count=100))
         case "endless":
             return replace(brief, rounds=ENDLESS, time_limit_seconds=HOUR_SECONDS)
+        case "several_shapes":  # enough for a cost model
+            shapes = [replace(TINY, name=f"Tiny{width}", hidden=width, ffn=3 * width) for width in (64, 96, 128, 192)]
+            cases = tuple(suite_case(shape, Scheme.INT4_BLOCK32, brief.probe) for shape in shapes)
+            return replace(brief, cases=cases)
         case "with_giant":
             return replace(brief, cases=(*brief.cases, suite_case(GIANT, Scheme.INT4_BLOCK32, brief.probe)))
     raise ValueError(name)

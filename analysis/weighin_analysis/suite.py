@@ -132,7 +132,7 @@ def plan_probe(shape: Architecture, scheme: Scheme, size: ProbeSize) -> tuple[in
 
     m is the fewest layers of at least ``layers_bytes``. Layers and head slice run in turn and together exceed the
     last-level caches of ordinary devices, so that each evicts the other and both are read from memory, as in the full
-    model. Vs is a multiple of 256 columns.
+    model; beside a layer that is very large by itself the slice is half as large. Vs is a multiple of 256 columns.
 
     Every call has a cost of its own, which scaling m layers to L would multiply; a second probe of a third of the
     layers tells it. With one or two layers they are so large that the cost of a call is nothing beside them.
@@ -142,7 +142,9 @@ def plan_probe(shape: Architecture, scheme: Scheme, size: ProbeSize) -> tuple[in
     short_layers = probe_layers // 3 if probe_layers < shape.layers else 0
     if shape.kind is ArchitectureKind.ENCODER:
         return probe_layers, short_layers, 0
-    columns = int(size.head_bytes / (shape.hidden * scheme.stored_bytes_per_weight)) // 256 * 256
+    # One layer twice as large as wanted: half a head slice keeps the process as small as others.
+    head_bytes = size.head_bytes if layer_bytes <= 2 * size.layers_bytes else size.head_bytes // 2
+    columns = int(head_bytes / (shape.hidden * scheme.stored_bytes_per_weight)) // 256 * 256
     return probe_layers, short_layers, min(shape.vocab, max(256, columns))
 
 

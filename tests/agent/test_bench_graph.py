@@ -27,7 +27,7 @@ from weighin_analysis.scheme import Scheme
 from weighin_analysis.suite import SuiteCase, load_suite
 
 SUITE = load_suite("standard")
-CASES = {f"{case.architecture.name} {case.scheme}": case for case in SUITE.cases}
+CASES = {f"{case.architecture.name} {case.scheme}": case for case in SUITE.cases if not case.anchor}
 NATURAL_BLOCK = make_block(SUITE.weights)
 MATRIX_OPERATORS = {
     Scheme.INT4_BLOCK32: "MatMulNBits",

@@ -19,7 +19,7 @@ from weighin_analysis.suite import SUITE_NAMES, Lengths, ProbeSize, Processor, S
 PINNED = {
     ("quick", 1): "991edef9c9d5a9fe2d7263282f94c00275206a7d2d9d0f5d79d14f85a26c733b",
     ("quick", 2): "b4e29da17140806916aca9bb901967daf9daa6ab092cfd89b34202acf468daaf",
-    ("standard", 1): "89d96644637b1c46351ed473063587aef80f1aecd303a31eb60e28694f937e41",
+    ("standard", 1): "e3a5f4cf9ca610132251b99cb072b6016cfa856b4b4d50a79d5dc0ee13a0ad7a",
 }
 
 counts = st.integers(1, 300)
@@ -110,10 +110,11 @@ def test_a_layer_probe_has_the_fewest_layers_and_the_most_columns(
     column_bytes = shape.hidden * scheme.stored_bytes_per_weight
     assert probe_layers == shape.layers or probe_layers * layer_bytes >= layers
     assert probe_layers == 1 or (probe_layers - 1) * layer_bytes < layers
+    most_bytes = head if layer_bytes <= 2 * layers else head // 2  # beside one very large layer the slice is halved
     if columns > 256:
-        assert columns * column_bytes <= head
+        assert columns * column_bytes <= most_bytes
     if 0 < columns < shape.vocab:
-        assert (columns + 256) * column_bytes > head
+        assert (columns + 256) * column_bytes > most_bytes
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Expected:
         ("SmolLM2-135M", Expected(29, 9, 49_152)),  # all but a layer of the model, and its whole head
         ("Qwen2.5-0.5B", Expected(7, 2, 57_088)),
         ("Llama-3.2-1B", Expected(2, 0, 24_832)),
-        ("Llama-3.1-8B", Expected(1, 0, 12_288)),
+        ("Llama-3.1-8B", Expected(1, 0, 6_144)),
     ],
 )
 def test_the_probes_of_the_suites_are_those_that_were_tried(name: str, expected: Expected, suite_name: str) -> None:

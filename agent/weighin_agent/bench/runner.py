@@ -55,6 +55,11 @@ class OpenCase:
         """How well the case is known so far."""
         return progress_of(self.measurements, len(self._rounds))
 
+    @property
+    def next_is_long(self) -> bool:
+        """Whether the next round holds the long prompt, if there is one."""
+        return len(self._rounds) % self.job.rounds.long_prompt_interval == 0
+
     def run_round(self) -> CaseFailure | None:
         """Run one more round; a case that fails is over."""
         answer = self._child.ask(str(len(self._rounds)), self._timeout_seconds)

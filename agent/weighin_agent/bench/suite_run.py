@@ -72,7 +72,7 @@ class _SuiteRun:
         self._make_job, self._watcher, self._now_seconds = make_job, watcher, now_seconds
         self._begin_seconds, self._deadline_seconds = now_seconds(), deadline_seconds
         self._open: dict[SuiteCase, OpenCase] = {}
-        self._round_seconds: dict[SuiteCase, float] = {}
+        self._round_seconds: dict[tuple[SuiteCase, bool], float] = {}
         self._stack = ExitStack()
         self._synthesiser = self._stack.enter_context(Synthesiser())
 
@@ -114,7 +114,7 @@ class _SuiteRun:
     def further_rounds(self) -> None:
         """Run rounds where they tell most, until all is known well enough or the time is up."""
         while self._open:
-            known = {key: (case.progress, self._round_seconds[key]) for key, case in self._open.items()}
+            known = {key: (case.progress, self._next_round_seconds(key)) for key, case in self._open.items()}
             rounds = next(iter(self._open.values())).job.rounds
             chosen = next_case(known, rounds, self.seconds_left())
             if chosen is None:
@@ -130,16 +130,22 @@ class _SuiteRun:
             and wants_round(case.progress, case.job.rounds)
         ):
             begun = case.progress.round_count > 0
-            if begun and self._now_seconds() + self._round_seconds[suite_case] > end_seconds:
+            if begun and self._now_seconds() + self._next_round_seconds(suite_case) > end_seconds:
                 return
             self._run_round(suite_case)
 
+    def _next_round_seconds(self, suite_case: SuiteCase) -> float:
+        """Return how long the next round of a case takes: as its last of the same kind, else as any before it."""
+        case = self._open[suite_case]
+        known = self._round_seconds.get((suite_case, case.next_is_long))
+        return self._round_seconds[suite_case, not case.next_is_long] if known is None else known
+
     def _run_round(self, suite_case: SuiteCase) -> None:
         begin, case = self._now_seconds(), self._open[suite_case]
+        is_long = case.next_is_long
         failure = case.run_round()
         now = self._now_seconds()
-        # A round with a long prompt takes longer than others: the longest seen is what the next may take.
-        self._round_seconds[suite_case] = max(self._round_seconds.get(suite_case, 0.0), now - begin)
+        self._round_seconds[suite_case, is_long] = now - begin
         self._watcher.on_progress(
             min(1.0, (now - self._begin_seconds) / (self._deadline_seconds - self._begin_seconds))
         )
