@@ -9,9 +9,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from weighin_analysis.suite import load_suite
+from weighin_analysis.suite import Processor, load_suite
 
 ROOT = Path(__file__).resolve().parents[2]
+SUITE = load_suite("standard")
 pytestmark = pytest.mark.slow
 
 
@@ -53,21 +54,23 @@ def test_two_demos_leave_two_runs_of_one_device(store: duckdb.DuckDBPyConnection
 def test_no_case_failed_and_every_case_was_measured(store: duckdb.DuckDBPyConnection) -> None:
     assert rows(store, "SELECT * FROM case_failure") == []
     measured = rows(store, "SELECT DISTINCT architecture.name, scheme FROM measurement ORDER BY ALL")
-    assert measured == sorted((case.architecture.name, case.scheme.value) for case in load_suite("quick").cases)
+    planned = {(case.architecture.name, case.scheme.value) for case in SUITE.cases_on(Processor.CPU)}
+    assert measured == sorted(planned)
 
 
 def test_all_series_are_stored_with_all_their_samples(store: duckdb.DuckDBPyConnection) -> None:
-    """Each measurement has layer samples in every round, and head samples where the architecture has a head."""
+    """Each measurement has samples of layers or of a full model; and of a head where there is one that ran apart."""
     missing = """
         SELECT m.run_id, m.ord FROM measurement m
         LEFT JOIN series s ON s.run_id = m.run_id AND s.measurement_ord = m.ord
-        GROUP BY ALL HAVING count(*) FILTER (s.part = 'layers' AND len(s.sample_seconds) > 0) < 3
-          OR (any_value(m.head_columns) > 0) <> (count(*) FILTER (s.part = 'head') > 0)
+        GROUP BY ALL HAVING
+          count(*) FILTER (s.part IN ('layers', 'short_layers', 'full_model') AND len(s.sample_seconds) > 0) = 0
+          OR (any_value(m.head_columns) > 0 AND count(*) FILTER (s.part = 'full_model') = 0)
+            <> (count(*) FILTER (s.part = 'head') > 0)
     """
     assert rows(store, missing) == []
-    suite = load_suite("quick")
     decode = "SELECT DISTINCT len(sample_seconds) FROM series WHERE part = 'layers' AND phase = 'decode'"
-    assert rows(store, decode) == [(suite.rounds.decode_samples,)]
+    assert rows(store, decode) == [(SUITE.rounds.decode_samples,)]
 
 
 def test_the_stored_rows_are_what_the_stored_message_says(store: duckdb.DuckDBPyConnection) -> None:
