@@ -18,11 +18,9 @@ from weighin_analysis.measurement import ClockKind, Measurement, Phase, Series, 
 
 FORMULA_VERSION = "layer-probe-2"
 
-# Spread of the method itself, as standard deviations of ln(time) (docs/method.md, section 6): whole models, layer
-# probes, and layer probes of a single layer.
+# Spread of the method itself, as standard deviations of ln(time): whole models and layer probes (docs/method.md, 6).
 WHOLE_MODEL_SD = 0.03
 LAYER_PROBE_SD = 0.04
-SINGLE_LAYER_SD = 0.05
 # Added where a time is extrapolated beyond the lengths that were run: attention grows faster than linearly.
 EXTRAPOLATION_SD = 0.10
 # Two runs of one device minutes apart differ by this much on virtual machines and laptops.
@@ -36,7 +34,7 @@ DISCARDED_SHARE = 0.2
 LEAST_QUIET_ROUNDS = 3
 # Scatter of one round about the level of its run, as it is expected before any was seen, and how many rounds that
 # expectation counts for: two or three rounds that happen to agree are no proof of a quiet machine.
-PRIOR_ROUND_SD = 0.04
+PRIOR_ROUND_SD = 0.035
 PRIOR_ROUND_COUNT = 2
 # The cost of a call is never more than this share of the time of the layer probe: beyond it, it is noise.
 MOST_CALL_SHARE = 0.3
@@ -130,10 +128,7 @@ def quiet_series(series: Sequence[Series]) -> Sequence[Series]:
 
 def method_sd(measurement: Measurement) -> float:
     """Return the spread of the method for the layer probe of this measurement."""
-    case = measurement.case
-    if case.is_whole_model:
-        return WHOLE_MODEL_SD
-    return SINGLE_LAYER_SD if case.probe_layers == 1 else LAYER_PROBE_SD
+    return WHOLE_MODEL_SD if measurement.case.is_whole_model else LAYER_PROBE_SD
 
 
 def foreign_cpu_share(series: Iterable[Series]) -> float | None:

@@ -15,7 +15,6 @@ from weighin_analysis.estimate import (
     EXTRAPOLATION_SD,
     LAYER_PROBE_SD,
     MOST_CALL_SHARE,
-    SINGLE_LAYER_SD,
     WHOLE_MODEL_SD,
     RoundTimes,
     anchor_times,
@@ -303,7 +302,7 @@ def test_the_load_of_others_is_the_median_over_the_series() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probe_layers", "spread"), [(24, WHOLE_MODEL_SD), (11, LAYER_PROBE_SD), (2, LAYER_PROBE_SD), (1, SINGLE_LAYER_SD)]
+    ("probe_layers", "spread"), [(24, WHOLE_MODEL_SD), (11, LAYER_PROBE_SD), (2, LAYER_PROBE_SD), (1, LAYER_PROBE_SD)]
 )
 def test_the_fewer_layers_ran_the_less_sure_is_the_method(probe_layers: int, spread: float) -> None:
     case = replace(QWEN, probe_layers=probe_layers, head_columns=QWEN.architecture.vocab)
@@ -341,10 +340,10 @@ def test_an_extrapolated_time_is_less_sure() -> None:
 
 
 def test_a_line_carries_the_worse_method_and_the_heavier_load() -> None:
-    low = RoundTimes(seconds=(0.1,), method_sd=SINGLE_LAYER_SD, foreign_cpu_share=None)
+    low = RoundTimes(seconds=(0.1,), method_sd=LAYER_PROBE_SD, foreign_cpu_share=None)
     high = RoundTimes(seconds=(0.3,), method_sd=LAYER_PROBE_SD, foreign_cpu_share=0.2)
     found = times_at([(32, low), (128, high)], 64)
-    assert (found.method_sd, found.foreign_cpu_share) == (SINGLE_LAYER_SD, 0.2)
+    assert (found.method_sd, found.foreign_cpu_share) == (LAYER_PROBE_SD, 0.2)
 
 
 @pytest.mark.parametrize("points", [[], [(32, at(0.1))], [(32, at(0.1)), (32, at(0.2))]])

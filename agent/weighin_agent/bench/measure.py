@@ -114,7 +114,8 @@ def _long_prompt_part(models: Models) -> SeriesPart:
 def _sample_count(point: Point, rounds: Rounds) -> int:
     if point.phase is Phase.DECODE:
         return rounds.decode_samples
-    return 2 if point.token_count <= _SHORT_PROMPT_TOKENS else 1
+    # The first long prompt also finds its memory; the second does not.
+    return 2 if point.long or point.token_count <= _SHORT_PROMPT_TOKENS else 1
 
 
 def _sample(point: Point, models: Models, count: int) -> dict[SeriesPart, list[float]]:
