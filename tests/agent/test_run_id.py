@@ -14,7 +14,7 @@ def test_a_run_id_is_a_lower_case_uuid_of_version_7_that_tells_when_it_was_made(
     parsed = uuid.UUID(run_id)
     assert (str(parsed), parsed.version, parsed.variant) == (run_id, 7, uuid.RFC_4122)
     assert is_run_id(run_id)
-    assert abs(create_time_seconds(run_id) * 1000 - milliseconds) <= 1
+    assert abs(round(create_time_seconds(run_id) * 1000) - milliseconds) <= 1
 
 
 def test_the_layout_is_that_of_the_example_in_rfc_9562() -> None:
