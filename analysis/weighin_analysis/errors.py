@@ -3,6 +3,8 @@
 AnalysisError
 ├── CatalogError     a name that the catalogue does not hold
 ├── EstimateError    a measurement that no time can be computed from
+├── ModelFileError   a model file that is damaged, of another kind, or refers to what is not there
+├── SizeError        a size that does not follow from what is known of a model
 └── SnapshotError    a snapshot that is missing, incomplete or of an unknown version
 """
 
@@ -17,6 +19,14 @@ class CatalogError(AnalysisError):
 
 class EstimateError(AnalysisError):
     """A measurement that no time can be computed from."""
+
+
+class ModelFileError(AnalysisError):
+    """A model file that is damaged, of another kind, or refers to what is not there."""
+
+
+class SizeError(AnalysisError):
+    """A size that does not follow from what is known of a model, or a scheme that its format does not have."""
 
 
 class SnapshotError(AnalysisError):

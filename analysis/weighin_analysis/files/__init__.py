@@ -1,0 +1,1 @@
+"""What the header of a real model file tells: its tensors, their types, and the model that they are."""
