@@ -1,12 +1,21 @@
-"""The border between a run and the contract: values to weighin.v1 messages. Nothing else of the agent knows both."""
+"""The border between a run and the contract: values to weighin.v1 messages, and back. Nothing else here knows both."""
+
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from weighin.v1 import device_pb2, measurement_pb2, run_pb2
 from weighin_agent.device import Accelerator, Cache, Cpu, Device, ProbeGap
 from weighin_agent.run import SCHEMA_VERSION, Canary, CaseFailure, Conditions, Run
 from weighin_analysis.architecture import Architecture
 from weighin_analysis.measurement import Case, Measurement, Series
+
+_T = TypeVar("_T")
 
 
 def run_to_message(run: Run) -> run_pb2.Run:
@@ -35,6 +44,53 @@ def message_to_json(message: run_pb2.Run) -> dict[str, object]:
     """Return a run as canonical protobuf JSON: lowerCamelCase names, 64-bit integers as strings."""
     document: dict[str, object] = json_format.MessageToDict(message)
     return document
+
+
+def message_to_run(message: run_pb2.Run) -> Run:
+    """Return the run that ``run_to_message`` made a message of; ValueError where it is of another version."""
+    if message.schema_version != SCHEMA_VERSION:
+        raise ValueError(f"a run of schema version {message.schema_version}, this program reads {SCHEMA_VERSION}")
+    return _value(Run, message)
+
+
+def _value(kind: type[_T], message: Message) -> _T:
+    """Return a value whose fields are those of a message: they have the same names."""
+    hints = get_type_hints(kind)
+    return kind(**{name: _field(hints[name], message, name) for name in (f.name for f in fields(kind))})  # type: ignore[arg-type]
+
+
+def _field(hint: Any, message: Message, name: str) -> Any:
+    """Return one field; an unset one that may be absent is None."""
+    if name == "elapsed_seconds":
+        return getattr(message, "elapsed").ToNanoseconds() / 1e9  # noqa: B009 - no type tells of this field
+    found = getattr(message, name)
+    if get_origin(hint) is tuple:
+        return tuple(_content(get_args(hint)[0], one) for one in found)
+    optional = get_origin(hint) is UnionType
+    kind = next(one for one in get_args(hint) if one is not NoneType) if optional else hint
+    if issubclass(kind, Enum):
+        return None if optional and found == 0 else _member(kind, message, name)
+    if optional and not message.HasField(name):
+        return None
+    return _content(kind, found)
+
+
+def _content(kind: Any, found: Any) -> Any:
+    if is_dataclass(kind):
+        return _value(kind, found)  # type: ignore[arg-type]
+    if kind is datetime:
+        return found.ToDatetime(UTC)
+    return found.hex() if kind is str and isinstance(found, bytes) else found
+
+
+def _member(kind: type[Enum], message: Message, name: str) -> Enum:
+    enum = message.DESCRIPTOR.fields_by_name[name].enum_type
+    assert enum is not None  # the value's field is one
+    number = getattr(message, name)
+    if number not in enum.values_by_number or number == 0:
+        raise ValueError(f"{name} is {number}, which this program does not know")
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return kind[enum.values_by_number[number].name.removeprefix(prefix)]
 
 
 def _device(device: Device) -> device_pb2.Device:

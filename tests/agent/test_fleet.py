@@ -1,18 +1,29 @@
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from example_runs import example_run
+from filled_run import FILLED
 from google.protobuf.json_format import ParseDict
 from scripted_aggregator import deaf_address, scripted_aggregator
 from spooled import NOON_SECONDS, HandClock
 
 from weighin.v1 import run_pb2
 from weighin_agent.errors import DeliveryError, StateError, UsageError
-from weighin_agent.fleet.actions import deliver_runs, enroll_insecure, keep_run, preview, status, working
+from weighin_agent.fleet.actions import (
+    deliver_runs,
+    enroll_insecure,
+    keep_run,
+    newest_run,
+    preview,
+    status,
+    working,
+)
+from weighin_agent.fleet.sealed import seal
 from weighin_agent.fleet.state import Enrolment, State
+from weighin_agent.wire import run_to_message
 
 FULL_DISK_AGENT = Path(__file__).parents[1] / "full_disk_agent.py"
 
@@ -59,6 +70,37 @@ def test_a_new_identity_after_damage_goes_on_above_the_sequences_that_wait(state
     (state.folder / "identity").write_bytes(b"")
     with working(state) as spool:
         assert keep_run(state, spool, b"three").sequence == 3
+
+
+def test_the_newest_run_stays_on_the_device_once_it_was_delivered(state: State) -> None:
+    with scripted_aggregator() as aggregator, working(state) as spool:
+        enroll_insecure(state, spool, aggregator.address, 1)
+        keep_run(state, spool, run_to_message(FILLED).SerializeToString())
+        second = keep_run(state, spool, run_to_message(replace(FILLED, suite="another")).SerializeToString())
+        assert deliver_runs(state, spool).stored_count == 2
+    newest = newest_run(state)
+    assert newest is not None
+    assert (newest.run_id, newest.run) == (second.run_id, replace(FILLED, suite="another"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not sealed", seal(b"")[:-1], seal(b"no envelope"), seal(b"")])
+def test_a_damaged_newest_run_is_none_until_the_next_run_replaces_it(state: State, content: bytes) -> None:
+    with working(state) as spool:
+        assert newest_run(state) is None
+        (state.folder / "newest_run").write_bytes(content)
+        assert newest_run(state) is None
+        entry = keep_run(state, spool, run_to_message(FILLED).SerializeToString())
+    newest = newest_run(state)
+    assert newest is not None
+    assert newest.run_id == entry.run_id
+
+
+def test_a_newest_run_of_another_contract_is_none(state: State) -> None:
+    message = run_to_message(FILLED)
+    message.schema_version += 1
+    with working(state) as spool:
+        keep_run(state, spool, message.SerializeToString())
+    assert newest_run(state) is None
 
 
 def test_without_an_enrolment_runs_wait_and_that_is_no_error(state: State) -> None:

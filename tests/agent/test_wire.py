@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from weighin.v1 import device_pb2, measurement_pb2, run_pb2
 from weighin_agent import device, run
 from weighin_agent.run import SCHEMA_VERSION, Run
-from weighin_agent.wire import message_to_json, run_to_message
+from weighin_agent.wire import message_to_json, message_to_run, run_to_message
 from weighin_analysis import architecture, measurement
 from weighin_analysis.scheme import Scheme
 
@@ -185,3 +185,26 @@ def test_a_measured_zero_is_a_zero() -> None:
 
 def test_a_run_survives_canonical_json() -> None:
     assert json_format.ParseDict(message_to_json(MESSAGE), run_pb2.Run()) == MESSAGE
+
+
+def test_a_message_becomes_the_run_that_it_was_made_of() -> None:
+    read = message_to_run(run_pb2.Run.FromString(MESSAGE.SerializeToString()))
+    assert run_to_message(read) == MESSAGE
+    assert list(differences(read, MESSAGE, "run")) == []
+    assert read == FILLED
+
+
+def test_what_was_absent_is_absent_again() -> None:
+    bare = absent_everywhere(FILLED)
+    assert message_to_run(run_to_message(bare)) == bare
+
+
+def test_a_message_of_another_version_or_with_an_unknown_word_is_no_run() -> None:
+    other, unknown = run_pb2.Run(), run_pb2.Run()
+    other.CopyFrom(MESSAGE)
+    other.schema_version = SCHEMA_VERSION + 1
+    unknown.CopyFrom(MESSAGE)
+    unknown.measurements[0].case.scheme = 99  # type: ignore[assignment]
+    for message, text in ((other, "schema version 3"), (unknown, "scheme is 99")):
+        with pytest.raises(ValueError, match=text):
+            message_to_run(message)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from weighin.v1 import run_pb2
+from weighin.v1 import run_pb2, services_pb2
 from weighin_agent.errors import DamagedRunError, DeliveryError, StateError, UsageError
 from weighin_agent.fleet.client import AggregatorClient, parse_loopback_address
 from weighin_agent.fleet.delivery import GIVE_UP_AFTER_SECONDS, DeliveryReport, Pace, deliver
@@ -17,7 +17,8 @@ from weighin_agent.fleet.quarantine import QuarantinedRun
 from weighin_agent.fleet.run_id import create_time_seconds, uuid7
 from weighin_agent.fleet.spool import Spool
 from weighin_agent.fleet.state import Enrolment, State
-from weighin_agent.wire import message_to_json
+from weighin_agent.run import Run
+from weighin_agent.wire import message_to_json, message_to_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,14 @@ class PendingRun:
     problem: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewestRun:
+    """The newest run that this device made, sent or not."""
+
+    run_id: str
+    run: Run
+
+
 @contextmanager
 def working(state: State) -> Iterator[Spool]:
     """Hold the state folder, as the one agent that may write there, with its spool made ready.
@@ -77,9 +86,21 @@ def working(state: State) -> Iterator[Spool]:
 
 
 def keep_run(state: State, spool: Spool, run: bytes) -> Entry:
-    """Put a serialized Run in the spool under a new run_id; on return it survives a crash."""
+    """Put a serialized Run in the spool under a new run_id, and keep it as the newest; then it survives a crash."""
     newest_sequence = max((entry.sequence for entry in spool.pending()), default=0)
-    return spool.add(run, run_id=uuid7(), sequence=state.take_sequence(after=newest_sequence))
+    entry = spool.add(run, run_id=uuid7(), sequence=state.take_sequence(after=newest_sequence))
+    envelope = services_pb2.RunEnvelope(run_id=entry.run_id, sequence=entry.sequence, run=run)
+    state.save_newest_run(envelope.SerializeToString())
+    return entry
+
+
+def newest_run(state: State) -> NewestRun | None:
+    """Read the newest run of this device; None where there is none, or none that this version can read."""
+    try:
+        envelope = services_pb2.RunEnvelope.FromString(state.newest_run() or b"")
+        return NewestRun(run_id=envelope.run_id, run=message_to_run(run_pb2.Run.FromString(envelope.run)))
+    except (DecodeError, ValueError):
+        return None
 
 
 def deliver_runs(

@@ -54,6 +54,7 @@ class State:
         self._identity_path = folder / "identity"
         self._enrolment_path = folder / "enrolment.json"
         self._last_delivery_path = folder / "last_delivery.json"
+        self._newest_run_path = folder / "newest_run"
 
     @property
     def spool_folder(self) -> Path:
@@ -122,6 +123,20 @@ class State:
     def save_last_delivery(self, record: Mapping[str, object]) -> None:
         """Remember how the last delivery went."""
         self._write_json(self._last_delivery_path, record)
+
+    def newest_run(self) -> bytes | None:
+        """Read the newest run that this device made; None where there is none, or where it is damaged."""
+        try:
+            return unseal(self._newest_run_path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def save_newest_run(self, run: bytes) -> None:
+        """Keep a run in the place of the one before it; it stays when its file in the spool has been delivered."""
+        with self._translated():
+            files.write_durably(self._newest_run_path, seal(run))
 
     def damaged(self) -> tuple[str, ...]:
         """List the files that were found damaged and set aside."""
