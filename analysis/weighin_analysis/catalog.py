@@ -1,14 +1,15 @@
-"""Size classes and reference architectures, read from the data files of this package."""
+"""Size classes, and the architectures that one device or another may be asked about."""
 
 import json
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
+from weighin_analysis.data_files import read_data
 from weighin_analysis.errors import CatalogError
+from weighin_analysis.models.catalogue import catalogue, entry
+from weighin_analysis.models.shape import Shape
 
 _COUNTS = ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab")
 _FLAGS = ("query_key_norm", "sandwich_norm")
@@ -31,31 +32,27 @@ class SizeClass:
     representative: str | None
 
 
-def read_data(name: str) -> dict[str, Any]:
-    """Return a data file of this package as the tables of its TOML; CatalogError if there is no such file."""
-    path = files("weighin_analysis") / "data" / name
-    if not path.is_file():
-        raise CatalogError(f"there is no data file {name}")
-    return tomllib.loads(path.read_text(encoding="utf-8"))
-
-
 @cache
 def architectures() -> dict[str, Architecture]:
-    """Return the reference architectures by name."""
-    rows = read_data("architectures.toml")["architecture"]
-    return {row["name"]: _reference(row) for row in rows}
+    """Return, by name, the architecture of every catalogued model whose weights it tells by itself.
+
+    A mixture of experts holds more than a token passes, and layers or tables that share weights hold less than they
+    compute: those models are only in the catalogue, with their whole shape.
+    """
+    shapes = ((one.name, one.shape) for one in catalogue().values())
+    return {name: shape.architecture for name, shape in shapes if shape is not None and _is_plain(shape)}
 
 
-def _reference(row: dict[str, Any]) -> Architecture:
-    typed = {"kind": ArchitectureKind(row["kind"]), "feed_forward": FeedForward(row["feed_forward"])}
-    return Architecture(**row | typed)
+def _is_plain(shape: Shape) -> bool:
+    return shape.experts is None and shape.distinct_layers is None and shape.embedding_width is None
 
 
 def architecture(name: str) -> Architecture:
-    """Return a reference architecture; CatalogError names the known ones."""
-    if name not in architectures():
-        raise CatalogError(f"unknown architecture {name!r}; known are {', '.join(architectures())}")
-    return architectures()[name]
+    """Return the architecture of a catalogued model; CatalogError where there is none, with the nearest names."""
+    model = entry(name)
+    if model.name not in architectures():
+        raise CatalogError(f"{model.name} has no architecture that tells all of its weights; take another model")
+    return architectures()[model.name]
 
 
 def parse_architecture(text: str) -> Architecture:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 
-from weighin_analysis.catalog import read_data
+from weighin_analysis.data_files import read_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any, Self
 
 from weighin_analysis.architecture import Architecture, ArchitectureKind
-from weighin_analysis.catalog import architecture, read_data
+from weighin_analysis.catalog import architecture
+from weighin_analysis.data_files import read_data
 from weighin_analysis.errors import CatalogError
 from weighin_analysis.scheme import Scheme
 

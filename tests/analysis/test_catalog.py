@@ -12,10 +12,10 @@ from weighin_analysis.catalog import (
     architectures,
     class_rank,
     parse_architecture,
-    read_data,
     size_class_of,
     size_classes,
 )
+from weighin_analysis.data_files import read_data
 from weighin_analysis.errors import CatalogError
 from weighin_analysis.limits import current_limits
 
@@ -67,9 +67,16 @@ def test_the_lower_border_belongs_to_the_class(border: int) -> None:
     assert size_class_of(border).lower == border
 
 
-def test_an_unknown_architecture_is_refused_with_the_known_names() -> None:
-    with pytest.raises(CatalogError, match=r"'GPT-9'.*SmolLM2-135M.*Llama-3\.1-8B"):
-        architecture("GPT-9")
+def test_an_unknown_architecture_is_refused_with_the_nearest_names() -> None:
+    with pytest.raises(CatalogError, match=r"'SmolLM2-136M'.*SmolLM2-135M"):
+        architecture("SmolLM2-136M")
+
+
+@pytest.mark.parametrize("name", ["Mixtral-8x7B", "LFM2-700M"])
+def test_a_model_that_no_architecture_describes_is_not_given_one(name: str) -> None:
+    assert name not in architectures()
+    with pytest.raises(CatalogError, match=f"{name} has no architecture that tells all of its weights"):
+        architecture(name)
 
 
 def test_an_unknown_data_file_is_refused() -> None:
