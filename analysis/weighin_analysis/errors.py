@@ -5,7 +5,8 @@ AnalysisError
 ├── EstimateError    a measurement that no time can be computed from
 ├── ModelFileError   a model file that is damaged, of another kind, or refers to what is not there
 ├── SizeError        a size that does not follow from what is known of a model
-└── SnapshotError    a snapshot that is missing, incomplete or of an unknown version
+├── SnapshotError    a snapshot that is missing, incomplete or of an unknown version
+└── WhatIfError      a what-if that cannot be read, or that a model cannot undergo
 """
 
 
@@ -31,3 +32,7 @@ class SizeError(AnalysisError):
 
 class SnapshotError(AnalysisError):
     """A snapshot that is missing, incomplete or of an unknown version."""
+
+
+class WhatIfError(AnalysisError):
+    """A what-if that cannot be read, or that a model cannot undergo."""
