@@ -22,7 +22,8 @@ from weighin_agent.probe import available_bytes, cpu_quota_cores, probe
 from weighin_agent.probe.execution_providers import measurable
 from weighin_agent.run import CaseFailure, CaseFailureReason, Conditions, Run, Source
 from weighin_analysis.card import Card
-from weighin_analysis.judge import DeviceFacts, accelerator_memory_bytes, judge
+from weighin_analysis.evidence import DeviceFacts, accelerator_memory_bytes
+from weighin_analysis.judge import judge
 from weighin_analysis.limits import current_limits
 from weighin_analysis.measurement import Case, ClockKind, Measurement
 from weighin_analysis.suite import Processor, Suite, SuiteCase

@@ -21,8 +21,9 @@ from weighin_analysis.architecture import Architecture, ArchitectureKind
 from weighin_analysis.card import Basis, Card, CardRow, Verdict, best_decoders, shown_rows
 from weighin_analysis.catalog import architecture
 from weighin_analysis.estimate import FORMULA_VERSION
+from weighin_analysis.evidence import DeviceFacts, accelerator_memory_bytes
 from weighin_analysis.footprint import bytes_read_per_token, download_bytes
-from weighin_analysis.judge import DeviceFacts, accelerator_memory_bytes, judge
+from weighin_analysis.judge import judge
 from weighin_analysis.limits import DecoderLimit, EncoderLimit, Limits, current_limits
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase
 from weighin_analysis.scheme import Scheme

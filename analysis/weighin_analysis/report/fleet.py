@@ -9,7 +9,8 @@ from statistics import NormalDist
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Card, CardRow, Verdict, best_decoders
 from weighin_analysis.catalog import class_rank, size_class_of, size_classes
-from weighin_analysis.judge import DeviceFacts, accelerator_memory_bytes, judge
+from weighin_analysis.evidence import DeviceFacts, accelerator_memory_bytes
+from weighin_analysis.judge import judge
 from weighin_analysis.snapshot import CaseFailure, DeviceRecord
 
 # From best to worst: the order of columns.
