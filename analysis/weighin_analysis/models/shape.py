@@ -40,7 +40,9 @@ class Shape:
     ``norms_per_layer`` leaves out those of queries and keys, which the architecture tells. ``position_rows`` and
     ``token_type_rows`` are learned tables beside the vocabulary, 0 without one. ``embedding_width`` is the width of the
     vocabulary's table where it is projected to the hidden width, None where it has that width. ``distinct_layers`` have
-    weights of their own, all others use these again; None when every layer has its own.
+    weights of their own, all others use these again; None when every layer has its own. ``fused_attention``: queries,
+    keys and values are published as one matrix. ``copied_head``: the head is published as a second copy of the table
+    that it shares, which converters then keep apart; the copy is no parameter.
     """
 
     architecture: Architecture
@@ -57,6 +59,8 @@ class Shape:
     pooler: bool = False
     embedding_width: int | None = None
     distinct_layers: int | None = None
+    fused_attention: bool = False
+    copied_head: bool = False
     experts: Experts | None = None
 
     @property
