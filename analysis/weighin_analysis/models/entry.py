@@ -39,8 +39,9 @@ class ModelEntry:
     ``parameters`` counts a table once that input and output share; None when undisclosed. ``active_parameters`` are
     those that a token passes: fewer than all in a mixture of experts and where per-layer embeddings are looked up.
     ``shape`` is None where the configuration is not published in full or no dense transformer describes it; then
-    ``kv_cache`` may still be known. ``aliases`` are further names of the same weights' size and shape, as people write
-    them. ``teacher`` names the model that this one was distilled from, None if it was not.
+    ``kv_cache`` may still be known, and ``vocab`` and ``hidden``, the rows and the width of the vocabulary's table.
+    ``aliases`` are further names of the same weights' size and shape, as people write them. ``teacher`` names the model
+    that this one was distilled from, None if it was not.
     """
 
     name: str
@@ -52,6 +53,8 @@ class ModelEntry:
     context_tokens: int | None = None
     shape: Shape | None = None
     kv_cache: KvCache | None = None
+    vocab: int | None = None
+    hidden: int | None = None
     aliases: tuple[str, ...] = ()
     teacher: str | None = None
     note: str = ""
