@@ -1,0 +1,240 @@
+"""Why a shrinking technique changes a cost or does not, in sentences for a person, each set with its source."""
+
+from dataclasses import dataclass
+
+from weighin_analysis.models.entry import ModelEntry, ModelKind
+from weighin_analysis.sizes.artefact import DownloadSize, Format
+from weighin_analysis.sizes.sparse import break_even_density, compressed_row_bits, least_bits, two_of_four_bits
+from weighin_analysis.sizes.what_if import (
+    Dimension,
+    Distill,
+    EmbeddingWidth,
+    Lora,
+    Prune,
+    PruneCount,
+    PruneWidth,
+    Quantize,
+    ShareLayers,
+    TieEmbeddings,
+    WhatIf,
+)
+from weighin_analysis.sizes.work import stored_layer_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reasons:
+    """Sentences on each cost; ``kernel_exists``: whether the format's runtimes turn the technique into less work."""
+
+    download: str
+    memory: str
+    speed: str
+    kernel_exists: bool
+    kernel: str
+    source: str
+
+
+def reasons(what_if: WhatIf, entry: ModelEntry, size: DownloadSize) -> Reasons:
+    """Return why a what-if changes what it changes of a model that is stored as ``size`` tells."""
+    match what_if:
+        case Quantize():
+            return _quantize(entry, size.format)
+        case Prune():
+            return _prune(what_if, entry, size)
+        case PruneCount() | PruneWidth():
+            return _smaller_shape(what_if)
+        case Distill():
+            return _distill(size.format)
+        case Lora():
+            return _lora(what_if, size.format)
+        case _:
+            return _reuse(what_if, entry, size.format)
+
+
+def _reuse(what_if: ShareLayers | TieEmbeddings | EmbeddingWidth, entry: ModelEntry, file_format: Format) -> Reasons:
+    match what_if:
+        case ShareLayers():
+            return _share(entry, file_format)
+        case TieEmbeddings():
+            return _tie(file_format)
+        case EmbeddingWidth():
+            return _narrow_embedding(entry, file_format)
+
+
+_RUNTIMES = {
+    Format.GGUF: "llama.cpp",
+    Format.ONNX: "ONNX Runtime",
+    Format.LITERT: "LiteRT",
+    Format.MLC: "MLC LLM",
+}
+# A graph lies in these files; for the others every architecture is written into the runtime.
+_HOLDS_ITS_GRAPH = {Format.ONNX, Format.LITERT}
+
+_LOADS_ADAPTERS = {
+    Format.GGUF: "llama.cpp loads adapters beside a model.",
+    Format.ONNX: "ONNX Runtime loads adapters beside a model whose graph was exported for them.",
+    Format.LITERT: "MediaPipe loads adapters of the attention matrices beside a model, on the GPU.",
+}
+
+
+def _runtime(file_format: Format) -> str:
+    return _RUNTIMES.get(file_format, "a runtime")
+
+
+def _quantize(entry: ModelEntry, file_format: Format) -> Reasons:
+    if entry.kind is ModelKind.ENCODER:
+        speed = (
+            "An encoder multiplies all tokens of its input at once, which arithmetic bounds: it need not get faster."
+        )
+    else:
+        speed = (
+            "Decode reads all these weights for every token, so where memory bounds it the rate grows as the bytes "
+            "shrink. Prefill multiplies as often as before, and unpacks as well: it need not get faster."
+        )
+    exists = file_format is not Format.SAFETENSORS
+    return Reasons(
+        download="Matrices take the bits of the scheme and its scales. What the format leaves wider, often the "
+        "embedding, does not shrink with them.",
+        memory="Weights shrink as the runtime packs them; KV cache and activations keep their types.",
+        speed=speed,
+        kernel_exists=exists,
+        kernel=f"{_runtime(file_format)} multiplies in the schemes of {file_format.value}."
+        if exists
+        else "No runtime that weighin judges multiplies from safetensors.",
+        source="https://github.com/ggml-org/llama.cpp/blob/311c2c9f0ebd6e08f5b20e8827c654cebb7a41d6/tools/quantize/README.md",
+    )
+
+
+def _prune(what_if: Prune, entry: ModelEntry, size: DownloadSize) -> Reasons:
+    assert entry.shape is not None
+    stored = stored_layer_weights(entry.shape)
+    bits, density = size.parts["layers"] * 8 / stored, 1 - what_if.sparsity
+    least = size.bytes - round(stored * (bits - least_bits(bits, density)) / 8)
+    rows = size.bytes - round(stored * (bits - compressed_row_bits(bits, density)) / 8)
+    if what_if.two_of_four:
+        packed = size.bytes - round(stored * (bits - two_of_four_bits(bits)) / 8)
+        sparse = f"Packed as two of four with their positions it would be {_gigabytes(packed)}."
+        kernel = "NVIDIA's GPUs from Ampere on multiply this pattern, through cuSPARSELt or TensorRT"
+    else:
+        sparse = (
+            f"As compressed sparse rows it would be {_gigabytes(rows)}: {bits:.1f}-bit weights with 16-bit columns "
+            f"save bytes only when fewer than {break_even_density(bits):.0%} are left, here {density:.0%}."
+        )
+        kernel = "Unstructured zeros need a sparse format and a kernel for it"
+    return Reasons(
+        download=f"Zeros are stored like all weights. No compression of the transfer goes below {_gigabytes(least)}. "
+        + sparse,
+        memory="Zeros are held like all weights: a runtime makes them dense when it loads them, if they were not.",
+        speed="Zeros are read and multiplied like all weights.",
+        kernel_exists=False,
+        kernel=f"{kernel}; {_runtime(size.format)} has none for the layers of a language model.",
+        source="https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/graph/graph.cc (made dense), "
+        "https://docs.pytorch.org/docs/stable/sparse.html (two of four)",
+    )
+
+
+def _smaller_shape(what_if: PruneCount | PruneWidth) -> Reasons:
+    cache = {
+        Dimension.LAYERS: "The KV cache of the removed layers goes with them.",
+        Dimension.HEADS: "The KV cache of the removed heads of keys and values goes with them.",
+        Dimension.FFN: "The KV cache stays as it is: it depends on layers and heads only.",
+        Dimension.HIDDEN: "The KV cache stays as it is: it depends on layers and heads only.",
+    }
+    return Reasons(
+        download="What is left is a smaller dense model, and every removed weight is gone from the file.",
+        memory=f"Weights shrink by count. {cache[what_if.dimension]}",
+        speed="Decode reads and multiplies, and prefill multiplies, fewer weights: both get faster by count, "
+        "less what a call costs in any case.",
+        kernel_exists=True,
+        kernel="The same kernels run it: only widths and counts differ.",
+        source="https://arxiv.org/abs/2408.11796 (Minitron), https://arxiv.org/abs/1905.10650 (heads)",
+    )
+
+
+def _distill(file_format: Format) -> Reasons:
+    return Reasons(
+        download="The student is another model, downloaded in place of the teacher, which does not shrink.",
+        memory="That of the student's own shape.",
+        speed="That of the student's own shape; its teacher took part in training only.",
+        kernel_exists=file_format is not Format.SAFETENSORS,
+        kernel="The student is an ordinary dense model.",
+        source="https://arxiv.org/abs/1503.02531, https://arxiv.org/abs/1910.01108 (DistilBERT)",
+    )
+
+
+def _lora(what_if: Lora, file_format: Format) -> Reasons:
+    if what_if.merged:
+        return Reasons(
+            download="Merged, the adapter is added into the matrices, which keep their size: the model does not "
+            "shrink. Merged into quantized weights, it is rounded with them.",
+            memory="As without it.",
+            speed="As without it.",
+            kernel_exists=True,
+            kernel="Nothing is left to run beside the matrices.",
+            source=_LORA_PAPER,
+        )
+    return Reasons(
+        download="The model stays as it is and the adapter comes on top. It saves where several tasks share one model: "
+        "each next one downloads an adapter only.",
+        memory="The adapter is held beside the model.",
+        speed="Every adapted matrix is followed by two thin ones: a little more to read and to multiply, never less.",
+        kernel_exists=file_format in _LOADS_ADAPTERS,
+        kernel=_LOADS_ADAPTERS.get(
+            file_format, f"No way is known for {_runtime(file_format)} to load an adapter beside a model: merge it."
+        ),
+        source=_LORA_PAPER,
+    )
+
+
+def _share(entry: ModelEntry, file_format: Format) -> Reasons:
+    cache = "" if entry.kind is ModelKind.ENCODER else " The KV cache does not shrink: every layer has its own."
+    return Reasons(
+        download="The weights that layers share are stored once.",
+        memory="Activations stay as they are, and weights shrink only where the runtime keeps one copy: ONNX "
+        f"Runtime on the CPU packs one for every layer that uses them.{cache}",
+        speed="Every layer is still computed, and reads its weights again unless a cache holds them all: no faster.",
+        kernel_exists=file_format in _HOLDS_ITS_GRAPH,
+        kernel=_graph(file_format),
+        source="https://arxiv.org/abs/1909.11942 (ALBERT)",
+    )
+
+
+def _tie(file_format: Format) -> Reasons:
+    kept_once = file_format is not Format.SAFETENSORS
+    return Reasons(
+        download="One table serves input and output, unless the conversion writes it twice, as some exports to "
+        "ONNX do.",
+        memory="One table less where the runtime shares it; llama.cpp can hold it twice, once for each end.",
+        speed="The head is read and multiplied for every token as before; of the input only a row is looked up.",
+        kernel_exists=kept_once,
+        kernel="Ordinary: most small decoders are built so.",
+        source="https://arxiv.org/abs/1608.05859",
+    )
+
+
+def _narrow_embedding(entry: ModelEntry, file_format: Format) -> Reasons:
+    speed = (
+        "Rows are looked up, not multiplied: no faster, and one small projection more."
+        if entry.kind is ModelKind.ENCODER
+        else "A head that shares the table gets narrower and faster; one with a table of its own stays as it is."
+    )
+    return Reasons(
+        download="The vocabulary's table shrinks to its new width; a small matrix projects it to the hidden state.",
+        memory="The table shrinks where the runtime holds it; layers, KV cache and activations stay as they are.",
+        speed=speed,
+        kernel_exists=file_format in _HOLDS_ITS_GRAPH,
+        kernel=_graph(file_format),
+        source="https://arxiv.org/abs/1909.11942 (ALBERT)",
+    )
+
+
+def _graph(file_format: Format) -> str:
+    if file_format in _HOLDS_ITS_GRAPH:
+        return f"A file of {_runtime(file_format)} holds its own graph, which can say so."
+    return f"It has to be an architecture that {_runtime(file_format)} knows."
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+_LORA_PAPER = "https://arxiv.org/abs/2106.09685"
