@@ -1,0 +1,191 @@
+"""What a model weighs as a GGUF file of llama.cpp: every tensor in the type that the quantizer gives it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from math import log
+from statistics import median
+
+from weighin_analysis.architecture import ArchitectureKind
+from weighin_analysis.errors import SizeError
+from weighin_analysis.models.catalogue import catalogue
+from weighin_analysis.models.entry import ModelEntry
+from weighin_analysis.models.shape import Shape
+from weighin_analysis.models.tensors import Role, Tensor, tensors
+from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
+from weighin_analysis.sizes.ggml import GgmlType
+from weighin_analysis.sizes.mixtures import MIXTURES, Mixture, Place
+
+SCHEMES = tuple(MIXTURES)
+
+# The converter leaves these in full precision: they are small, and what they scale or choose is sensitive.
+_KEPT_IN_FULL = frozenset((Role.NORM, Role.BIAS, Role.ROUTER, Role.POSITION_EMBEDDING, Role.TOKEN_TYPE_EMBEDDING))
+_ATTENTION_INPUT = frozenset((Role.QUERY, Role.KEY, Role.VALUE))
+_PARTS = {Role.TOKEN_EMBEDDING: "token_embedding", Role.HEAD: "head"}
+
+# Bytes of the tokenizer in the file per entry of the vocabulary. An entry takes 8 for its length, 4 for its kind and
+# some 7 for its text; a merge takes 8 and its two texts. A vocabulary with scores instead of merges (4 each) comes to
+# 23, one with a merge per entry to 37 (Qwen), one with two to 61 (Llama 3, Ministral 3).
+_TOKENIZER_LOW, _TOKENIZER, _TOKENIZER_HIGH = 23, 40, 62
+
+_NEIGHBOURS = 15  # models of similar size that stand for one that cannot be counted
+# Publishers count a vision tower among the parameters, and its file is another one: in Qwen3.5-2B it has 17 % of them.
+_MOST_IN_ANOTHER_FILE = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """A tensor as a file stores it."""
+
+    tensor: Tensor
+    type: GgmlType
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all its blocks."""
+        return self.tensor.weight_count // self.type.block_weights * self.type.block_bytes
+
+
+def download_size(entry: ModelEntry, scheme: str) -> DownloadSize:
+    """Return what the file of a model weighs, the tokenizer inside included.
+
+    Counted tensor by tensor where the catalogue tells the model's shape, as a quantizer stores it that is guided by an
+    importance matrix; ``low`` to ``high`` spans files made without one, and tokenizers. Else fitted: the median of
+    bytes per parameter over the counted models that are nearest in size; ``high`` takes the most of them, ``low`` the
+    least and leaves room for a vision tower, which is a file apart. SizeError where GGUF has no such scheme, llama.cpp no such model, or nobody tells the number of parameters.
+    """
+    if scheme not in MIXTURES:
+        raise SizeError(f"GGUF has no scheme {scheme!r}; it has {', '.join(SCHEMES)}")
+    if entry.parameters is None:
+        raise SizeError(f"{entry.name}: nobody tells how many parameters it has, so that its GGUF file has no size")
+    if entry.shape is None:
+        return _fitted(entry, entry.parameters, scheme)
+    if not _runs_in_llama_cpp(entry.shape):
+        raise SizeError(f"{entry.name}: llama.cpp runs no models that share layers or project their embedding")
+    return _counted(entry.shape, scheme)
+
+
+def stored_tensors(shape: Shape, scheme: str, *, guided: bool = True) -> Iterator[StoredTensor]:
+    """Yield every tensor of a model's file; ``guided``: the quantizer was given an importance matrix."""
+    mixture, arch = MIXTURES[scheme], shape.architecture
+    head_apart = arch.kind is ArchitectureKind.DECODER and (shape.copied_head or not arch.tied_embeddings)
+    for tensor in _in_file(shape):
+        if tensor.role in _KEPT_IN_FULL:
+            kind = GgmlType.F32
+        elif tensor.role is Role.HEAD or (tensor.role is Role.TOKEN_EMBEDDING and not head_apart):
+            # llama.cpp takes eight bits here at once where the rows do not divide into blocks of the base.
+            kind = mixture.head if tensor.columns % mixture.base.block_weights == 0 else GgmlType.Q8_0
+        elif tensor.role is Role.TOKEN_EMBEDDING:
+            kind = mixture.embedding or mixture.base
+        elif shape.fused_attention and tensor.role in _ATTENTION_INPUT:
+            kind = mixture.fused or mixture.base
+        else:
+            kind = mixture.type_of(tensor.role, _place(shape, tensor, guided))
+        yield StoredTensor(tensor=tensor, type=kind.fitting(tensor.columns))
+
+
+def _in_file(shape: Shape) -> Iterator[Tensor]:
+    """Yield the tensors that the converter keeps: the copy of a head as well, but no pooler, which no kernel reads."""
+    yield from (tensor for tensor in tensors(shape) if tensor.role is not Role.POOLER)
+    if shape.copied_head:
+        yield Tensor(role=Role.HEAD, rows=shape.architecture.vocab, columns=shape.architecture.hidden)
+
+
+def _place(shape: Shape, tensor: Tensor, guided: bool) -> Place:
+    arch = shape.architecture
+    assert tensor.layer is not None
+    return Place(
+        layer=tensor.layer,
+        layers=arch.layers,
+        queries_per_key=arch.heads // arch.kv_heads,
+        experts=shape.experts.count if shape.experts else 1,
+        guided=guided,
+    )
+
+
+def _counted(shape: Shape, scheme: str) -> DownloadSize:
+    stored = tuple(stored_tensors(shape, scheme))
+    vocab = shape.architecture.vocab
+    weights = sum(one.bytes for one in stored)
+    unguided = sum(one.bytes for one in stored_tensors(shape, scheme, guided=False))
+    parts = dict.fromkeys((*_PARTS.values(), "layers", "other"), 0)
+    for one in stored:
+        parts[_part(one.tensor)] += one.bytes
+    parts["other"] += vocab * _TOKENIZER
+    return DownloadSize(
+        format=Format.GGUF,
+        scheme=scheme,
+        bytes=weights + vocab * _TOKENIZER,
+        low=min(weights, unguided) + vocab * _TOKENIZER_LOW,
+        high=max(weights, unguided) + vocab * _TOKENIZER_HIGH,
+        basis=SizeBasis.COUNTED,
+        parts=parts,
+        tokenizer_bytes=vocab * _TOKENIZER,
+        runtime_bytes=None,
+        notes=tuple(_notes(shape, scheme, stored)),
+    )
+
+
+def _part(tensor: Tensor) -> str:
+    return _PARTS.get(tensor.role, "other" if tensor.layer is None else "layers")
+
+
+def _notes(shape: Shape, scheme: str, stored: tuple[StoredTensor, ...]) -> Iterator[str]:
+    base = MIXTURES[scheme].base
+    hidden = shape.architecture.hidden
+    if hidden % base.block_weights:
+        yield (
+            f"Rows of {hidden} weights do not divide into the blocks of {base.block_weights} that {base} has, "
+            f"so most tensors are stored in {base.fitting(hidden)} or larger."
+        )
+    types = {one.tensor.role: one.type for one in stored}
+    table, head = types[Role.TOKEN_EMBEDDING], types.get(Role.HEAD)
+    if shape.copied_head:
+        yield f"The output head is a copy of the vocabulary's table, which the file holds apart, in {head}."
+    elif head is None and table is not base:
+        yield f"The vocabulary's table is stored in {table}, as an output head is."
+
+
+def _fitted(entry: ModelEntry, parameters: int, scheme: str) -> DownloadSize:
+    others = (one for one in _counted_models(scheme) if one.entry.kind is entry.kind and one.entry.name != entry.name)
+    near = sorted(others, key=lambda one: abs(log(one.parameters / parameters)))[:_NEIGHBOURS]
+    if not near:
+        raise SizeError(f"{entry.name}: its tensors are not in the catalogue, and neither are those of a like model")
+    per_parameter = [one.size.bytes / one.parameters for one in near]
+    middle = round(parameters * median(per_parameter))
+    return DownloadSize(
+        format=Format.GGUF,
+        scheme=scheme,
+        bytes=middle,
+        low=int(parameters * min(per_parameter) * (1 - _MOST_IN_ANOTHER_FILE)),
+        high=round(parameters * max(per_parameter)),
+        basis=SizeBasis.FITTED,
+        parts={"other": middle},
+        tokenizer_bytes=round(median(one.size.tokenizer_bytes for one in near)),
+        runtime_bytes=None,
+        notes=(f"Its tensors are not in the catalogue: fitted on {len(near)} models of similar size.",),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CountedModel:
+    entry: ModelEntry
+    parameters: int
+    size: DownloadSize
+
+
+@cache
+def _counted_models(scheme: str) -> tuple[_CountedModel, ...]:
+    """Models of which a file can be counted and has the types of its scheme, no substitutes for rows that are odd."""
+    return tuple(
+        _CountedModel(entry=entry, parameters=entry.parameters, size=_counted(entry.shape, scheme))
+        for entry in catalogue().values()
+        if entry.parameters is not None
+        and entry.shape is not None
+        and _runs_in_llama_cpp(entry.shape)
+        and entry.shape.architecture.hidden % GgmlType.Q4_K.block_weights == 0
+    )
+
+
+def _runs_in_llama_cpp(shape: Shape) -> bool:
+    return shape.distinct_layers is None and shape.embedding_width is None
