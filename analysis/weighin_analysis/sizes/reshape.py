@@ -71,7 +71,7 @@ def _changed(what_if: Reshaping, name: str, shape: Shape) -> Shape:
     if isinstance(what_if, EmbeddingWidth):
         return _factorised(name, shape, what_if.width)
     if isinstance(what_if, TieEmbeddings):
-        return replace(shape, architecture=_tied(name, shape.architecture))
+        return _tied(name, shape)
     return _pruned(what_if, name, shape)
 
 
@@ -138,12 +138,12 @@ def _shared(name: str, shape: Shape, distinct: int) -> Shape:
     return replace(shape, distinct_layers=distinct)
 
 
-def _tied(name: str, arch: Architecture) -> Architecture:
-    if arch.kind is ArchitectureKind.ENCODER:
+def _tied(name: str, shape: Shape) -> Shape:
+    if shape.architecture.kind is ArchitectureKind.ENCODER:
         raise WhatIfError(f"{name} is an encoder and has no output head that could share the table")
-    if arch.tied_embeddings:
+    if shape.architecture.tied_embeddings and not shape.copied_head:
         raise WhatIfError(f"{name}: input and output share one table already")
-    return replace(arch, tied_embeddings=True)
+    return replace(shape, architecture=replace(shape.architecture, tied_embeddings=True), copied_head=False)
 
 
 def _factorised(name: str, shape: Shape, width: int) -> Shape:
