@@ -14,14 +14,14 @@ from weighin_analysis.models.shape import Shape
 from weighin_analysis.models.tensors import Role, Tensor, tensors
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
 from weighin_analysis.sizes.ggml import GgmlType
-from weighin_analysis.sizes.mixtures import MIXTURES, Mixture, Place
+from weighin_analysis.sizes.mixtures import MIXTURES, Place
+from weighin_analysis.sizes.parts import split
 
 SCHEMES = tuple(MIXTURES)
 
 # The converter leaves these in full precision: they are small, and what they scale or choose is sensitive.
 _KEPT_IN_FULL = frozenset((Role.NORM, Role.BIAS, Role.ROUTER, Role.POSITION_EMBEDDING, Role.TOKEN_TYPE_EMBEDDING))
 _ATTENTION_INPUT = frozenset((Role.QUERY, Role.KEY, Role.VALUE))
-_PARTS = {Role.TOKEN_EMBEDDING: "token_embedding", Role.HEAD: "head"}
 
 # Bytes of the tokenizer in the file per entry of the vocabulary. An entry takes 8 for its length, 4 for its kind and
 # some 7 for its text; a merge takes 8 and its two texts. A vocabulary with scores instead of merges (4 each) comes to
@@ -52,7 +52,9 @@ def download_size(entry: ModelEntry, scheme: str) -> DownloadSize:
     Counted tensor by tensor where the catalogue tells the model's shape, as a quantizer stores it that is guided by an
     importance matrix; ``low`` to ``high`` spans files made without one, and tokenizers. Else fitted: the median of
     bytes per parameter over the counted models that are nearest in size; ``high`` takes the most of them, ``low`` the
-    least and leaves room for a vision tower, which is a file apart. SizeError where GGUF has no such scheme, llama.cpp no such model, or nobody tells the number of parameters.
+    least and leaves room for a vision tower, which is a file apart.
+
+    SizeError where GGUF has no such scheme, llama.cpp no such model, or nobody tells the number of parameters.
     """
     if scheme not in MIXTURES:
         raise SizeError(f"GGUF has no scheme {scheme!r}; it has {', '.join(SCHEMES)}")
@@ -108,9 +110,7 @@ def _counted(shape: Shape, scheme: str) -> DownloadSize:
     vocab = shape.architecture.vocab
     weights = sum(one.bytes for one in stored)
     unguided = sum(one.bytes for one in stored_tensors(shape, scheme, guided=False))
-    parts = dict.fromkeys((*_PARTS.values(), "layers", "other"), 0)
-    for one in stored:
-        parts[_part(one.tensor)] += one.bytes
+    parts = split((one.tensor, one.bytes) for one in stored)
     parts["other"] += vocab * _TOKENIZER
     return DownloadSize(
         format=Format.GGUF,
@@ -124,10 +124,6 @@ def _counted(shape: Shape, scheme: str) -> DownloadSize:
         runtime_bytes=None,
         notes=tuple(_notes(shape, scheme, stored)),
     )
-
-
-def _part(tensor: Tensor) -> str:
-    return _PARTS.get(tensor.role, "other" if tensor.layer is None else "layers")
 
 
 def _notes(shape: Shape, scheme: str, stored: tuple[StoredTensor, ...]) -> Iterator[str]:
