@@ -1,0 +1,263 @@
+"""From the text of a name to the model it means: what is known of it, how, and what the name leaves open.
+
+Nothing is guessed. A model is known if the text holds every word, version and size of one of its names in the
+catalogue; what else it says must not change the size. docs/names.md tells the rules.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf, log
+
+from weighin_analysis.catalog import size_class_of, size_classes
+from weighin_analysis.models.entry import ModelEntry
+from weighin_analysis.models.name_artefact import NamedArtefact, read_artefact
+from weighin_analysis.models.name_index import Fit, Key, fits, fits_by_size, known_keys, name_words, parts_of, relatives
+from weighin_analysis.models.name_tokens import LONGEST_NAME, NameParts, SizeKind, fold
+from weighin_analysis.sizes.artefact import Format
+
+_MOST_CANDIDATES = 5
+_SAME_SIZE = 0.01  # models that differ by less weigh the same
+
+
+class How(StrEnum):
+    """How a text was recognised, from strongest to weakest."""
+
+    NAME = "name"  # it is a name of the catalogue
+    ALIAS = "alias"  # another spelling, or words and a file type that do not change the size
+    BASE = "base"  # a model made from one of the catalogue, whose family and size the name states
+    UNDISCLOSED = "undisclosed"  # a model whose publisher does not tell its size
+    STATED = "stated"  # not in the catalogue; the name states a size
+    UNKNOWN = "unknown"  # nothing, too little, or what contradicts itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identification:
+    """What a text tells of a model. ``reason`` is one sentence for a person and holds nothing of the text but sizes.
+
+    ``entry`` is the model of the catalogue, or one without published weights; None when it is not known. Then
+    ``parameters`` and ``active_parameters`` are what the name states, None where it states none. ``disclosed``: every
+    model that the text may mean has a published size, and there is one. ``scheme`` is spelled as ``format`` spells it,
+    and as the name does where the format is None. ``candidates`` are names of the catalogue, nearest first.
+    """
+
+    text: str
+    how: How
+    reason: str
+    entry: ModelEntry | None = None
+    parameters: int | None = None
+    active_parameters: int | None = None
+    disclosed: bool = False
+    format: Format | None = None
+    scheme: str | None = None
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether the text names one model, be its size disclosed or not."""
+        return self.entry is not None
+
+    @property
+    def size_class(self) -> str | None:
+        """The size class of the parameters; the last one for an undisclosed model, None where they are not known."""
+        if self.how is How.UNDISCLOSED:
+            return size_classes()[-1].name
+        return None if self.parameters is None else size_class_of(self.parameters).name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finding:
+    """What the parts of a name amount to: a fit, or the reason why there is none and who was meant perhaps."""
+
+    reason: str
+    fit: Fit | None = None
+    perhaps: tuple[Key, ...] = ()
+
+
+def identify(text: str) -> Identification:
+    """Return what a name, a file name, a path or an address tells of a model. Never raises, for any text."""
+    if len(text) > LONGEST_NAME:
+        return Identification(text=text, how=How.UNKNOWN, reason=f"no name is longer than {LONGEST_NAME} characters")
+    artefact = read_artefact(_without_query(fold(text)))
+    parts = parts_of(_telling_component(artefact.rest))
+    finding = _find(parts)
+    if finding.fit is not None:
+        return _recognised(text, artefact, parts, finding.fit, finding.reason)
+    return _unrecognised(text, artefact, parts, finding)
+
+
+def _without_query(folded: str) -> str:
+    return folded.partition("?")[0] if "://" in folded else folded
+
+
+def _telling_component(path: str) -> str:
+    """Return the last component of a path that says more than the role of a file, as onnx/model does not."""
+    components = [one for one in re.split(r"[/\\]+|--", path) if one.strip()]
+    gathered = ""
+    for component in reversed(components):
+        parts = parts_of(component)
+        if {word.text for word in parts.words} - name_words().generic and not _is_hash(component):
+            return f"{component} {gathered}"
+        gathered = f"{component} {gathered}" if parts.sizes else gathered  # google/gemma/2b
+    return gathered or path
+
+
+def _is_hash(component: str) -> bool:
+    return re.fullmatch(r"\s*[0-9a-f]{16,64}\s*", component) is not None
+
+
+def _find(parts: NameParts) -> _Finding:
+    part = next((word.text for word in parts.words if word.text in name_words().part), None)
+    if part is not None:
+        return _Finding(reason=f"“{part}” names something that goes with a model, not a model")
+    found = fits(parts)
+    if any(fit.key.sizes and fit.key.closed is None for fit in found):
+        # No weights of a closed model are about: beside an open model's name and size it is a teacher or a boast.
+        found = [fit for fit in found if fit.key.closed is None or fit.key.entry.parameters is not None]
+    found = found or fits_by_size(parts)
+    widest = [fit for fit in found if not any(fit.core < other.core for other in found)]
+    if not widest:
+        return _nothing_found(parts)
+    cores = {fit.core for fit in widest}
+    entries = {fit.key.entry.name: fit for fit in widest}
+    if len(cores) > 1 and len(entries) > 1:
+        named = " and ".join(list(entries)[:3])
+        return _Finding(reason=f"the name fits {named}, which are different models", perhaps=_keys(widest))
+    return _one_of(widest, parts)
+
+
+def _one_of(widest: Sequence[Fit], parts: NameParts) -> _Finding:
+    """Choose among models whose names differ in what may be left out: a revision, the length of the context."""
+    agreeing = max(_agreement(fit, parts) for fit in widest)
+    best = [fit for fit in widest if _agreement(fit, parts) == agreeing]
+    first = best[0]
+    others = {fit.key.entry.name: fit.key.entry for fit in best if fit.key.entry.name != first.key.entry.name}
+    if not others:
+        return _Finding(reason="", fit=first)
+    named = " or ".join([first.key.entry.name, *list(others)[:3]])
+    if all(_weigh_the_same(first.key.entry, other) for other in others.values()):
+        return _Finding(reason=f"{named}, which weigh the same; taken as the first", fit=first)
+    return _Finding(reason=f"the name fits {named}, which differ in size", perhaps=_keys(best))
+
+
+def _agreement(fit: Fit, parts: NameParts) -> tuple[int, int, int]:
+    """Return how much of what may be left out the text and the key share, and how little only one of them has."""
+    own = fit.key.parts
+    shared = len(own.tags & parts.tags) + len(own.lengths & parts.lengths)
+    foreign = len(own.tags - parts.tags) + len(own.lengths - parts.lengths)
+    words = {word.text for word in own.words} ^ {word.text for word in parts.words}
+    return shared, -foreign, -len(words)
+
+
+def _weigh_the_same(one: ModelEntry, other: ModelEntry) -> bool:
+    if one.parameters is None or other.parameters is None:
+        return one.parameters is other.parameters
+    return abs(one.parameters - other.parameters) <= _SAME_SIZE * one.parameters
+
+
+def _nothing_found(parts: NameParts) -> _Finding:
+    near = tuple(relatives(parts))
+    sizes = {(size.kind, size.parameters, size.experts) for size in parts.sizes}
+    if len([1 for kind, _, _ in sizes if kind is SizeKind.TOTAL]) > 1:
+        return _Finding(reason="the name states several sizes that contradict each other", perhaps=near)
+    if sizes:
+        return _Finding(reason="", perhaps=near)  # the size itself is the answer
+    texts = {word.text for word in parts.words}
+    of_family = [key for key in near if texts & {word.text for word in key.words}]
+    if of_family and texts <= {word.text for key in of_family for word in key.words} | name_words().tuning:
+        return _Finding(reason="the name leaves open which model of the family is meant", perhaps=near)
+    if of_family:
+        return _Finding(reason="the catalogue has models of that family, but not this one", perhaps=near)
+    return _Finding(reason="no model of the catalogue has such a name", perhaps=near)
+
+
+def _keys(found: Sequence[Fit]) -> tuple[Key, ...]:
+    return tuple(fit.key for fit in found)
+
+
+def _recognised(text: str, artefact: NamedArtefact, parts: NameParts, fit: Fit, choice: str) -> Identification:
+    entry, closed = fit.key.entry, fit.key.closed
+    if closed is not None and not entry.disclosed:
+        how, reason = How.UNDISCLOSED, f"{closed.publisher} does not tell how many parameters {entry.name} has"
+    elif fit.extra:
+        how, reason = How.BASE, f"by its name made from {entry.name}, whose family and size it states"
+    elif artefact.rest.strip() == fold(entry.name):
+        how, reason = How.NAME, f"{entry.name} is in the catalogue"
+    else:
+        how, reason = How.ALIAS, f"another name of {entry.name}, which is in the catalogue"
+    if closed is not None and entry.disclosed:
+        reason = f"{closed.publisher} published the number of parameters of {entry.name}, but not its weights"
+    if choice:
+        reason = f"{reason} ({choice})"
+    return Identification(
+        text=text,
+        how=how,
+        reason=_with_true_size(reason, parts, entry),
+        entry=entry,
+        parameters=entry.parameters,
+        active_parameters=entry.active_parameters,
+        disclosed=entry.disclosed,
+        format=artefact.format,
+        scheme=artefact.scheme,
+    )
+
+
+def _with_true_size(reason: str, parts: NameParts, entry: ModelEntry) -> str:
+    stated = [size.parameters for size in parts.sizes if size.kind is SizeKind.TOTAL]
+    if entry.parameters is None or len(stated) != 1 or abs(stated[0] - entry.parameters) <= 0.1 * stated[0]:
+        return reason
+    return f"{reason}; the name says {say_parameters(stated[0])}, it has {say_parameters(entry.parameters)}"
+
+
+def _unrecognised(text: str, artefact: NamedArtefact, parts: NameParts, finding: _Finding) -> Identification:
+    totals = {size.parameters for size in parts.sizes if size.kind is SizeKind.TOTAL}
+    active = {size.parameters for size in parts.sizes if size.kind in {SizeKind.ACTIVE, SizeKind.EFFECTIVE}}
+    per_expert = [size for size in parts.sizes if size.kind is SizeKind.PER_EXPERT]
+    parameters = totals.pop() if len(totals) == 1 and not per_expert else None
+    how, reason = How.UNKNOWN, finding.reason
+    if not reason and parameters is not None:
+        how = How.STATED
+        reason = (
+            f"not in the catalogue; {say_parameters(parameters)} parameters is what the name states, "
+            "and names mislead: Gemma 7B has 8.5 billion"
+        )
+    elif not reason and per_expert:
+        reason = "not in the catalogue; experts share attention, so their number times their size is not the model's"
+    elif not reason:
+        reason = "not in the catalogue; the name states how many parameters a token uses, not how many there are"
+    perhaps = finding.perhaps or (tuple(known_keys()) if how is How.STATED else ())
+    return Identification(
+        text=text,
+        how=how,
+        reason=reason,
+        parameters=parameters if how is How.STATED else None,
+        active_parameters=active.pop() if len(active) == 1 else None,
+        disclosed=how is How.UNKNOWN and bool(finding.perhaps) and all(key.entry.disclosed for key in finding.perhaps),
+        format=artefact.format,
+        scheme=artefact.scheme,
+        candidates=_nearest(perhaps, parts, parameters),
+    )
+
+
+def _nearest(keys: Sequence[Key], parts: NameParts, parameters: int | None) -> tuple[str, ...]:
+    """Return the names of models, those first that share the most words, then those of the nearest size."""
+    words = set(parts.words)
+    texts = {word.text for word in words}
+
+    def distance(key: Key) -> tuple[int, int, float]:
+        shared = len(words & key.words)
+        similar = len(texts & {word.text for word in key.words})
+        known = key.entry.parameters
+        apart = abs(log(parameters / known)) if parameters and known else inf if parameters else 0.0
+        return -shared, -similar, apart
+
+    return tuple(dict.fromkeys(key.entry.name for key in sorted(keys, key=distance)))[:_MOST_CANDIDATES]
+
+
+def say_parameters(count: int) -> str:
+    """Return a number of parameters in words: 8.5 billion."""
+    for unit, name in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count:,}"
