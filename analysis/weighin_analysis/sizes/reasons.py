@@ -108,21 +108,23 @@ def _prune(what_if: Prune, entry: ModelEntry, size: DownloadSize) -> Reasons:
     assert entry.shape is not None
     stored = stored_layer_weights(entry.shape)
     bits, density = size.parts["layers"] * 8 / stored, 1 - what_if.sparsity
-    least = size.bytes - round(stored * (bits - least_bits(bits, density)) / 8)
-    rows = size.bytes - round(stored * (bits - compressed_row_bits(bits, density)) / 8)
+
+    def stored_as(packed_bits: float) -> str:
+        count = size.bytes - round(stored * (bits - packed_bits) / 8)
+        return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
     if what_if.two_of_four:
-        packed = size.bytes - round(stored * (bits - two_of_four_bits(bits)) / 8)
-        sparse = f"Packed as two of four with their positions it would be {_gigabytes(packed)}."
+        saving = f"Packed as two of four with their positions it would be {stored_as(two_of_four_bits(bits))}."
         kernel = "NVIDIA's GPUs from Ampere on multiply this pattern, through cuSPARSELt or TensorRT"
     else:
-        sparse = (
-            f"As compressed sparse rows it would be {_gigabytes(rows)}: {bits:.1f}-bit weights with 16-bit columns "
-            f"save bytes only when fewer than {break_even_density(bits):.0%} are left, here {density:.0%}."
+        saving = (
+            f"For a compressed transfer, zeros alone help down to {stored_as(least_bits(bits, density))}. As compressed "
+            f"sparse rows it would be {stored_as(compressed_row_bits(bits, density))}: with 16-bit columns these save "
+            f"bytes when fewer than {break_even_density(bits):.0%} of the weights are left, here {density:.0%}."
         )
         kernel = "Unstructured zeros need a sparse format and a kernel for it"
     return Reasons(
-        download=f"Zeros are stored like all weights. No compression of the transfer goes below {_gigabytes(least)}. "
-        + sparse,
+        download=f"Zeros are stored like all weights. {saving}",
         memory="Zeros are held like all weights: a runtime makes them dense when it loads them, if they were not.",
         speed="Zeros are read and multiplied like all weights.",
         kernel_exists=False,
@@ -231,10 +233,6 @@ def _graph(file_format: Format) -> str:
     if file_format in _HOLDS_ITS_GRAPH:
         return f"A file of {_runtime(file_format)} holds its own graph, which can say so."
     return f"It has to be an architecture that {_runtime(file_format)} knows."
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 _LORA_PAPER = "https://arxiv.org/abs/2106.09685"

@@ -25,9 +25,10 @@ def two_of_four_bits(bits: float) -> float:
 
 
 def least_bits(bits: float, density: float) -> float:
-    """Return the bits per weight that no lossless compression goes below when zeros lie anywhere.
+    """Return the bits per weight that zeros anywhere let a lossless compression reach, and no further.
 
-    That is the entropy of where they lie, and the other weights, which are taken as incompressible (Shannon 1948).
+    That is the entropy of where they lie (Shannon 1948), and all bits of the other weights. What can be saved on those
+    has nothing to do with the zeros.
     """
     where = -sum(share * math.log2(share) for share in (density, 1 - density) if share > 0)
     return min(bits, where + density * bits)

@@ -22,7 +22,7 @@ def test_two_of_four_takes_what_pytorch_documents() -> None:
     assert two_of_four_bits(8) / 8 == 0.625
 
 
-def test_no_compression_goes_below_the_positions_and_the_weights_that_are_left() -> None:
+def test_zeros_help_a_compression_down_to_their_positions_and_the_weights_that_are_left() -> None:
     assert least_bits(16, 0.5) == pytest.approx(1 + 8)
     assert least_bits(16, 1.0) == 16
     assert least_bits(2, 0.9) == 2  # where the zeros lie would take more than leaving them in
