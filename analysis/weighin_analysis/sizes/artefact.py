@@ -11,6 +11,8 @@ class Format(StrEnum):
     ONNX = "onnx"  # ONNX Runtime, Transformers.js
     LITERT = "litert"  # .litertlm, .task and .bin of LiteRT-LM and MediaPipe
     MLC = "mlc"  # WebLLM, MLC LLM
+    RKLLM = "rkllm"  # Rockchip's NPUs
+    OPENVINO = "openvino"  # Intel's processors, GPUs and NPUs
     SAFETENSORS = "safetensors"  # as published; read by no runtime that weighin judges
 
 
