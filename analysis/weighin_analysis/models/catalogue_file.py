@@ -80,7 +80,7 @@ def _value(kind: Any, value: object, where: str) -> object:
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             raise CatalogError(f"{where}: must be a list of texts")
         return tuple(value)
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, dict):
             raise CatalogError(f"{where}: must be a table")
         return _record(kind, value, where)

@@ -33,6 +33,14 @@ class KvCache:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedCount:
+    """What a second source says of a count, rounded as it is there."""
+
+    parameters: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """One model of the catalogue.
 
@@ -41,7 +49,8 @@ class ModelEntry:
     ``shape`` is None where the configuration is not published in full or no dense transformer describes it; then
     ``kv_cache`` may still be known, and ``vocab`` and ``hidden``, the rows and the width of the vocabulary's table.
     ``aliases`` are further names of the same weights' size and shape, as people write them. ``teacher`` names the model
-    that this one was distilled from, None if it was not.
+    that this one was distilled from, None if it was not. ``published`` is what the count of the shape is held against,
+    None where nobody published a number that compares.
     """
 
     name: str
@@ -57,6 +66,7 @@ class ModelEntry:
     hidden: int | None = None
     aliases: tuple[str, ...] = ()
     teacher: str | None = None
+    published: PublishedCount | None = None
     note: str = ""
 
     @property

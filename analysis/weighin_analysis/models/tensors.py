@@ -1,7 +1,7 @@
 """Every tensor of a model, counted from its shape: what file formats store and quantize one by one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from weighin_analysis.architecture import ArchitectureKind
@@ -76,6 +76,19 @@ def tensors(shape: Shape) -> Iterator[Tensor]:
 def parameter_count(shape: Shape) -> int:
     """Return the parameters of a model, each stored tensor once."""
     return sum(tensor.weight_count for tensor in tensors(shape))
+
+
+def active_parameter_count(shape: Shape) -> int:
+    """Return the parameters that one token passes: those of a model whose layers hold its active experts alone.
+
+    Every table counts in full, also that of the input, of which a token reads one row; some publishers leave it out.
+    """
+    experts = shape.experts
+    if experts is None:
+        return parameter_count(shape)
+    idle_routes = (experts.count - experts.active) * shape.architecture.hidden
+    sparse_layers = shape.architecture.layers - experts.dense_layers
+    return parameter_count(replace(shape, experts=replace(experts, count=experts.active))) + sparse_layers * idle_routes
 
 
 def _layer(shape: Shape, layer: int) -> Iterator[Tensor]:
