@@ -1,0 +1,167 @@
+"""Bounded reading of files that nobody vouches for.
+
+The libraries of the formats map or load whole files and trust what a header claims. A header that comes from a download
+is not to be trusted: here every count is held against what the file can hold before anything is made of it, and the
+work and the memory of one file are bounded.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+from weighin_analysis.errors import ModelFileError
+
+# Far above real headers: a graph of 20,000 nodes takes a million reads, a tokenizer of 262,144 tokens two million.
+MOST_READS = 8_000_000
+MOST_BYTES = 256 * 2**20
+MOST_TENSORS = 131_072
+MOST_DIMS = 8
+_CHUNK = 2**16
+_MOST_SHOWN = 80
+
+
+def shown(text: str) -> str:
+    """Return a text from a file as it may be shown: no control characters, no more than 80 characters."""
+    cut = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in cut)
+
+
+class Reader:
+    """Reads one file forwards and skips what it is not asked for.
+
+    Every failure is a ModelFileError that names the file. ``reads`` and ``bytes_read`` count the work.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path, byte_count: int) -> None:
+        self._file = file
+        self._buffer = b""
+        self._start = 0  # of the buffer, in the file
+        self.path = path
+        self.byte_count = byte_count
+        self.position = 0
+        self.reads = 0
+        self.bytes_read = 0
+
+    def error(self, problem: str) -> ModelFileError:
+        """Return the error that says what is wrong with this file."""
+        return ModelFileError(f"{shown(self.path.name)}: {problem}")
+
+    def take(self, count: int, what: str) -> bytes:
+        """Return the next ``count`` bytes; ``what`` they are is said where the file ends before them."""
+        self.reads += 1
+        self.bytes_read += count
+        if self.reads > MOST_READS or self.bytes_read > MOST_BYTES:
+            raise self.error("its header is longer than that of any model; refusing to read on")
+        end = self.position + count
+        if end > self.byte_count:
+            raise self.error(f"ends within {what}: byte {end:,} of {self.byte_count:,}; download it again")
+        if not self._start <= self.position or end > self._start + len(self._buffer):
+            self._file.seek(self.position)
+            self._buffer = self._file.read(max(count, _CHUNK))
+            self._start = self.position
+            if len(self._buffer) < count:
+                raise self.error("became shorter while it was read")
+        first = self.position - self._start
+        self.position = end
+        return self._buffer[first : first + count]
+
+    def skip(self, count: int, what: str) -> None:
+        """Pass over ``count`` bytes without reading them."""
+        if self.position + count > self.byte_count:
+            raise self.error(
+                f"ends within {what}: byte {self.position + count:,} of {self.byte_count:,}; download it again"
+            )
+        self.position += count
+
+    def unsigned(self, width: int, what: str) -> int:
+        """Return the next ``width`` bytes as an unsigned little-endian number."""
+        return int.from_bytes(self.take(width, what), "little")
+
+    def varint(self, what: str) -> int:
+        """Return the next number of seven bits a byte, the lowest first, as protobuf writes them: at most 64 bits."""
+        number = 0
+        for shift in range(0, 70, 7):
+            byte = self.take(1, what)[0]
+            number |= (byte & 127) << shift
+            if byte < 128:
+                return number & (2**64 - 1)
+        raise self.error(f"{what} is no number")
+
+    def text(self, count: int, what: str) -> str:
+        """Return the next ``count`` bytes as a text."""
+        try:
+            return self.take(count, what).decode()
+        except UnicodeDecodeError as error:
+            raise self.error(f"{what} is not UTF-8 text") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Reader]:
+    """Open a regular file; ModelFileError where there is none or it cannot be read."""
+    try:
+        byte_count = regular_file_bytes(path)
+        with path.open("rb") as file:
+            yield Reader(file, path, byte_count)
+    except OSError as error:
+        raise ModelFileError(f"{shown(path.name)}: {os.strerror(error.errno or 0)}") from error
+
+
+def regular_file_bytes(path: Path) -> int:
+    """Return the size of a regular file. A pipe or a device is an error: reading one may wait forever."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError, RuntimeError) as error:  # a name with a NUL byte; a loop of links
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "no usable file name"
+        raise ModelFileError(f"{shown(path.name)}: {reason}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise ModelFileError(f"{shown(path.name)}: is not a regular file")
+    return found.st_size
+
+
+def beside(model: Path, location: str) -> Path:
+    """Return the file that a model names, relative to its folder.
+
+    It must lie in the folder of the model, or in the one where the model itself lies when its name is a link, as in a
+    cache of downloads. ModelFileError where it lies elsewhere, is no regular file, or is the model itself.
+    """
+    refused = ModelFileError(f"{shown(model.name)}: names {shown(location)!r} as its data, outside its own folder")
+    if not location or "\\" in location or Path(location).is_absolute() or ".." in Path(location).parts:
+        raise refused
+    path = model.parent / location
+    try:
+        regular_file_bytes(path)
+    except ModelFileError as error:
+        raise ModelFileError(f"{shown(model.name)}: its other part cannot be used: {error}") from error
+    try:
+        real, homes = path.resolve(strict=True), (model.parent.resolve(strict=True), model.resolve(strict=True).parent)
+    except (OSError, RuntimeError) as error:
+        raise refused from error
+    if not any(real.is_relative_to(home) for home in homes):
+        raise refused
+    if real == model.resolve():
+        raise ModelFileError(f"{shown(model.name)}: names itself as its data")
+    return path
+
+
+def product(reader: Reader, dims: tuple[int, ...], name: str) -> int:
+    """Return the elements of a tensor, at most 2^63 - 1."""
+    if len(dims) > MOST_DIMS:
+        raise reader.error(f"tensor {shown(name)!r} has {len(dims)} dimensions")
+    count = 1
+    for dim in dims:
+        count *= dim
+        if dim < 0 or count >= 2**63:
+            raise reader.error(f"tensor {shown(name)!r} has impossible dimensions")
+    return count
+
+
+def check_apart(reader: Reader, places: list[tuple[int, int, str]]) -> None:
+    """Raise ModelFileError where two of the places (begin, end, name) overlap."""
+    places.sort()
+    for (_, end, name), (begin, _, other) in pairwise(places):
+        if begin < end:
+            raise reader.error(f"tensors {shown(name)!r} and {shown(other)!r} overlap")
