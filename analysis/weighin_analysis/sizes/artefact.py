@@ -27,7 +27,10 @@ class SizeBasis(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadSize:
-    """Bytes of a model's files without tokenizer and runtime, which are apart; ``low`` to ``high`` is where it may lie.
+    """Bytes of a model's files, the runtime apart; ``low`` to ``high`` is where they may lie.
+
+    GGUF and LiteRT hold the tokenizer inside: ``tokenizer_bytes`` are a part of ``bytes`` then, else a file beside
+    them.
 
     ``parts`` split the value: token_embedding, head, layers, other. ``notes`` are sentences for a person that say what
     is stored how, where that is not what the scheme's name suggests.

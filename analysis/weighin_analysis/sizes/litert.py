@@ -9,6 +9,7 @@ from weighin_analysis.models.shape import Shape
 from weighin_analysis.models.tensors import Role, Tensor, tensors
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
 from weighin_analysis.sizes.neighbours import size_by_neighbours
+from weighin_analysis.sizes.parts import split
 
 SCHEMES = ("fp32", "fp16", "int8", "int4", "int4_block32", "int4_block128")
 # Other names of the same storage, as files and model cards write them.
@@ -28,7 +29,6 @@ _CHANNEL_SCALE_BYTES = 4
 _BLOCK_SCALE_BYTES = 2
 _ATTENTION = frozenset((Role.QUERY, Role.KEY, Role.VALUE, Role.ATTENTION_OUTPUT))
 _VECTORS = frozenset((Role.NORM, Role.BIAS))
-_PARTS = {Role.TOKEN_EMBEDDING: "token_embedding", Role.HEAD: "head"}
 
 # The file holds a SentencePiece model: 16.6 bytes an entry (Gemma: 4,241,003 for 256,000), 17.9 (Gemma 3: 4,689,074 for
 # 262,144).
@@ -52,10 +52,7 @@ def download_size(entry: ModelEntry, scheme: str) -> DownloadSize:
     shape = entry.shape
     tokenizer = shape.architecture.vocab * _TOKENIZER_BYTES_PER_ENTRY
     masks = _MASK_BYTES if shape.architecture.kind is ArchitectureKind.DECODER and scheme != "int4" else 0
-    parts = dict.fromkeys(("token_embedding", "head", "layers", "other"), 0)
-    for tensor in tensors(shape):
-        part = _PARTS.get(tensor.role, "other" if tensor.layer is None else "layers")
-        parts[part] += _tensor_bytes(tensor, scheme)
+    parts = split((tensor, _tensor_bytes(tensor, scheme)) for tensor in tensors(shape))
     parts["other"] += tokenizer + masks // 2
     size = sum(parts.values())
     return DownloadSize(

@@ -12,6 +12,7 @@ from weighin_analysis.models.shape import Shape
 from weighin_analysis.models.tensors import Role, Tensor, tensors
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
 from weighin_analysis.sizes.neighbours import size_by_neighbours
+from weighin_analysis.sizes.parts import split
 from weighin_analysis.sizes.tokenizer import tokenizer_bytes
 
 SCHEMES = ("fp32", "fp16", "int8", "int8_block32", "q4", "q4f16", "bnb4")
@@ -19,7 +20,6 @@ SCHEMES = ("fp32", "fp16", "int8", "int8_block32", "q4", "q4f16", "bnb4")
 ALIASES = {"q8": "int8", "uint8": "int8", "quantized": "int8", "int8_dynamic": "int8", "int4_block32": "q4"}
 
 _FLOAT_BYTES = {"fp32": 4, "fp16": 2, "int8": 4, "int8_block32": 4, "q4": 4, "q4f16": 2, "bnb4": 4}
-_EIGHT_BIT_BLOCK_WEIGHTS = 32
 _INT8_SCALE_BYTES = 5  # one fp32 scale and one 8-bit zero point
 # Nodes with their names, and shapes as constants: 10 kB a layer in exports with fused attention, 15 to 30 kB in others.
 _GRAPH_BYTES_PER_LAYER = 20_000
@@ -100,9 +100,8 @@ def stored_bytes(shape: Shape, context_tokens: int, scheme: str, export: Export)
 
     ``context_tokens`` are the positions that the rotary tables hold, 0 if nobody tells.
     """
-    parts = dict.fromkeys(("token_embedding", "head", "layers", "other"), 0)
-    for tensor in _exported(shape, export):
-        parts[_part(tensor)] += _tensor_bytes(tensor, shape, scheme, export)
+    exported = _exported(shape, export)
+    parts = split((tensor, _tensor_bytes(tensor, shape, scheme, export)) for tensor in exported)
     parts["other"] += _rotary_bytes(shape, context_tokens, scheme) if export.rotary_tables else 0
     parts["other"] += shape.architecture.layers * _GRAPH_BYTES_PER_LAYER
     return parts
@@ -130,11 +129,6 @@ def _exported(shape: Shape, export: Export) -> Iterator[Tensor]:
 
 _TABLES = frozenset((Role.TOKEN_EMBEDDING, Role.POSITION_EMBEDDING, Role.TOKEN_TYPE_EMBEDDING))
 _VECTORS = frozenset((Role.NORM, Role.BIAS))
-_PARTS = {Role.TOKEN_EMBEDDING: "token_embedding", Role.HEAD: "head"}
-
-
-def _part(tensor: Tensor) -> str:
-    return _PARTS.get(tensor.role, "other" if tensor.layer is None else "layers")
 
 
 def _tensor_bytes(tensor: Tensor, shape: Shape, scheme: str, export: Export) -> int:
