@@ -1,20 +1,17 @@
 """What a model weighs as a GGUF file of llama.cpp: every tensor in the type that the quantizer gives it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from math import log
-from statistics import median
+from dataclasses import dataclass, replace
 
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.errors import SizeError
-from weighin_analysis.models.catalogue import catalogue
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.models.shape import Shape
 from weighin_analysis.models.tensors import Role, Tensor, tensors
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
 from weighin_analysis.sizes.ggml import GgmlType
 from weighin_analysis.sizes.mixtures import MIXTURES, Place
+from weighin_analysis.sizes.neighbours import size_by_neighbours
 from weighin_analysis.sizes.parts import split
 
 SCHEMES = tuple(MIXTURES)
@@ -28,9 +25,10 @@ _ATTENTION_INPUT = frozenset((Role.QUERY, Role.KEY, Role.VALUE))
 # 23, one with a merge per entry to 37 (Qwen), one with two to 61 (Llama 3, Ministral 3).
 _TOKENIZER_LOW, _TOKENIZER, _TOKENIZER_HIGH = 23, 40, 62
 
-_NEIGHBOURS = 15  # models of similar size that stand for one that cannot be counted
 # Publishers count a vision tower among the parameters, and its file is another one: in Qwen3.5-2B it has 17 % of them.
 _MOST_IN_ANOTHER_FILE = 0.2
+# Tables of per-layer embeddings take more bits than matrices do: files of Gemma 4 E4B weigh up to 9 % more for it.
+_MOST_FOR_MORE_TABLES = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +49,15 @@ def download_size(entry: ModelEntry, scheme: str) -> DownloadSize:
 
     Counted tensor by tensor where the catalogue tells the model's shape, as a quantizer stores it that is guided by an
     importance matrix; ``low`` to ``high`` spans files made without one, and tokenizers. Else fitted: the median of
-    bytes per parameter over the counted models that are nearest in size; ``high`` takes the most of them, ``low`` the
-    least and leaves room for a vision tower, which is a file apart.
+    bytes per parameter over the counted models that are nearest in size; ``low`` to ``high`` spans theirs, and leaves
+    room for a vision tower, which is a file apart, and for tables of embeddings per layer.
 
     SizeError where GGUF has no such scheme, llama.cpp no such model, or nobody tells the number of parameters.
     """
     if scheme not in MIXTURES:
         raise SizeError(f"GGUF has no scheme {scheme!r}; it has {', '.join(SCHEMES)}")
-    if entry.parameters is None:
-        raise SizeError(f"{entry.name}: nobody tells how many parameters it has, so that its GGUF file has no size")
     if entry.shape is None:
-        return _fitted(entry, entry.parameters, scheme)
+        return _fitted(entry, scheme)
     if not _runs_in_llama_cpp(entry.shape):
         raise SizeError(f"{entry.name}: llama.cpp runs no models that share layers or project their embedding")
     return _counted(entry.shape, scheme)
@@ -142,45 +138,20 @@ def _notes(shape: Shape, scheme: str, stored: tuple[StoredTensor, ...]) -> Itera
         yield f"The vocabulary's table is stored in {table}, as an output head is."
 
 
-def _fitted(entry: ModelEntry, parameters: int, scheme: str) -> DownloadSize:
-    others = (one for one in _counted_models(scheme) if one.entry.kind is entry.kind and one.entry.name != entry.name)
-    near = sorted(others, key=lambda one: abs(log(one.parameters / parameters)))[:_NEIGHBOURS]
-    if not near:
-        raise SizeError(f"{entry.name}: its tensors are not in the catalogue, and neither are those of a like model")
-    per_parameter = [one.size.bytes / one.parameters for one in near]
-    middle = round(parameters * median(per_parameter))
-    return DownloadSize(
-        format=Format.GGUF,
-        scheme=scheme,
-        bytes=middle,
-        low=int(parameters * min(per_parameter) * (1 - _MOST_IN_ANOTHER_FILE)),
-        high=round(parameters * max(per_parameter)),
-        basis=SizeBasis.FITTED,
-        parts={"other": middle},
-        tokenizer_bytes=round(median(one.size.tokenizer_bytes for one in near)),
-        runtime_bytes=None,
-        notes=(f"Its tensors are not in the catalogue: fitted on {len(near)} models of similar size.",),
+def _fitted(entry: ModelEntry, scheme: str) -> DownloadSize:
+    size = size_by_neighbours(entry, scheme, _count, usual=_takes_the_types_of_its_scheme)
+    return replace(
+        size, low=round(size.low * (1 - _MOST_IN_ANOTHER_FILE)), high=round(size.high * (1 + _MOST_FOR_MORE_TABLES))
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _CountedModel:
-    entry: ModelEntry
-    parameters: int
-    size: DownloadSize
+def _count(entry: ModelEntry, scheme: str) -> DownloadSize:
+    assert entry.shape is not None
+    return _counted(entry.shape, scheme)
 
 
-@cache
-def _counted_models(scheme: str) -> tuple[_CountedModel, ...]:
-    """Models of which a file can be counted and has the types of its scheme, no substitutes for rows that are odd."""
-    return tuple(
-        _CountedModel(entry=entry, parameters=entry.parameters, size=_counted(entry.shape, scheme))
-        for entry in catalogue().values()
-        if entry.parameters is not None
-        and entry.shape is not None
-        and _runs_in_llama_cpp(entry.shape)
-        and entry.shape.architecture.hidden % GgmlType.Q4_K.block_weights == 0
-    )
+def _takes_the_types_of_its_scheme(shape: Shape) -> bool:
+    return _runs_in_llama_cpp(shape) and shape.architecture.hidden % GgmlType.Q4_K.block_weights == 0
 
 
 def _runs_in_llama_cpp(shape: Shape) -> bool:

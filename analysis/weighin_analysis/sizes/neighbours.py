@@ -7,25 +7,34 @@ from statistics import median
 from weighin_analysis.errors import SizeError
 from weighin_analysis.models.catalogue import catalogue
 from weighin_analysis.models.entry import ModelEntry
+from weighin_analysis.models.shape import Shape
 from weighin_analysis.sizes.artefact import DownloadSize, SizeBasis
 
 _NEIGHBOURS = 7  # enough that one odd vocabulary does not decide, few enough that all are of similar size
 
 
 def size_by_neighbours(
-    entry: ModelEntry, scheme: str, count: Callable[[ModelEntry, str], DownloadSize]
+    entry: ModelEntry,
+    scheme: str,
+    count: Callable[[ModelEntry, str], DownloadSize],
+    usual: Callable[[Shape], bool] = lambda _: True,
 ) -> DownloadSize:
     """Return a size fitted on the counted models of the same kind that are nearest in parameters.
 
     The value takes their median bytes per parameter, ``low`` and ``high`` their least and most. ``count`` counts one of
-    them. SizeError where nobody tells the parameters, or no model of the kind can be counted.
+    them; only shapes that are ``usual`` in the format stand for others. SizeError where nobody tells the parameters, or
+    no model of the kind can be counted.
     """
     if entry.parameters is None:
         raise SizeError(f"{entry.name}: nobody tells how many parameters it has, so that its files have no size")
     known = {
         one.name: one.parameters
         for one in catalogue().values()
-        if one.shape is not None and one.parameters and one.kind is entry.kind and one.name != entry.name
+        if one.shape is not None
+        and usual(one.shape)
+        and one.parameters
+        and one.kind is entry.kind
+        and one.name != entry.name
     }
     if not known:
         raise SizeError(f"{entry.name}: its tensors are not in the catalogue, nor those of a model of its kind")
