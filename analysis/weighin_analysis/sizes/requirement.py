@@ -1,0 +1,84 @@
+"""What a model takes as it would be shipped: bytes to download, disk, memory; what is not known, and why."""
+
+from dataclasses import dataclass
+
+from weighin_analysis.errors import SizeError
+from weighin_analysis.sizes.artefact import DownloadSize, Format
+from weighin_analysis.sizes.candidate import Candidate
+from weighin_analysis.sizes.download import disk_bytes, download_size
+from weighin_analysis.sizes.memory import MemoryUse, Runtime, memory_use
+from weighin_analysis.sizes.candidate import Candidate
+
+# What runs a file of a format unless another runtime is asked for; no runtime that is told of runs safetensors.
+RUNTIMES: dict[Format, Runtime] = {
+    Format.ONNX: Runtime.ONNXRUNTIME,
+    Format.GGUF: Runtime.LLAMA_CPP,
+    Format.LITERT: Runtime.LITERT,
+    Format.MLC: Runtime.WEBLLM,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How a model runs, which decides its memory; ``runtime`` None is the one that usually runs its format."""
+
+    context_tokens: int
+    prompt_tokens: int
+    runtime: Runtime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """What a candidate takes; a figure that is not known is None, and ``missing`` says why.
+
+    ``download_bytes`` are those of the weights and of adapters beside them, ``disk_bytes`` are needed while it comes;
+    ``memory_bytes`` counts the adapters, too.
+    """
+
+    candidate: Candidate
+    runtime: Runtime | None
+    download: DownloadSize | None
+    download_bytes: int | None
+    disk_bytes: int | None
+    memory: MemoryUse | None
+    memory_bytes: int | None
+    missing: tuple[str, ...] = ()
+
+
+def requirement(candidate: Candidate, setting: Setting, *, file_size: DownloadSize | None = None) -> Requirement:
+    """Return what a candidate takes. ``file_size`` is that of its own files, where they are here: exact, and no guess.
+
+    What is in memory follows from the parts of the size as it is counted, also for a file, whose header names none.
+    """
+    adapter_bytes = sum(one.bytes for one in candidate.adapters)
+    runtime = setting.runtime or RUNTIMES.get(candidate.format)
+    missing: list[str] = []
+    counted, memory = None, None
+    try:
+        counted = download_size(candidate.entry, candidate.format, candidate.scheme)
+    except SizeError as error:
+        missing += [] if file_size else [str(error)]
+    size, held = file_size or counted, counted or file_size
+    if held and runtime is None:
+        missing.append(f"no runtime that weighin knows runs {candidate.format}")
+    if held and runtime:
+        try:
+            memory = memory_use(
+                candidate.entry,
+                held,
+                runtime,
+                context_tokens=setting.context_tokens,
+                prompt_tokens=setting.prompt_tokens,
+            )
+        except SizeError as error:
+            missing.append(str(error))
+    return Requirement(
+        candidate=candidate,
+        runtime=runtime,
+        download=size,
+        download_bytes=size and size.bytes + adapter_bytes,
+        disk_bytes=size and disk_bytes(size) + adapter_bytes,
+        memory=memory,
+        memory_bytes=memory and memory.total + adapter_bytes,
+        missing=tuple(missing),
+    )
