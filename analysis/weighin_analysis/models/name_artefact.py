@@ -22,8 +22,7 @@ _KINDS = {
     r"|q[1-8][-_ ][01](?:[-_ ][48][-_ ][48])?|tq[12][-_ ]0|mxfp4(?:[-_ ]moe)?",
     "mlc": r"q[0348]f(?:16|32)_[0-3]|q0(?:b?f16|f32)",
     "onnx": r"q4f16|bnb4|quantized",
-    "other": r"awq|gptq|exl[23]|hqq|aqlm|nvfp4|nf4|fp8(?:[-_]dynamic)?|w[0-9]a[0-9]{1,2}|bnb[-_ ]4bit|bitnet"
-    r"|1\.58[-_ ]?bit",
+    "other": r"awq|gptq|exl[23]|hqq|aqlm|nvfp4|nf4|fp8(?:[-_]dynamic)?|w[0-9]a[0-9]{1,2}|bnb[-_ ]4bit",
     "plain": r"u?int[248]|q[248]|bf16|bfloat16|fp?16|fp?32|float16|float32",
     "bits": r"[2-8][-_ ]?bits?",
 }
@@ -103,8 +102,10 @@ def _scheme(spelling: str, form: Format | None) -> str:
             return "int8" if plain in {"q8", "quantized"} else plain
         case Format.LITERT:
             return _BITS.get(plain, plain)
+        case Format.SAFETENSORS:
+            return {"fp16": "F16", "fp32": "F32"}.get(plain, plain.upper())
         case _:
-            return plain.upper() if plain in {"bf16", "awq", "gptq"} else plain
+            return plain.upper() if plain in {"awq", "gptq"} else plain
 
 
 def _with_underscores(match: re.Match[str]) -> str:

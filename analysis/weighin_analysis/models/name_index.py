@@ -1,7 +1,7 @@
 """Every name of the catalogue taken apart, and which of them a text holds."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -13,6 +13,7 @@ from weighin_analysis.models.entry import ModelEntry, ModelKind
 from weighin_analysis.models.name_tokens import NameParts, SizeKind, StatedSize, Word, fold, take_apart
 
 _NEAR = 0.10  # a rounded size and the true one: 117M and 124M of GPT-2 are 6 % apart
+_MOST_COMPARED = 8  # words that are compared with the families by their spelling
 _SAME = 0.05  # where the size alone tells which member of a family is meant
 
 
@@ -41,8 +42,14 @@ class Key:
     name: str
     parts: NameParts
     words: frozenset[Word]
+    texts: frozenset[str]  # of the words
     sizes: frozenset[StatedSize]
     closed: ClosedModel | None = None
+
+    @property
+    def is_undisclosed(self) -> bool:
+        """Whether the model is one whose publisher does not tell its size."""
+        return self.closed is not None and not self.entry.disclosed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +76,9 @@ def parts_of(text: str) -> NameParts:
 
 def fits(parts: NameParts) -> list[Fit]:
     """Return every key that a text holds, in the order of the catalogue."""
-    return [fit for key in _keys_with(parts) if (fit := _fit(key, parts)) is not None]
+    texts = _texts(parts.words)
+    named = (key for key in _keys_with(parts) if key.texts <= texts)
+    return [fit for key in named if (fit := _fit(key, parts)) is not None]
 
 
 def fits_by_size(parts: NameParts) -> list[Fit]:
@@ -90,9 +99,10 @@ def fits_by_size(parts: NameParts) -> list[Fit]:
 def relatives(parts: NameParts) -> list[Key]:
     """Return the keys that share a word with a text or, if none does, have one that is spelled much like one."""
     found = _keys_with(parts, families_only=True)
-    return found or [
-        key for word in parts.words if word.text not in name_words().tuning for key in _keys_like(word.text)
-    ]
+    if found:
+        return found
+    foreign = [word.text for word in parts.words if word.text not in name_words().tuning and len(word.text) > 2]
+    return [key for text in foreign[:_MOST_COMPARED] for key in _keys_like(text)]
 
 
 def known_keys() -> tuple[Key, ...]:
@@ -114,9 +124,12 @@ def _index() -> _Index:
     by_word: dict[str, list[int]] = defaultdict(list)
     by_pair: dict[str, list[str]] = defaultdict(list)
     for place, key in enumerate(keys):
-        for text in {word.text for word in key.words}:
+        for text in key.texts:
             by_word[text].append(place)
-    common = name_words().size_words | name_words().tuning | name_words().other_weights
+    words = name_words()
+    common = (
+        words.size_words | words.tuning | words.other_weights | words.encoder_vocabularies | words.student | words.part
+    )
     families = frozenset(text for text in by_word if text not in common and len(text) > 1)
     for text in families:
         for pair in _letter_pairs(text):
@@ -143,15 +156,20 @@ def _keys() -> Iterator[Key]:
                 name=name,
                 parts=parts,
                 words=frozenset(parts.words),
+                texts=_texts(parts.words),
                 sizes=parts.sizes,
                 closed=closed,
             )
 
 
+def _texts(words: Iterable[Word]) -> frozenset[str]:
+    return frozenset(word.text for word in words)
+
+
 def _open_keys(entry: ModelEntry, name: str, optional: frozenset[str]) -> Iterator[Key]:
     parts = parts_of(fold(name))
     required = frozenset(word for word in parts.words if word.text not in optional) or frozenset(parts.words)
-    key = Key(entry=entry, name=name, parts=parts, words=required, sizes=parts.sizes)
+    key = Key(entry=entry, name=name, parts=parts, words=required, texts=_texts(required), sizes=parts.sizes)
     yield key
     if key.sizes and required in _one_size_words():
         yield replace(key, sizes=frozenset())
@@ -194,7 +212,7 @@ def _canonical(parts: NameParts) -> NameParts:
 
 def _keys_with(parts: NameParts, *, families_only: bool = False) -> list[Key]:
     index = _index()
-    texts = {word.text for word in parts.words}
+    texts = _texts(parts.words)
     if families_only:
         texts &= index.families
     places = {place for text in texts for place in index.by_word.get(text, ())}
@@ -203,12 +221,12 @@ def _keys_with(parts: NameParts, *, families_only: bool = False) -> list[Key]:
 
 def _fit(key: Key, parts: NameParts) -> Fit | None:
     matched = {word for word in parts.words if any(_is_word(key, wanted, word) for wanted in key.words)}
-    if len({word.text for word in matched}) < len(key.words) or not _sizes_agree(key, parts):
+    if len(_texts(matched)) < len(key.words) or not _sizes_agree(key, parts):
         return None
     optional = {word.text for word in key.parts.words if word not in key.words}
     extra = tuple(word.text for word in parts.words if word not in matched and word.text not in optional)
     core = frozenset(matched) | key.sizes
-    if key.closed is not None and key.entry.parameters is None:
+    if key.is_undisclosed:
         return _closed_fit(key, core, parts, extra)
     if not key.sizes and not key.parts.tags <= parts.tags:
         return None
@@ -250,7 +268,7 @@ def _is_word(key: Key, wanted: Word, word: Word) -> bool:
     if wanted.version:
         return False
     if key.closed is not None:
-        return key.entry.parameters is None
+        return key.is_undisclosed
     # Gemma 1 is Gemma; in Mistral Small 3.2 24B the number settles what the version of a size word would.
     return bool(key.sizes) and (word.version == "1" or word.text in name_words().size_words)
 
@@ -267,7 +285,7 @@ def _sizes_agree(key: Key, parts: NameParts) -> bool:
             stated.discard(replace(size, kind=SizeKind.TOTAL))
         else:
             return False
-    if key.closed is not None and key.entry.parameters is None:
+    if key.is_undisclosed:
         return True  # what a rumour says changes nothing
     entry = key.entry
     for size in stated:

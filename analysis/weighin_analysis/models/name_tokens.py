@@ -40,35 +40,36 @@ class Word:
 class NameParts:
     """A name taken apart. ``words`` stand in their order; ``tags`` are versions written v0.3, without the v.
 
-    ``lengths`` are contexts as written: 128k.
+    ``marks`` tell revisions of one model apart and nothing of its size: lengths of contexts (128k), dates and builds
+    (2507).
     """
 
     words: tuple[Word, ...]
     sizes: frozenset[StatedSize]
     tags: frozenset[str]
-    lengths: frozenset[str]
+    marks: frozenset[str]
 
 
 def fold(text: str) -> str:
     """Return a text with small letters, compatible characters made one and invisible ones left out."""
     if text.isascii():
         return text.lower()
-    plain = unicodedata.normalize("NFKC", text[:LONGEST_NAME]).casefold()
+    plain = unicodedata.normalize("NFKC", text).casefold()[:LONGEST_NAME]
     return "".join(character for character in plain if unicodedata.category(character) != "Cf")
 
 
 def take_apart(folded: str) -> NameParts:
     """Return the words, versions and sizes of a folded name, in time linear in its length. Never raises.
 
-    A number behind a word is its version. Numbers that are no version (dates, builds) are left out, and so are lengths
-    of contexts: 128k, and 1M beside a size in billions. A number of trillions beside one in billions is training data.
+    A number behind a word is its version, unless it is a date or a build. Beside a size in billions, 1M is the length
+    of a context and 3T are tokens of training.
     """
     pieces = list(_with_parted_units(list(_pieces(folded))))
     return NameParts(
         words=tuple(_words(pieces)),
         sizes=frozenset(_without_lengths([_size(value) for kind, value in pieces if kind == "size"])),
         tags=frozenset(_trimmed(value) for kind, value in pieces if kind == "tag"),
-        lengths=frozenset(value for kind, value in pieces if kind == "length"),
+        marks=frozenset(value for kind, value in pieces if kind == "length" or (kind == "number" and _is_build(value))),
     )
 
 
@@ -98,12 +99,14 @@ _PARTED_UNITS = frozenset(_UNIT_PARAMETERS) - {"k", "t"}
 _UNIT = "million|billion|trillion|bn|mn|[kmbt]"
 _AMOUNT = r"[0-9]{1,4}(?:\.[0-9]{1,3})?"
 _SIZE = re.compile(rf"(?P<prefix>[ea]?)(?P<amount>{_AMOUNT})(?P<unit>{_UNIT})")
+_SPLIT_SIZE = re.compile(r"([0-9]{1,3})([bm])([0-9])")  # 1b7 is 1.7b
 _PER_EXPERT = re.compile(rf"(?P<experts>[0-9]{{1,3}})x(?P<amount>{_AMOUNT})(?P<unit>[bm])")
 _TAG = re.compile(r"v([0-9]+(?:\.[0-9]+)*)")
 _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*[a-z]?")
-_HEAD = re.compile(r"[0-9]+(?:\.[0-9]+)*|[^\W\d_]+|.")
 _CHUNK = re.compile(r"[^\W_]+(?:\.[^\W_]+)*")
 _EXPERT_COUNT = re.compile(r"[0-9]{1,3}e")
+_KINDS = (("size", _SIZE), ("size", _PER_EXPERT), ("experts", _EXPERT_COUNT), ("number", _VERSION))
+_PARTS = re.compile(r"([^\W\d_]*)([0-9]*(?:\.[0-9]+)*)(.*)", re.DOTALL)  # matches any text
 # Lengths of contexts as they are written in names, in thousands of tokens.
 _CONTEXTS_K = frozenset({1, 2, 3, 4, 6, 8, 10, 16, 20, 32, 48, 64, 80, 96, 100, 128, 131, 160, 192, 196, 200, 256, 262})
 _LONG_CONTEXTS_K = frozenset({400, 500, 512, 524, 1000, 1024, 1048, 2048, 4096})
@@ -111,32 +114,37 @@ _LONG_CONTEXTS_K = frozenset({400, 500, 512, 524, 1000, 1024, 1048, 2048, 4096})
 
 def _pieces(folded: str) -> Iterator[tuple[str, str]]:
     """Yield (kind, text) from left to right: word, number, size or tag."""
-    points = re.sub(r"(?<![0-9])\.|\.(?![0-9])", " ", folded)
+    points = re.sub(r"(?<![0-9])\.|\.(?![0-9])", " ", folded.replace("+", " plus "))
     if "-" in points or ":" in points:  # internlm2_5-7b: with another separator about, this one is a point
         points = re.sub(r"(?<=[0-9])_(?=[0-9])", ".", points)
     for chunk in _CHUNK.findall(points):
-        yield from _pieces_of(chunk[:_LONGEST_WORD])
+        if len(chunk) > _LONGEST_WORD:
+            yield "word", chunk[:_LONGEST_WORD]
+        else:
+            yield from _pieces_of(chunk)
 
 
 def _pieces_of(chunk: str) -> Iterator[tuple[str, str]]:
-    rest = chunk
-    while rest:
-        if _SIZE.fullmatch(rest) or _PER_EXPERT.fullmatch(rest):
-            yield ("length" if _is_context(rest) else "size"), rest
-            return
-        if tag := _TAG.fullmatch(rest):
-            yield "tag", tag[1]
-            return
-        if _EXPERT_COUNT.fullmatch(rest):
-            yield "experts", rest
-            return
-        if _VERSION.fullmatch(rest):
-            yield "number", rest
-            return
-        head = _HEAD.match(rest)
-        assert head is not None  # its last alternative takes any character
-        yield ("number" if rest[0] in "0123456789" else "word"), head[0]
-        rest = rest[head.end() :]
+    """Yield what a run of letters and digits is: one thing, or a word and one thing, or less than that."""
+    parts = _PARTS.fullmatch(chunk)
+    assert parts is not None  # it matches any text
+    letters, number, rest = parts.groups()
+    if piece := _piece(chunk):
+        yield piece
+    elif letters and (piece := _piece(number + rest)):
+        yield from (("word", letters), piece)
+    else:
+        yield from ((kind, part) for kind, part in (("word", letters), ("number", number), ("word", rest)) if part)
+
+
+def _piece(text: str) -> tuple[str, str] | None:
+    """Return the kind of a whole text that is a size, a length, a tag, a number of experts or a number."""
+    if split := _SPLIT_SIZE.fullmatch(text):
+        return "size", f"{split[1]}.{split[3]}{split[2]}"
+    if tag := _TAG.fullmatch(text):
+        return "tag", tag[1]
+    kind = next((kind for kind, pattern in _KINDS if pattern.fullmatch(text)), None)
+    return None if kind is None else ("length" if _is_context(text) else kind, text)
 
 
 def _with_parted_units(pieces: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:

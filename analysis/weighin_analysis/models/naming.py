@@ -6,7 +6,7 @@ catalogue; what else it says must not change the size. docs/names.md tells the r
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf, log
 
@@ -18,6 +18,7 @@ from weighin_analysis.models.name_tokens import LONGEST_NAME, NameParts, SizeKin
 from weighin_analysis.sizes.artefact import Format
 
 _MOST_CANDIDATES = 5
+_MOST_WORDS = 48  # in a name; a text with more of them is none
 _SAME_SIZE = 0.01  # models that differ by less weigh the same
 
 
@@ -80,10 +81,13 @@ def identify(text: str) -> Identification:
     if len(text) > LONGEST_NAME:
         return Identification(text=text, how=How.UNKNOWN, reason=f"no name is longer than {LONGEST_NAME} characters")
     artefact = read_artefact(_without_query(fold(text)))
-    parts = parts_of(_telling_component(artefact.rest))
+    name = _telling_component(artefact.rest)
+    parts = parts_of(name)
     finding = _find(parts)
     if finding.fit is not None:
-        return _recognised(text, artefact, parts, finding.fit, finding.reason)
+        recognised = _recognised(text, artefact, parts, finding.fit, finding.reason)
+        is_name = recognised.how is How.ALIAS and name.strip(" -_.:") == fold(finding.fit.key.entry.name)
+        return replace(recognised, how=How.NAME) if is_name else recognised
     return _unrecognised(text, artefact, parts, finding)
 
 
@@ -108,13 +112,15 @@ def _is_hash(component: str) -> bool:
 
 
 def _find(parts: NameParts) -> _Finding:
+    if len(parts.words) > _MOST_WORDS:
+        return _Finding(reason=f"no name has more than {_MOST_WORDS} words")
     part = next((word.text for word in parts.words if word.text in name_words().part), None)
     if part is not None:
         return _Finding(reason=f"“{part}” names something that goes with a model, not a model")
     found = fits(parts)
     if any(fit.key.sizes and fit.key.closed is None for fit in found):
         # No weights of a closed model are about: beside an open model's name and size it is a teacher or a boast.
-        found = [fit for fit in found if fit.key.closed is None or fit.key.entry.parameters is not None]
+        found = [fit for fit in found if not fit.key.is_undisclosed]
     found = found or fits_by_size(parts)
     widest = [fit for fit in found if not any(fit.core < other.core for other in found)]
     if not widest:
@@ -144,8 +150,8 @@ def _one_of(widest: Sequence[Fit], parts: NameParts) -> _Finding:
 def _agreement(fit: Fit, parts: NameParts) -> tuple[int, int, int]:
     """Return how much of what may be left out the text and the key share, and how little only one of them has."""
     own = fit.key.parts
-    shared = len(own.tags & parts.tags) + len(own.lengths & parts.lengths)
-    foreign = len(own.tags - parts.tags) + len(own.lengths - parts.lengths)
+    shared = len(own.tags & parts.tags) + len(own.marks & parts.marks)
+    foreign = len(own.tags - parts.tags) + len(own.marks - parts.marks)
     words = {word.text for word in own.words} ^ {word.text for word in parts.words}
     return shared, -foreign, -len(words)
 
@@ -164,8 +170,8 @@ def _nothing_found(parts: NameParts) -> _Finding:
     if sizes:
         return _Finding(reason="", perhaps=near)  # the size itself is the answer
     texts = {word.text for word in parts.words}
-    of_family = [key for key in near if texts & {word.text for word in key.words}]
-    if of_family and texts <= {word.text for key in of_family for word in key.words} | name_words().tuning:
+    of_family = [key for key in near if texts & key.texts]
+    if of_family and texts <= {text for key in of_family for text in key.texts} | name_words().tuning:
         return _Finding(reason="the name leaves open which model of the family is meant", perhaps=near)
     if of_family:
         return _Finding(reason="the catalogue has models of that family, but not this one", perhaps=near)
@@ -182,10 +188,8 @@ def _recognised(text: str, artefact: NamedArtefact, parts: NameParts, fit: Fit, 
         how, reason = How.UNDISCLOSED, f"{closed.publisher} does not tell how many parameters {entry.name} has"
     elif fit.extra:
         how, reason = How.BASE, f"by its name made from {entry.name}, whose family and size it states"
-    elif artefact.rest.strip() == fold(entry.name):
-        how, reason = How.NAME, f"{entry.name} is in the catalogue"
     else:
-        how, reason = How.ALIAS, f"another name of {entry.name}, which is in the catalogue"
+        how, reason = How.ALIAS, f"{entry.name} is in the catalogue"
     if closed is not None and entry.disclosed:
         reason = f"{closed.publisher} published the number of parameters of {entry.name}, but not its weights"
     if choice:
@@ -247,7 +251,7 @@ def _nearest(keys: Sequence[Key], parts: NameParts, parameters: int | None) -> t
 
     def distance(key: Key) -> tuple[int, int, float]:
         shared = len(words & key.words)
-        similar = len(texts & {word.text for word in key.words})
+        similar = len(texts & key.texts)
         known = key.entry.parameters
         apart = abs(log(parameters / known)) if parameters and known else inf if parameters else 0.0
         return -shared, -similar, apart
