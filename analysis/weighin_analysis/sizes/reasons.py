@@ -118,8 +118,8 @@ def _prune(what_if: Prune, entry: ModelEntry, size: DownloadSize) -> Reasons:
         kernel = "NVIDIA's GPUs from Ampere on multiply this pattern, through cuSPARSELt or TensorRT"
     else:
         saving = (
-            f"For a compressed transfer, zeros alone help down to {stored_as(least_bits(bits, density))}. As compressed "
-            f"sparse rows it would be {stored_as(compressed_row_bits(bits, density))}: with 16-bit columns these save "
+            f"By zeros alone a compressed transfer comes down to {stored_as(least_bits(bits, density))}. Compressed "
+            f"sparse rows would be {stored_as(compressed_row_bits(bits, density))}: with 16-bit columns these save "
             f"bytes when fewer than {break_even_density(bits):.0%} of the weights are left, here {density:.0%}."
         )
         kernel = "Unstructured zeros need a sparse format and a kernel for it"

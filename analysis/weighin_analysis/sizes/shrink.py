@@ -1,0 +1,137 @@
+"""What a shrinking technique changes of a model, and what it does not: download, memory and work, never quality."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from weighin_analysis.errors import SizeError, WhatIfError
+from weighin_analysis.models.catalogue import entry as catalogue_entry
+from weighin_analysis.models.entry import ModelEntry
+from weighin_analysis.numbers import number
+from weighin_analysis.sizes.adapter import adapter
+from weighin_analysis.sizes.artefact import DownloadSize
+from weighin_analysis.sizes.candidate import Candidate
+from weighin_analysis.sizes.reasons import Reasons, reasons
+from weighin_analysis.sizes.requirement import Requirement, Setting, requirement
+from weighin_analysis.sizes.reshape import reshaped, shape_of
+from weighin_analysis.sizes.what_if import Distill, Lora, Prune, Quantize, WhatIf
+from weighin_analysis.sizes.work import Work, work
+
+QUALITY = "Whether the answers are still good enough is not judged here: try it on your own task."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIfResult:
+    """A candidate before and after a what-if, what both take, and why each figure changes or stays.
+
+    The work of a token is None where the model's shape is not known in full. Both downloads are known.
+    """
+
+    what_if: WhatIf
+    before: Requirement
+    after: Requirement
+    work_before: Work | None
+    work_after: Work | None
+    reasons: Reasons
+    quality: str = QUALITY
+
+
+def apply_all(
+    what_ifs: Iterable[WhatIf], candidate: Candidate, setting: Setting, *, file_size: DownloadSize | None = None
+) -> tuple[WhatIfResult, ...]:
+    """Return a result for each what-if, which is applied to what the one before it left.
+
+    ``file_size`` is that of the candidate's own files, where they are here. Raises WhatIfError where a model cannot
+    undergo a technique, SizeError where a size cannot be told, CatalogError where a student is not in the catalogue.
+    """
+    results: list[WhatIfResult] = []
+    before = requirement(candidate, setting, file_size=file_size)
+    for what_if in what_ifs:
+        changed = _changed(what_if, before.candidate)
+        if replace(changed, adapters=()) != replace(candidate, adapters=()):
+            file_size = None
+        after = requirement(changed, setting, file_size=file_size)
+        results.append(_result(what_if, before, after))
+        before = after
+    return tuple(results)
+
+
+def told(result: WhatIfResult) -> tuple[str, ...]:
+    """Return a result in lines for a person: each cost before and after, and why; the last on quality."""
+    before, after, why = result.before, result.after, result.reasons
+    work = _work_told(result.work_before, result.work_after)
+    return (
+        f"download {_bytes_told(before.download_bytes, after.download_bytes)}. {why.download}",
+        f"memory {_bytes_told(before.memory_bytes, after.memory_bytes)}. {why.memory}",
+        f"work of a token {work}. {why.speed}",
+        f"kernel {'exists' if why.kernel_exists else 'missing'}. {why.kernel}",
+        f"quality not judged. {result.quality}",
+    )
+
+
+def _bytes_told(before: int | None, after: int | None) -> str:
+    return "not known" if before is None or after is None else _told(before, after, "MB")
+
+
+def _work_told(before: Work | None, after: Work | None) -> str:
+    if before is None or after is None:
+        return "not known"
+    read = _told(before.weight_bytes_read, after.weight_bytes_read, "MB")
+    return f"reads {read}; multiply-adds {_told(before.multiply_adds, after.multiply_adds, 'million')}"
+
+
+def _told(before: int, after: int, unit: str) -> str:
+    if before == after:
+        return f"{number(before / 1e6)} {unit}, unchanged"
+    if number(before / 1e6) != number(after / 1e6):
+        return f"{number(before / 1e6)} {unit} -> {number(after / 1e6)} {unit}"
+    # Too little to be seen in the rounded whole, as an adapter is.
+    return f"{number(before / 1e6)} {unit} {'+' if after > before else '-'} {number(abs(after - before) / 1e6)} {unit}"
+
+
+def _result(what_if: WhatIf, before: Requirement, after: Requirement) -> WhatIfResult:
+    if before.download is None or after.download is None:
+        raise SizeError((before if before.download is None else after).missing[0])
+    return WhatIfResult(
+        what_if=what_if,
+        before=before,
+        after=after,
+        work_before=_work(before.candidate, before.download),
+        work_after=_work(after.candidate, after.download),
+        reasons=reasons(what_if, before.candidate.entry, before.download),
+    )
+
+
+def _changed(what_if: WhatIf, candidate: Candidate) -> Candidate:
+    match what_if:
+        case Quantize(scheme=scheme):
+            return replace(candidate, scheme=scheme)
+        case Prune():
+            shape_of(candidate.entry)  # whose matrices the zeros lie in
+            return candidate
+        case Lora():
+            added = adapter(what_if, candidate.entry.name, shape_of(candidate.entry))
+            return candidate if what_if.merged else replace(candidate, adapters=(*candidate.adapters, added))
+    if candidate.adapters:
+        raise WhatIfError("an adapter fits the shape that it was trained for: give lora after what changes the shape")
+    if isinstance(what_if, Distill):
+        return replace(candidate, entry=_student(what_if.student, candidate.entry))
+    return replace(candidate, entry=reshaped(what_if, candidate.entry))
+
+
+def _student(name: str, teacher: ModelEntry) -> ModelEntry:
+    student = catalogue_entry(name)
+    if student.teacher not in {teacher.name, *teacher.aliases}:
+        known = f"was distilled from {student.teacher}" if student.teacher else "has no teacher in the catalogue"
+        raise WhatIfError(f"{student.name} is no student of {teacher.name}: it {known}")
+    return student
+
+
+def _work(candidate: Candidate, size: DownloadSize) -> Work | None:
+    if candidate.entry.shape is None:
+        return None
+    base = work(candidate.entry.shape, size)
+    return Work(
+        multiply_adds=base.multiply_adds + sum(one.active_parameters for one in candidate.adapters),
+        weight_bytes_read=base.weight_bytes_read
+        + sum(one.active_parameters * one.bytes_per_weight for one in candidate.adapters),
+    )
