@@ -21,9 +21,10 @@ _KEPT_IN_FULL = frozenset((Role.NORM, Role.BIAS, Role.ROUTER, Role.POSITION_EMBE
 _ATTENTION_INPUT = frozenset((Role.QUERY, Role.KEY, Role.VALUE))
 
 # Bytes of the tokenizer in the file per entry of the vocabulary. An entry takes 8 for its length, 4 for its kind and
-# some 7 for its text; a merge takes 8 and its two texts. A vocabulary with scores instead of merges (4 each) comes to
-# 23, one with a merge per entry to 37 (Qwen), one with two to 61 (Llama 3, Ministral 3).
-_TOKENIZER_LOW, _TOKENIZER, _TOKENIZER_HIGH = 23, 40, 62
+# some 7 for its text; a merge takes 8 and its two texts. A vocabulary with scores instead of merges (4 each), or with
+# neither as an encoder's, comes to 17 to 23, one with a merge per entry to 37 (Qwen), with two to 61 (Llama 3).
+_TOKENIZER_LOW, _TOKENIZER_HIGH = 17, 62
+_TOKENIZER = {ArchitectureKind.DECODER: 40, ArchitectureKind.ENCODER: 20}
 
 # Publishers count a vision tower among the parameters, and its file is another one: in Qwen3.5-2B it has 17 % of them.
 _MOST_IN_ANOTHER_FILE = 0.2
@@ -103,20 +104,21 @@ def _place(shape: Shape, tensor: Tensor, guided: bool) -> Place:
 
 def _counted(shape: Shape, scheme: str) -> DownloadSize:
     stored = tuple(stored_tensors(shape, scheme))
-    vocab = shape.architecture.vocab
     weights = sum(one.bytes for one in stored)
     unguided = sum(one.bytes for one in stored_tensors(shape, scheme, guided=False))
+    vocab = shape.architecture.vocab
+    tokenizer = vocab * _TOKENIZER[shape.architecture.kind]
     parts = split((one.tensor, one.bytes) for one in stored)
-    parts["other"] += vocab * _TOKENIZER
+    parts["other"] += tokenizer
     return DownloadSize(
         format=Format.GGUF,
         scheme=scheme,
-        bytes=weights + vocab * _TOKENIZER,
+        bytes=weights + tokenizer,
         low=min(weights, unguided) + vocab * _TOKENIZER_LOW,
         high=max(weights, unguided) + vocab * _TOKENIZER_HIGH,
         basis=SizeBasis.COUNTED,
         parts=parts,
-        tokenizer_bytes=vocab * _TOKENIZER,
+        tokenizer_bytes=tokenizer,
         runtime_bytes=None,
         notes=tuple(_notes(shape, scheme, stored)),
     )
