@@ -153,30 +153,39 @@ def _row(question: Question, group: Group, evidence: Evidence) -> CheckRow:
         runtime=None if provider == "cpu" else _ON_GPU.get(candidate.format),
     )
     needed = requirement(candidate, setting, file_size=question.file_size)
-    timed, why = None, ""
-    try:
-        timed = _timed_row(needed, group, evidence)
-        if candidate.scheme != measured:
-            why = f"the speed is ONNX Runtime's with {measured}, the nearest scheme that was measured"
-    except EstimateError as error:
-        why = str(error)
     free = facts.memory_for(provider)
     lacking = needed.memory_bytes is not None and free is not None and needed.memory_bytes > limits.memory_share * free
-    reasons = [*(timed.reasons if timed else ()), *needed.missing, *([why] if why else ())]
-    return CheckRow(
+    untimed = CheckRow(
         requirement=needed,
         execution_provider=provider,
-        threads=timed.threads if timed else threads,
+        threads=threads,
         memory_free_bytes=free,
-        measured_scheme=measured if timed else None,
-        decode_tokens_per_second=timed and timed.decode_tokens_per_second,
-        prefill_tokens_per_second=timed and timed.prefill_tokens_per_second,
-        time_to_first_token_seconds=timed and timed.time_to_first_token_seconds,
-        latency_seconds=timed and timed.latency_seconds,
-        verdict=timed.verdict if timed else Verdict.DOES_NOT_FIT if lacking else None,
-        reasons=tuple(reasons),
-        basis=timed and timed.basis,
+        measured_scheme=None,
+        decode_tokens_per_second=None,
+        prefill_tokens_per_second=None,
+        time_to_first_token_seconds=None,
+        latency_seconds=None,
+        verdict=Verdict.DOES_NOT_FIT if lacking else None,
+        reasons=needed.missing,
+        basis=None,
         counts=provider not in facts.software_providers,
+    )
+    try:
+        timed = _timed_row(needed, group, evidence)
+    except EstimateError as error:
+        return replace(untimed, reasons=(*untimed.reasons, str(error)))
+    stands_for = f"the speed is ONNX Runtime's with {measured}, the nearest scheme that was measured"
+    return replace(
+        untimed,
+        threads=timed.threads,
+        measured_scheme=measured,
+        decode_tokens_per_second=timed.decode_tokens_per_second,
+        prefill_tokens_per_second=timed.prefill_tokens_per_second,
+        time_to_first_token_seconds=timed.time_to_first_token_seconds,
+        latency_seconds=timed.latency_seconds,
+        verdict=timed.verdict,
+        reasons=(*timed.reasons, *untimed.reasons, *(() if candidate.scheme == measured else (stands_for,))),
+        basis=timed.basis,
     )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from weighin_analysis.errors import AnalysisError
+from weighin_analysis.commands.size import add_size, size
+from weighin_analysis.errors import AnalysisError, QuestionError, WhatIfError
 
 # What `pip install weighin-analysis[report]` brings; the core needs none of it.
 _REPORT_MODULES = {"altair", "duckdb", "jinja2", "markupsafe", "vl_convert"}
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(end="", flush=True)
     except KeyboardInterrupt:
         return _refuse("interrupted", 130)
+    except (QuestionError, WhatIfError) as error:
+        return _refuse(str(error), 2)
     except AnalysisError as error:
         return _refuse(str(error), 1)
     except OSError as error:
@@ -80,7 +83,15 @@ def _parser() -> argparse.ArgumentParser:
             "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
         )
         command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    add_size(commands).set_defaults(command=_size)
     return parser
+
+
+def _size(options: argparse.Namespace) -> int:
+    text, exit_code = size(options)
+    for line in text.splitlines():
+        print(_printable(line))
+    return exit_code
 
 
 def _report(options: argparse.Namespace) -> int:

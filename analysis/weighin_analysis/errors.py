@@ -4,6 +4,7 @@ AnalysisError
 ├── CatalogError     a name that the catalogue does not hold
 ├── EstimateError    a measurement that no time can be computed from
 ├── ModelFileError   a model file that is damaged, of another kind, or refers to what is not there
+├── QuestionError    a question about a model that makes no sense
 ├── SizeError        a size that does not follow from what is known of a model
 ├── SnapshotError    a snapshot that is missing, incomplete or of an unknown version
 └── WhatIfError      a what-if that cannot be read, or that a model cannot undergo
@@ -24,6 +25,10 @@ class EstimateError(AnalysisError):
 
 class ModelFileError(AnalysisError):
     """A model file that is damaged, of another kind, or refers to what is not there."""
+
+
+class QuestionError(AnalysisError):
+    """A question about a model that makes no sense: a path that leads nowhere, a scheme that no format has."""
 
 
 class SizeError(AnalysisError):

@@ -7,7 +7,6 @@ from weighin_analysis.sizes.artefact import DownloadSize, Format
 from weighin_analysis.sizes.candidate import Candidate
 from weighin_analysis.sizes.download import disk_bytes, download_size
 from weighin_analysis.sizes.memory import MemoryUse, Runtime, memory_use
-from weighin_analysis.sizes.candidate import Candidate
 
 # What runs a file of a format unless another runtime is asked for; no runtime that is told of runs safetensors.
 RUNTIMES: dict[Format, Runtime] = {
@@ -76,9 +75,9 @@ def requirement(candidate: Candidate, setting: Setting, *, file_size: DownloadSi
         candidate=candidate,
         runtime=runtime,
         download=size,
-        download_bytes=size and size.bytes + adapter_bytes,
-        disk_bytes=size and disk_bytes(size) + adapter_bytes,
+        download_bytes=size.bytes + adapter_bytes if size else None,
+        disk_bytes=disk_bytes(size) + adapter_bytes if size else None,
         memory=memory,
-        memory_bytes=memory and memory.total + adapter_bytes,
+        memory_bytes=memory.total + adapter_bytes if memory else None,
         missing=tuple(missing),
     )

@@ -1,0 +1,1 @@
+"""The commands of weighin-analysis that need no fleet: each returns its text and its exit code, printed by cli.py."""
