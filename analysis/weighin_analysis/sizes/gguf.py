@@ -49,9 +49,9 @@ def download_size(entry: ModelEntry, scheme: str) -> DownloadSize:
     """Return what the file of a model weighs, the tokenizer inside included.
 
     Counted tensor by tensor where the catalogue tells the model's shape, as a quantizer stores it that is guided by an
-    importance matrix; ``low`` to ``high`` spans files made without one, and tokenizers. Else fitted: the median of
-    bytes per parameter over the counted models that are nearest in size; ``low`` to ``high`` spans theirs, and leaves
-    room for a vision tower, which is a file apart, and for tables of embeddings per layer.
+    importance matrix; ``low`` to ``high`` spans files made without one or since a rule changed, and tokenizers. Else
+    fitted: the median of bytes per parameter over the counted models that are nearest in size; ``low`` to ``high``
+    spans theirs, and leaves room for a vision tower, which is a file apart, and for tables of embeddings per layer.
 
     SizeError where GGUF has no such scheme, llama.cpp no such model, or nobody tells the number of parameters.
     """
@@ -64,8 +64,14 @@ def download_size(entry: ModelEntry, scheme: str) -> DownloadSize:
     return _counted(entry.shape, scheme)
 
 
-def stored_tensors(shape: Shape, scheme: str, *, guided: bool = True) -> Iterator[StoredTensor]:
-    """Yield every tensor of a model's file; ``guided``: the quantizer was given an importance matrix."""
+def stored_tensors(
+    shape: Shape, scheme: str, *, guided: bool = True, fused_as_values: bool = False
+) -> Iterator[StoredTensor]:
+    """Yield every tensor of a model's file with its type.
+
+    ``guided``: the quantizer was given an importance matrix. ``fused_as_values``: queries, keys and values that are one
+    matrix take the type of values, as they do since 2026, and not one of their own.
+    """
     mixture, arch = MIXTURES[scheme], shape.architecture
     head_apart = arch.kind is ArchitectureKind.DECODER and (shape.copied_head or not arch.tied_embeddings)
     for tensor in _in_file(shape):
@@ -76,10 +82,12 @@ def stored_tensors(shape: Shape, scheme: str, *, guided: bool = True) -> Iterato
             kind = mixture.head if tensor.columns % mixture.base.block_weights == 0 else GgmlType.Q8_0
         elif tensor.role is Role.TOKEN_EMBEDDING:
             kind = mixture.embedding or mixture.base
-        elif shape.fused_attention and tensor.role in _ATTENTION_INPUT:
-            kind = mixture.fused or mixture.base
-        else:
+        elif not (shape.fused_attention and tensor.role in _ATTENTION_INPUT):
             kind = mixture.type_of(tensor.role, _place(shape, tensor, guided))
+        elif fused_as_values:
+            kind = mixture.type_of(Role.VALUE, _place(shape, tensor, guided))
+        else:
+            kind = mixture.fused or mixture.base
         yield StoredTensor(tensor=tensor, type=kind.fitting(tensor.columns))
 
 
@@ -105,7 +113,11 @@ def _place(shape: Shape, tensor: Tensor, guided: bool) -> Place:
 def _counted(shape: Shape, scheme: str) -> DownloadSize:
     stored = tuple(stored_tensors(shape, scheme))
     weights = sum(one.bytes for one in stored)
-    unguided = sum(one.bytes for one in stored_tensors(shape, scheme, guided=False))
+    made_otherwise = (
+        stored_tensors(shape, scheme, guided=False),
+        stored_tensors(shape, scheme, fused_as_values=True),
+    )
+    possible = (weights, *(sum(one.bytes for one in file) for file in made_otherwise))
     vocab = shape.architecture.vocab
     tokenizer = vocab * _TOKENIZER[shape.architecture.kind]
     parts = split((one.tensor, one.bytes) for one in stored)
@@ -114,8 +126,8 @@ def _counted(shape: Shape, scheme: str) -> DownloadSize:
         format=Format.GGUF,
         scheme=scheme,
         bytes=weights + tokenizer,
-        low=min(weights, unguided) + vocab * _TOKENIZER_LOW,
-        high=max(weights, unguided) + vocab * _TOKENIZER_HIGH,
+        low=min(possible) + vocab * _TOKENIZER_LOW,
+        high=max(possible) + vocab * _TOKENIZER_HIGH,
         basis=SizeBasis.COUNTED,
         parts=parts,
         tokenizer_bytes=tokenizer,

@@ -171,6 +171,14 @@ def test_one_matrix_for_queries_keys_and_values_has_one_type() -> None:
     assert kinds == {GgmlType.Q5_K}
 
 
+def test_the_interval_holds_files_made_since_the_rule_for_one_matrix_changed() -> None:
+    phi = entry("Phi-4-mini")
+    assert phi.shape is not None
+    size = download_size(phi, "IQ1_S")
+    since = sum(one.bytes for one in stored_tensors(phi.shape, "IQ1_S", fused_as_values=True)) + size.tokenizer_bytes
+    assert size.bytes < since <= size.high
+
+
 def test_an_importance_matrix_changes_the_first_layers_of_few_schemes() -> None:
     assert types(shape(), "Q4_0", Role.DOWN)[:3] == [GgmlType.Q4_1, GgmlType.Q4_1, GgmlType.Q4_0]
     assert set(types(shape(), "Q4_0", Role.DOWN, guided=False)) == {GgmlType.Q4_0}
