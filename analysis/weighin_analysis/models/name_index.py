@@ -14,6 +14,7 @@ from weighin_analysis.models.name_tokens import NameParts, SizeKind, StatedSize,
 
 _NEAR = 0.10  # a rounded size and the true one: 117M and 124M of GPT-2 are 6 % apart
 _MOST_COMPARED = 8  # words that are compared with the families by their spelling
+_LIKE = 1.2  # of 2 for words alike
 _SAME = 0.05  # where the size alone tells which member of a family is meant
 
 
@@ -28,6 +29,7 @@ class NameWords:
     encoder_vocabularies: frozenset[str]
     student: frozenset[str]
     part: frozenset[str]
+    product: frozenset[str]
     one_size: tuple[str, ...]
 
 
@@ -82,27 +84,41 @@ def fits(parts: NameParts) -> list[Fit]:
 
 
 def fits_by_size(parts: NameParts) -> list[Fit]:
-    """Return the members of a family that a stated size singles out by their true size: phi3:14b is Phi-3-medium."""
+    """Return the members of a family that a stated size singles out.
+
+    By their true size where only a word like medium is missing (phi3:14b is Phi-3-medium), by the size in their name
+    where the family has a version (deepseek-r1:1.5b is DeepSeek-R1-Distill-Qwen-1.5B).
+    """
     words = {word for word in parts.words if word.text not in name_words().tuning}
     totals = [size for size in parts.sizes if size.kind is SizeKind.TOTAL]
     if not words or len(totals) != 1 or len(parts.sizes) != 1:
         return []
+    has_version = any(word.version for word in words)
     return [
-        Fit(key=key, core=key.words | parts.sizes)
+        Fit(key=key, core=parts.sizes)
         for key in _keys_with(parts)
-        if not key.sizes and key.closed is None and words <= key.words
-        if all(word.text in name_words().size_words for word in key.words - words)
-        if _is_near(totals[0].parameters, key.entry.parameters, _SAME)
+        if key.closed is None and words <= key.words
+        if (has_version and key.sizes == parts.sizes) or _is_singled_out(key, words, totals[0].parameters)
     ]
 
 
+def _is_singled_out(key: Key, words: set[Word], parameters: int) -> bool:
+    is_plain = not key.sizes and all(word.text in name_words().size_words for word in key.words - words)
+    return is_plain and _is_near(parameters, key.entry.parameters, _SAME)
+
+
 def relatives(parts: NameParts) -> list[Key]:
-    """Return the keys that share a word with a text or, if none does, have one that is spelled much like one."""
-    found = _keys_with(parts, families_only=True)
-    if found:
-        return found
-    foreign = [word.text for word in parts.words if word.text not in name_words().tuning and len(word.text) > 2]
-    return [key for text in foreign[:_MOST_COMPARED] for key in _keys_like(text)]
+    """Return the keys that share the word of a family with a text."""
+    return _keys_with(parts, families_only=True)
+
+
+def respelled(parts: NameParts) -> NameParts:
+    """Return a text that names no family with its words read as the families that they are spelled most like."""
+    index = _index()
+    if _texts(parts.words) & index.families:
+        return parts
+    words = tuple(replace(word, text=_family_like(word.text) or word.text) for word in parts.words[:_MOST_COMPARED])
+    return replace(parts, words=words)
 
 
 def known_keys() -> tuple[Key, ...]:
@@ -245,7 +261,8 @@ def _fit(key: Key, parts: NameParts) -> Fit | None:
 def _closed_fit(key: Key, core: frozenset[Word | StatedSize], parts: NameParts, extra: tuple[str, ...]) -> Fit | None:
     words = name_words()
     assert key.closed is not None
-    foreign = tuple(text for text in extra if text not in words.tuning | words.size_words | words.other_weights)
+    variants = words.tuning | words.size_words | words.other_weights | words.product
+    foreign = tuple(text for text in extra if text not in variants)
     if foreign and (key.closed.strict or parts.sizes or set(foreign) & (words.student | words.part)):
         return None
     return Fit(key=key, core=core)
@@ -308,18 +325,22 @@ def _letter_pairs(text: str) -> frozenset[str]:
     return frozenset(first + second for first, second in pairwise(text[:24]))
 
 
-def _keys_like(text: str) -> list[Key]:
-    """Return the keys of the two families that are spelled most like a word."""
-    index = _index()
-    near = {family for pair in _letter_pairs(text) for family in index.by_pair.get(pair, ())}
-    likeness = {family: _likeness(text, family) for family in near}
-    best = sorted((one for one in near if likeness[one] >= 0.6), key=lambda one: (-likeness[one], one))
-    return [index.keys[place] for family in best[:2] for place in index.by_word[family]]
+def _family_like(text: str) -> str | None:
+    """Return the family that is spelled most like a word, None where none is much like it."""
+    index, pairs = _index(), _letter_pairs(text)
+    if len(text) < 3 or text in name_words().tuning:
+        return None
+    shared = Counter(family for pair in pairs for family in index.by_pair.get(pair, ()))
+    likeness = {
+        family: 2 * count / (len(pairs) + len(_letter_pairs(family))) + _letters_in_common(text, family)
+        for family, count in shared.items()
+        if 3 * count >= len(pairs)
+    }
+    return max(
+        (family for family in likeness if likeness[family] >= _LIKE), key=lambda one: likeness[one], default=None
+    )
 
 
-def _likeness(one: str, other: str) -> float:
-    """Return 1 for words alike and 0 for words without a common letter: shared letters, and shared pairs of them."""
-    letters = 2 * (Counter(one) & Counter(other)).total() / (len(one) + len(other))
-    first, second = _letter_pairs(one), _letter_pairs(other)
-    pairs = 2 * len(first & second) / (len(first) + len(second))
-    return (letters + pairs) / 2
+def _letters_in_common(one: str, other: str) -> float:
+    """Return the share of letters that two words have in common, wherever they stand: qwne and qwen have all."""
+    return 2 * (Counter(one) & Counter(other)).total() / (len(one) + len(other))

@@ -133,8 +133,10 @@ def _pieces_of(chunk: str) -> Iterator[tuple[str, str]]:
         yield piece
     elif letters and (piece := _piece(number + rest)):
         yield from (("word", letters), piece)
+    elif letters:
+        yield "word", chunk  # gpt4all is not GPT-4
     else:
-        yield from ((kind, part) for kind, part in (("word", letters), ("number", number), ("word", rest)) if part)
+        yield from ((kind, part) for kind, part in (("number", number), ("word", rest)) if part)
 
 
 def _piece(text: str) -> tuple[str, str] | None:

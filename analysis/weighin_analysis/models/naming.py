@@ -13,7 +13,17 @@ from math import inf, log
 from weighin_analysis.catalog import size_class_of, size_classes
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.models.name_artefact import NamedArtefact, read_artefact
-from weighin_analysis.models.name_index import Fit, Key, fits, fits_by_size, known_keys, name_words, parts_of, relatives
+from weighin_analysis.models.name_index import (
+    Fit,
+    Key,
+    fits,
+    fits_by_size,
+    known_keys,
+    name_words,
+    parts_of,
+    relatives,
+    respelled,
+)
 from weighin_analysis.models.name_tokens import LONGEST_NAME, NameParts, SizeKind, fold
 from weighin_analysis.sizes.artefact import Format
 
@@ -81,8 +91,7 @@ def identify(text: str) -> Identification:
     if len(text) > LONGEST_NAME:
         return Identification(text=text, how=How.UNKNOWN, reason=f"no name is longer than {LONGEST_NAME} characters")
     artefact = read_artefact(_without_query(fold(text)))
-    name = _telling_component(artefact.rest)
-    parts = parts_of(name)
+    name, parts = _telling_component(artefact.rest)
     finding = _find(parts)
     if finding.fit is not None:
         recognised = _recognised(text, artefact, parts, finding.fit, finding.reason)
@@ -95,16 +104,16 @@ def _without_query(folded: str) -> str:
     return folded.partition("?")[0] if "://" in folded else folded
 
 
-def _telling_component(path: str) -> str:
+def _telling_component(path: str) -> tuple[str, NameParts]:
     """Return the last component of a path that says more than the role of a file, as onnx/model does not."""
-    components = [one for one in re.split(r"[/\\]+|--", path) if one.strip()]
     gathered = ""
-    for component in reversed(components):
+    for component in reversed([one for one in re.split(r"[/\\]+|--", path) if one.strip()]):
         parts = parts_of(component)
         if {word.text for word in parts.words} - name_words().generic and not _is_hash(component):
-            return f"{component} {gathered}"
-        gathered = f"{component} {gathered}" if parts.sizes else gathered  # google/gemma/2b
-    return gathered or path
+            return (component, parts) if not gathered else (path, parts_of(f"{component} {gathered}"))
+        if parts.sizes:  # google/gemma/2b
+            gathered = f"{component} {gathered}"
+    return path, parts_of(gathered or path)
 
 
 def _is_hash(component: str) -> bool:
@@ -121,14 +130,19 @@ def _find(parts: NameParts) -> _Finding:
     if any(fit.key.sizes and fit.key.closed is None for fit in found):
         # No weights of a closed model are about: beside an open model's name and size it is a teacher or a boast.
         found = [fit for fit in found if not fit.key.is_undisclosed]
-    found = found or fits_by_size(parts)
+    if not found:
+        found = fits_by_size(parts)
+        entries = list(dict.fromkeys(fit.key.entry.name for fit in found))
+        if len(entries) > 1:
+            named = " and ".join(entries[:3])
+            return _Finding(reason=f"the family has several models of that size: {named}", perhaps=_keys(found))
     widest = [fit for fit in found if not any(fit.core < other.core for other in found)]
     if not widest:
         return _nothing_found(parts)
     cores = {fit.core for fit in widest}
-    entries = {fit.key.entry.name: fit for fit in widest}
+    entries = list(dict.fromkeys(fit.key.entry.name for fit in widest))
     if len(cores) > 1 and len(entries) > 1:
-        named = " and ".join(list(entries)[:3])
+        named = " and ".join(entries[:3])
         return _Finding(reason=f"the name fits {named}, which are different models", perhaps=_keys(widest))
     return _one_of(widest, parts)
 
@@ -163,7 +177,7 @@ def _weigh_the_same(one: ModelEntry, other: ModelEntry) -> bool:
 
 
 def _nothing_found(parts: NameParts) -> _Finding:
-    near = tuple(relatives(parts))
+    near = tuple(relatives(respelled(parts)))
     sizes = {(size.kind, size.parameters, size.experts) for size in parts.sizes}
     if len([1 for kind, _, _ in sizes if kind is SizeKind.TOTAL]) > 1:
         return _Finding(reason="the name states several sizes that contradict each other", perhaps=near)
@@ -246,15 +260,15 @@ def _unrecognised(text: str, artefact: NamedArtefact, parts: NameParts, finding:
 
 def _nearest(keys: Sequence[Key], parts: NameParts, parameters: int | None) -> tuple[str, ...]:
     """Return the names of models, those first that share the most words, then those of the nearest size."""
-    words = set(parts.words)
+    words = set(respelled(parts).words)
     texts = {word.text for word in words}
 
-    def distance(key: Key) -> tuple[int, int, float]:
+    def distance(key: Key) -> tuple[int, int, int, float]:
         shared = len(words & key.words)
         similar = len(texts & key.texts)
         known = key.entry.parameters
         apart = abs(log(parameters / known)) if parameters and known else inf if parameters else 0.0
-        return -shared, -similar, apart
+        return -shared, -similar, len(key.texts - texts), apart
 
     return tuple(dict.fromkeys(key.entry.name for key in sorted(keys, key=distance)))[:_MOST_CANDIDATES]
 
