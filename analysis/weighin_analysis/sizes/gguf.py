@@ -113,10 +113,9 @@ def _place(shape: Shape, tensor: Tensor, guided: bool) -> Place:
 def _counted(shape: Shape, scheme: str) -> DownloadSize:
     stored = tuple(stored_tensors(shape, scheme))
     weights = sum(one.bytes for one in stored)
-    made_otherwise = (
-        stored_tensors(shape, scheme, guided=False),
-        stored_tensors(shape, scheme, fused_as_values=True),
-    )
+    made_otherwise = [stored_tensors(shape, scheme, guided=False)]
+    if shape.fused_attention:
+        made_otherwise.append(stored_tensors(shape, scheme, fused_as_values=True))
     possible = (weights, *(sum(one.bytes for one in file) for file in made_otherwise))
     vocab = shape.architecture.vocab
     tokenizer = vocab * _TOKENIZER[shape.architecture.kind]
