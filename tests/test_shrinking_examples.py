@@ -16,7 +16,7 @@ from weighin_analysis.sizes.artefact import Format
 from weighin_analysis.sizes.candidate import Candidate
 from weighin_analysis.sizes.requirement import Setting
 from weighin_analysis.sizes.reshape import shape_of
-from weighin_analysis.sizes.shrink import WhatIfResult, apply_all
+from weighin_analysis.sizes.shrink import WhatIfResult, apply_all, told
 from weighin_analysis.sizes.sparse import compressed_row_bits, least_bits
 from weighin_analysis.sizes.what_if import Lora, Prune, parse_what_if
 from weighin_analysis.sizes.work import Work, matrices_passed, stored_layer_weights
@@ -52,14 +52,19 @@ GPT_3 = ModelEntry(
 
 
 def table(heading: str) -> list[dict[str, str]]:
-    """Return the rows of the table below a heading, cells by the names of their columns."""
+    """Return the rows of all tables below a heading, cells by the names of their columns."""
     section = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    names, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    rows: list[dict[str, str]] = []
+    for block in section.split("\n\n"):
+        if block.startswith("| "):
+            lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+            rows += [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+    return rows
 
 
-EXAMPLES, SPEEDS = table("Worked examples"), table("Work and published speed")
+EXAMPLES = table("Worked examples")
+SPEEDS = [row for row in table("Work and published speed") if "what-if" in row]
+SHARED = [row for row in table("Work and published speed") if "what-if" not in row]
 
 
 def model_of(row: dict[str, str]) -> ModelEntry:
@@ -158,6 +163,20 @@ def test_work_comes_out_as_the_page_says_and_bounds_the_published_speed(row: dic
     assert (f"{before:,}", f"{after:,}") == (row["before"], row["after"])
     assert row["ratio"] == f"{before / after:.2f}"
     assert float(row["published"].partition(" ")[0]) <= before / after * 1.03
+
+
+@pytest.mark.parametrize("row", SHARED, ids=lambda row: str(row["model"]))
+def test_shared_layers_save_parameters_and_no_work(row: dict[str, str]) -> None:
+    model = entry(row["model"])
+    multiply_adds = sum(matrix.weight_count for matrix in matrices_passed(shape_of(model)))
+    assert (row["parameters"], row["multiply-adds of a token"]) == (f"{model.parameters:,}", f"{multiply_adds:,}")
+
+
+def test_the_lines_that_the_page_shows_are_those_that_are_told() -> None:
+    candidate = Candidate(entry=entry("BERT"), format=Format.ONNX, scheme="fp32")
+    setting = Setting(context_tokens=2048, prompt_tokens=512)
+    lines = told(apply_all([parse_what_if("share-layers=1")], candidate, setting)[0])
+    assert "```text\n" + "\n".join(lines) + "\n```" in PAGE
 
 
 def amount(kind: str, work: Work | None) -> int:

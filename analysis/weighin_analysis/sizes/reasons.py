@@ -97,7 +97,7 @@ def _quantize(entry: ModelEntry, file_format: Format) -> Reasons:
         memory="Weights shrink as the runtime packs them; KV cache and activations keep their types.",
         speed=speed,
         kernel_exists=exists,
-        kernel=f"{_runtime(file_format)} multiplies in the schemes of {file_format.value}."
+        kernel=f"{_runtime(file_format)} has kernels for the schemes of {file_format}; how fast they are, a run tells."
         if exists
         else "No runtime that weighin judges multiplies from safetensors.",
         source="https://github.com/ggml-org/llama.cpp/blob/311c2c9f0ebd6e08f5b20e8827c654cebb7a41d6/tools/quantize/README.md",

@@ -16,7 +16,7 @@ from weighin_analysis.sizes.reshape import reshaped, shape_of
 from weighin_analysis.sizes.what_if import Distill, Lora, Prune, Quantize, WhatIf
 from weighin_analysis.sizes.work import Work, work
 
-QUALITY = "Whether the answers are still good enough is not judged here: try it on your own task."
+QUALITY = "quality is not judged here: whether the answers are still good enough, only your own task can tell"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def told(result: WhatIfResult) -> tuple[str, ...]:
         f"memory {_bytes_told(before.memory_bytes, after.memory_bytes)}. {why.memory}",
         f"work of a token {work}. {why.speed}",
         f"kernel {'exists' if why.kernel_exists else 'missing'}. {why.kernel}",
-        f"quality not judged. {result.quality}",
+        result.quality,
     )
 
 

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighin_analysis.errors import AnalysisError, CatalogError, SizeError, WhatIfError
@@ -202,6 +202,7 @@ def test_memory_is_that_of_the_runtime_that_is_asked_for() -> None:
     assert on_gpu.before.runtime is Runtime.LLAMA_CPP_GPU
 
 
+@settings(max_examples=60, deadline=None)  # the first question of each format reads its data
 @given(
     st.sampled_from(sorted(catalogue())), st.sampled_from(list(Format)), st.lists(st.sampled_from(TEXTS), max_size=3)
 )
