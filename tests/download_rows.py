@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-_FILE = Path(__file__).parent / "data" / "download_sizes.csv"
+_DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +28,11 @@ class DownloadRow:
         return predicted_bytes / self.size_bytes - 1
 
 
-def download_rows(keep: Callable[[DownloadRow], bool] = lambda _: True) -> tuple[DownloadRow, ...]:
-    """The rows that ``keep`` picks, in the order of the file."""
-    with _FILE.open(encoding="utf-8", newline="") as file:
+def download_rows(
+    keep: Callable[[DownloadRow], bool] = lambda _: True, name: str = "download_sizes.csv"
+) -> tuple[DownloadRow, ...]:
+    """The rows of the data file ``name`` that ``keep`` picks, in its order."""
+    with (_DATA / name).open(encoding="utf-8", newline="") as file:
         return tuple(row for row in map(_row, csv.DictReader(file)) if keep(row))
 
 
