@@ -92,6 +92,10 @@ def _ends_and_every_third(place: Place) -> bool:
     return not _middle(place) or (place.layer - place.layers // 8) % 3 == 2
 
 
+def _ends_and_every_third_of_eight_experts(place: Place) -> bool:
+    return _eight_experts(place) and _ends_and_every_third(place)
+
+
 def _first_two(place: Place) -> bool:
     return place.layer < 2
 
@@ -116,13 +120,14 @@ def _unguided(place: Place) -> bool:
     return not place.guided
 
 
-_QUERY, _KEY, _VALUE = (Role.QUERY,), (Role.KEY,), (Role.VALUE,)
+_KEY, _VALUE = (Role.KEY,), (Role.VALUE,)
 _OUTPUT, _DOWN, _INWARD = (Role.ATTENTION_OUTPUT,), (Role.DOWN,), (Role.GATE, Role.UP)
 
 # Beside eight experts the attention is so small that more bits for it cost next to nothing.
 _EIGHT = (Rule((Role.KEY, Role.VALUE), T.Q8_0, _eight_experts),)
 _EIGHT_OUTPUT = (*_EIGHT, Rule(_OUTPUT, T.Q5_K, _eight_experts))
 _LARGE = (Rule(_VALUE, T.Q5_K, _large_llama),)
+_IQ4 = (*_EIGHT_OUTPUT, Rule(_VALUE, T.Q5_K, _grouped), Rule(_DOWN, T.Q5_K, _first_eighth_unguided))
 
 
 def _two_bit(base: T, better: T, *output: Rule) -> Mixture:
@@ -195,14 +200,8 @@ MIXTURES = {
     ),
     # Files of one bit hold models that were trained so, with every matrix in that type.
     "Q1_0": Mixture(base=T.Q1_0, head=T.Q1_0),
-    "IQ4_NL": Mixture(
-        base=T.IQ4_NL,
-        rules=(*_EIGHT_OUTPUT, Rule(_VALUE, T.Q5_K, _grouped), Rule(_DOWN, T.Q5_K, _first_eighth_unguided)),
-    ),
-    "IQ4_XS": Mixture(
-        base=T.IQ4_XS,
-        rules=(*_EIGHT_OUTPUT, Rule(_VALUE, T.Q5_K, _grouped), Rule(_DOWN, T.Q5_K, _first_eighth_unguided)),
-    ),
+    "IQ4_NL": Mixture(base=T.IQ4_NL, rules=_IQ4),
+    "IQ4_XS": Mixture(base=T.IQ4_XS, rules=_IQ4),
     "IQ3_M": Mixture(
         base=T.IQ3_S,
         fused=T.Q4_K,
@@ -211,7 +210,7 @@ MIXTURES = {
             *_LARGE,
             Rule((Role.VALUE, Role.ATTENTION_OUTPUT), T.Q4_K, _always),
             Rule(_DOWN, T.Q4_K, _first_eighth),
-            Rule(_DOWN, T.Q4_K, lambda place: _eight_experts(place) and _ends_and_every_third(place)),
+            Rule(_DOWN, T.Q4_K, _ends_and_every_third_of_eight_experts),
         ),
     ),
     "IQ3_S": Mixture(base=T.IQ3_S, rules=(*_EIGHT_OUTPUT, *_LARGE, Rule(_VALUE, T.Q4_K, _grouped))),
