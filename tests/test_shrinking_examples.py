@@ -1,12 +1,14 @@
 """Every worked example of docs/shrinking.md is computed again and compared with what the page says."""
 
 import re
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
+from weighin_analysis.cli import main
 from weighin_analysis.models.catalogue import entry
 from weighin_analysis.models.entry import CountBasis, ModelEntry, ModelKind
 from weighin_analysis.models.shape import Norm, Shape
@@ -16,7 +18,7 @@ from weighin_analysis.sizes.artefact import Format
 from weighin_analysis.sizes.candidate import Candidate
 from weighin_analysis.sizes.requirement import Setting
 from weighin_analysis.sizes.reshape import shape_of
-from weighin_analysis.sizes.shrink import WhatIfResult, apply_all, told
+from weighin_analysis.sizes.shrink import WhatIfResult, apply_all
 from weighin_analysis.sizes.sparse import compressed_row_bits, least_bits
 from weighin_analysis.sizes.what_if import Lora, Prune, parse_what_if
 from weighin_analysis.sizes.work import Work, matrices_passed, stored_layer_weights
@@ -172,11 +174,13 @@ def test_shared_layers_save_parameters_and_no_work(row: dict[str, str]) -> None:
     assert (row["parameters"], row["multiply-adds of a token"]) == (f"{model.parameters:,}", f"{multiply_adds:,}")
 
 
-def test_the_lines_that_the_page_shows_are_those_that_are_told() -> None:
-    candidate = Candidate(entry=entry("BERT"), format=Format.ONNX, scheme="fp32")
-    setting = Setting(context_tokens=2048, prompt_tokens=512)
-    lines = told(apply_all([parse_what_if("share-layers=1")], candidate, setting)[0])
-    assert "```text\n" + "\n".join(lines) + "\n```" in PAGE
+def test_the_command_that_the_page_shows_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    command = re.search(r"`weighin-analysis ([^`]*--what-if[^`]*)`", PAGE)
+    shown = re.search(r"^```text\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    assert command
+    assert shown
+    assert main(command[1].split()) == 0
+    assert textwrap.indent(shown[1], "  ") in capsys.readouterr().out
 
 
 def amount(kind: str, work: Work | None) -> int:

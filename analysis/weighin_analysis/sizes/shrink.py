@@ -69,23 +69,26 @@ def told(result: WhatIfResult) -> tuple[str, ...]:
 
 
 def _bytes_told(before: int | None, after: int | None) -> str:
-    return "not known" if before is None or after is None else _told(before, after, "MB")
+    return "not known" if before is None or after is None else _change_told(before, after, "GB", "MB")
 
 
 def _work_told(before: Work | None, after: Work | None) -> str:
     if before is None or after is None:
         return "not known"
-    read = _told(before.weight_bytes_read, after.weight_bytes_read, "MB")
-    return f"reads {read}; multiply-adds {_told(before.multiply_adds, after.multiply_adds, 'million')}"
+    multiply_adds = _change_told(before.multiply_adds, after.multiply_adds, "billion", "million")
+    return f"reads {_bytes_told(before.weight_bytes_read, after.weight_bytes_read)}; multiply-adds {multiply_adds}"
 
 
-def _told(before: int, after: int, unit: str) -> str:
+def _change_told(before: int, after: int, large: str, small: str) -> str:
+    def amount(count: int) -> str:
+        return f"{number(count / 1e9)} {large}" if count >= 1e9 else f"{number(count / 1e6)} {small}"
+
     if before == after:
-        return f"{number(before / 1e6)} {unit}, unchanged"
-    if number(before / 1e6) != number(after / 1e6):
-        return f"{number(before / 1e6)} {unit} -> {number(after / 1e6)} {unit}"
+        return f"{amount(before)}, unchanged"
+    if amount(before) != amount(after):
+        return f"{amount(before)} -> {amount(after)}"
     # Too little to be seen in the rounded whole, as an adapter is.
-    return f"{number(before / 1e6)} {unit} {'+' if after > before else '-'} {number(abs(after - before) / 1e6)} {unit}"
+    return f"{amount(before)} {'+' if after > before else '-'} {amount(abs(after - before))}"
 
 
 def _result(what_if: WhatIf, before: Requirement, after: Requirement) -> WhatIfResult:

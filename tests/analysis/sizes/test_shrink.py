@@ -189,7 +189,7 @@ def test_every_technique_says_that_quality_is_not_judged(text: str) -> None:
 
 def test_an_adapter_that_is_small_beside_its_model_is_seen_in_the_lines() -> None:
     assert told(result("lora=8:fp32", shipped("Llama-2-7B", Format.GGUF, "F16")))[0].startswith(
-        "download 13,500 MB + 16.8 MB. "
+        "download 13.5 GB + 16.8 MB. "
     )
 
 
