@@ -11,7 +11,7 @@ from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.models.shape import Shape
 from weighin_analysis.sizes.artefact import DownloadSize, SizeBasis
 
-_NEIGHBOURS = 15  # the interval then holds 97 of 100 counted models, each left out in turn; few are of another size
+_NEIGHBOURS = 15  # the interval then holds 97 % of 67 counted models that were left out; of 7 it held 91 %
 
 
 def size_by_neighbours(
