@@ -27,14 +27,21 @@ _GRAPH_BYTES_PER_LAYER = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Blocks:
-    """Weights of a row stored in blocks, the last one filled up; ``zero_point_bits`` 0 where they are symmetric."""
+    """Weights stored in blocks of a row, the last one of which is filled up, or ``across_rows`` of a matrix.
+
+    ``zero_point_bits`` 0 where blocks are symmetric.
+    """
 
     weights: int
     bits: int
     scale_bytes: int
     zero_point_bits: int = 0
+    across_rows: bool = False
 
     def bytes_of(self, tensor: Tensor) -> int:
+        if self.across_rows:
+            matrix = tensor.rows * tensor.columns
+            return tensor.copies * (-(-matrix * self.bits // 8) + -(-matrix // self.weights) * self.scale_bytes)
         blocks = tensor.copies * tensor.rows * -(-tensor.columns // self.weights)
         return blocks * (self.weights * self.bits + 8 * self.scale_bytes + self.zero_point_bits) // 8
 
@@ -43,7 +50,7 @@ _MATRIX_BLOCKS = {
     "int8_block32": _Blocks(weights=32, bits=8, scale_bytes=4),
     "q4": _Blocks(weights=32, bits=4, scale_bytes=4),
     "q4f16": _Blocks(weights=32, bits=4, scale_bytes=2),
-    "bnb4": _Blocks(weights=64, bits=4, scale_bytes=4),
+    "bnb4": _Blocks(weights=64, bits=4, scale_bytes=4, across_rows=True),
 }
 
 
