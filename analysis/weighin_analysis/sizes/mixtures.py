@@ -148,7 +148,7 @@ def _two_bit(base: T, better: T, *output: Rule) -> Mixture:
 
 def _more_at_the_ends(base: T, fused: T, *experts: Rule) -> Mixture:
     more = Rule((Role.VALUE, Role.DOWN), T.Q6_K, _ends_and_every_third)
-    return Mixture(base=base, fused=fused, rules=(*experts, more))
+    return Mixture(base=base, fused=fused, rules=(*experts, more, *_LARGE))
 
 
 MIXTURES = {
