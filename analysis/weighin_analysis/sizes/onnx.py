@@ -117,13 +117,7 @@ def stored_bytes(shape: Shape, context_tokens: int, scheme: str, export: Export)
 def _exported(shape: Shape, export: Export) -> Iterator[Tensor]:
     """Yield the tensors that the graph keeps. No output of an encoder depends on its pooler, which is cut off."""
     arch = shape.architecture
-    pooler = arch.hidden if shape.pooler else None
-    stored = iter(tensors(shape))
-    for tensor in stored:
-        if tensor.role is Role.POOLER and pooler:
-            next(stored)  # its bias
-            continue
-        yield tensor
+    yield from tensors(replace(shape, pooler=False))
     if arch.kind is ArchitectureKind.ENCODER and export.masked_language_head:
         yield Tensor(role=Role.POOLER, rows=arch.hidden, columns=arch.hidden)
         yield Tensor(role=Role.BIAS, rows=1, columns=arch.hidden)
