@@ -8,7 +8,7 @@ MEMBERS := -e proto -e 'analysis[report]' -e agent -e aggregator
 BUF := .venv/buf/node_modules/.bin/buf
 DEMO := .demo
 
-.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-weights bench-trained bench-memory clean
+.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ generate: $(BIN)/.dev ## regenerate the code of the contract
 
 bench-accuracy: $(BIN)/.members ## hold predictions against full models and write docs/accuracy.md (about 45 minutes)
 	@$(BIN)/python tools/bench_accuracy.py $(ARGS)
+
+bench-check: $(BIN)/.members ## hold what `check` says of 14 models against their full models (about 15 minutes)
+	@$(BIN)/python tools/bench_check.py $(ARGS)
 
 check-inputs: $(BIN)/.members ## are the models the same bytes with the oldest and the newest numpy and onnx?
 	@$(BIN)/python tools/check_inputs.py

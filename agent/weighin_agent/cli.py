@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,9 @@ from typing import NoReturn
 from rich.console import Console
 
 from weighin_agent import terminal
+from weighin_agent.check import Request, unanswerable
+from weighin_agent.check import answer as answer_from
+from weighin_agent.check import document as check_document
 from weighin_agent.errors import AgentError, EnvironmentFailure, UsageError
 from weighin_agent.files import write_durably
 from weighin_agent.fleet import actions as fleet
@@ -23,14 +27,18 @@ from weighin_agent.fleet.delivery import DeliveryReport
 from weighin_agent.fleet.state import State, state_folder
 from weighin_agent.probe import probe
 from weighin_agent.run import CaseFailureReason, Run
+from weighin_agent.terminal_check import print_check
 from weighin_agent.verify import Bench, Step, own_layers_loads, own_layers_plan, run_plan, unseen_loads, unseen_plan
 from weighin_agent.weigh_in import card_of, check_execution_provider, weigh_in, work_folder
 from weighin_agent.wire import message_to_json, run_to_message
 from weighin_analysis.accuracy import OWN_LAYERS_RULE, UNSEEN_RULE, cells_of, verification
 from weighin_analysis.architecture import Architecture
 from weighin_analysis.catalog import architecture, parse_architecture
-from weighin_analysis.errors import AnalysisError, CatalogError
+from weighin_analysis.commands.question import add_question
+from weighin_analysis.errors import AnalysisError, CatalogError, QuestionError, WhatIfError
+from weighin_analysis.found import find_model
 from weighin_analysis.scheme import Scheme
+from weighin_analysis.sizes.words import LINKS_BITS_PER_SECOND
 from weighin_analysis.suite import SUITE_NAMES, load_suite, suite_case
 
 CONSENT_VERSION = 1
@@ -55,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except AgentError as error:
         code = _complain(str(error), error.exit_code)
+    except (QuestionError, WhatIfError) as error:
+        code = _complain(str(error), UsageError.exit_code)
     except AnalysisError as error:
         code = _complain(str(error), 1)
     except KeyboardInterrupt:
@@ -94,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_probe(commands)
     _add_run(commands)
+    _add_check(commands)
     _add_verify(commands)
     _add_enroll(commands)
     _add_simple(commands, "submit", _submit, "send the runs that wait in the spool")
@@ -143,6 +154,13 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     parser.add_argument("--no-submit", action="store_true", help="keep the run in the spool; send nothing now")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON document to FILE")
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "can this device download and run a model? judged from its newest run and what is free now"
+    parser = _add(commands, "check", _check, about, "check Qwen3-0.6B --context 4096")
+    add_question(parser)
+    parser.add_argument("--ep", metavar="NAME", help="execution provider to run it on (default: any that was measured)")
 
 
 def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -313,6 +331,31 @@ def _delivery_line(run_id: str | None, report: DeliveryReport | None) -> str:
     if report.kept_count:
         parts.append(f"{report.kept_count} run(s) kept in the spool: {report.kept_detail}")
     return "; ".join(parts) or "nothing waits to be sent"
+
+
+def _check(options: argparse.Namespace) -> int:
+    state = _state(options)
+    request = Request(
+        found=find_model(options.model),
+        format=options.format,
+        scheme=options.scheme,
+        context_tokens=options.context,
+        execution_provider=options.ep,
+        what_ifs=tuple(options.what_if or ()),
+    )
+    answer = unanswerable(request)
+    if answer is None:
+        newest = fleet.newest_run(state)
+        if newest is None:
+            raise UsageError(f"no run is kept in {state.folder} yet: run `weighin-agent run` first")
+        now, _ = probe(state.folder, bandwidth=False)
+        answer = answer_from(request, newest, now, datetime.now(UTC))
+    links = (1e6 * options.link_mbit,) if options.link_mbit else LINKS_BITS_PER_SECOND
+    if options.json:
+        _print_json(check_document(answer, links))
+    else:
+        print_check(_console(), answer, links)
+    return 0 if answer.runs else 1
 
 
 def _verify(options: argparse.Namespace) -> int:

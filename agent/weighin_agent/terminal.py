@@ -23,13 +23,13 @@ from weighin_analysis.measurement import Measurement
 from weighin_analysis.numbers import number
 from weighin_analysis.suite import Suite, SuiteCase
 
-_VERDICT_STYLES = {
+VERDICT_STYLES = {
     Verdict.COMFORTABLE: "bold green",
     Verdict.USABLE: "yellow",
     Verdict.TOO_SLOW: "red",
     Verdict.DOES_NOT_FIT: "bold red",
 }
-_BASIS_WORDS = {
+BASIS_WORDS = {
     Basis.MEASURED: "all layers",
     Basis.LAYER_PROBE: "layer probe",
     Basis.INTERPOLATED: "interpolated",
@@ -100,7 +100,7 @@ def _verdict_line(row: CardRow) -> Text:
         f"{_in_one_line(first)} s to the first token" if first and row.decode_tokens_per_second else "",
         f"{_in_one_line(first)} s" if first and not row.decode_tokens_per_second else "",
     ]
-    verdict = Text(row.verdict.replace("_", " "), _VERDICT_STYLES[row.verdict])
+    verdict = Text(row.verdict.replace("_", " "), VERDICT_STYLES[row.verdict])
     return Text(f"{row.size_class} ").append_text(verdict).append(f": {', '.join(n for n in numbers if n)}")
 
 
@@ -185,11 +185,11 @@ def _card_table(rows: Sequence[CardRow], width: int) -> Table:
 
 
 def _card_cells(row: CardRow) -> tuple[str | Text, ...]:
-    verdict = Text(row.verdict.replace("_", " "), _VERDICT_STYLES[row.verdict])
+    verdict = Text(row.verdict.replace("_", " "), VERDICT_STYLES[row.verdict])
     return (
         row.size_class,
         f"{row.architecture}\n{row.scheme} {row.execution_provider}",
-        verdict.append(f"\n{_BASIS_WORDS[row.basis]}", "not bold default"),
+        verdict.append(f"\n{BASIS_WORDS[row.basis]}", "not bold default"),
         interval(row.decode_tokens_per_second),
         interval(row.prefill_tokens_per_second),
         interval(row.time_to_first_token_seconds or row.latency_seconds),
@@ -316,7 +316,7 @@ def _errors_lines(name: str, errors: PhaseErrors) -> list[str]:
     return lines
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time span in the largest unit of which it holds two."""
     for name, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
@@ -335,7 +335,7 @@ def print_status(console: Console, status: Status) -> None:
     else:
         console.print("not enrolled: runs wait in the spool until `weighin-agent enroll`")
     age = status.oldest_pending_age_seconds
-    waiting = f", the oldest for {_duration(age)}" if age is not None else ""
+    waiting = f", the oldest for {duration(age)}" if age is not None else ""
     console.print(f"{status.pending_count} run(s) wait, {status.pending_bytes / 1024:.0f} KiB{waiting}")
     console.print(
         f"since installation {status.dropped_count} dropped by the caps, {status.quarantined_count} set aside"

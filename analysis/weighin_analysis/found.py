@@ -1,12 +1,14 @@
 """What a person means by a model: one of the catalogue, one that nobody knows, or files on this device."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from weighin_analysis.errors import QuestionError, SizeError
+from weighin_analysis.errors import CatalogError, QuestionError, SizeError
 from weighin_analysis.files import inspect
 from weighin_analysis.files.model_file import ModelFile
+from weighin_analysis.limits import current_limits
 from weighin_analysis.models.catalogue import catalogue
 from weighin_analysis.models.entry import ModelEntry, ModelKind
 from weighin_analysis.models.naming import identify
@@ -14,15 +16,29 @@ from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
 from weighin_analysis.sizes.candidate import Candidate
 from weighin_analysis.sizes.download import scheme_of
+from weighin_analysis.sizes.memory import Runtime
+from weighin_analysis.sizes.requirement import Setting
+from weighin_analysis.sizes.shrink import WhatIfResult, apply_all
+from weighin_analysis.sizes.what_if import parse_what_if
 
 # The order in which a scheme's name is looked for where no format is named: names of GGUF, MLC and ONNX differ.
-_FORMATS = (Format.ONNX, Format.GGUF, Format.MLC, Format.LITERT, Format.SAFETENSORS)
+_FORMATS = (
+    Format.ONNX,
+    Format.GGUF,
+    Format.MLC,
+    Format.LITERT,
+    Format.RKLLM,
+    Format.OPENVINO,
+    Format.SAFETENSORS,
+)
 # What publishers offer most, of decoders and of encoders.
 _USUAL = {
     Format.ONNX: ("q4", "int8"),
     Format.GGUF: ("Q4_K_M", "Q8_0"),
     Format.MLC: ("q4f16_1", "q0f16"),
     Format.LITERT: ("int4", "int8"),
+    Format.RKLLM: ("w4a16", "w8a8"),
+    Format.OPENVINO: ("INT4-MIXED", "INT8-CW"),
     Format.SAFETENSORS: ("BF16", "F32"),
 }
 
@@ -137,3 +153,28 @@ def candidate_of(found: FoundModel, form: Format | None, scheme: str | None) -> 
     raise QuestionError(
         refusals[0] if form else f"no format has a scheme {wanted!a}; name the --format to see what it has"
     )
+
+
+def setting_of(entry: ModelEntry, context_tokens: int | None, runtime: Runtime | None = None) -> Setting:
+    """Return how a model is taken to run: at the context that is asked for, else at the usual one or all that it has.
+
+    An encoder keeps nothing of a context: its input is what counts.
+    """
+    limits = current_limits()
+    encoder = entry.kind is ModelKind.ENCODER
+    usual = limits.encoder_tokens if encoder else limits.memory_context_tokens
+    return Setting(
+        context_tokens=context_tokens or min(usual, entry.context_tokens or usual),
+        prompt_tokens=limits.encoder_tokens if encoder else limits.prompt_tokens,
+        runtime=runtime,
+    )
+
+
+def what_if_results(
+    texts: Iterable[str], candidate: Candidate, setting: Setting, *, file_size: DownloadSize | None
+) -> tuple[WhatIfResult, ...]:
+    """Return what the techniques change, in their order; QuestionError or WhatIfError for what makes no sense."""
+    try:
+        return apply_all(map(parse_what_if, texts), candidate, setting, file_size=file_size)
+    except (CatalogError, SizeError) as error:
+        raise QuestionError(f"what-if: {error}") from error

@@ -24,7 +24,6 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="a shrinking technique, such as quantize=q4f16, prune-layers=4 or lora=16; may be repeated",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text for people")
 
 
 def _positive(text: str) -> int:

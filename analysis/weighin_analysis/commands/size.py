@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weighin_analysis.commands.question import add_question
-from weighin_analysis.found import FoundModel, candidate_of, find_model
-from weighin_analysis.limits import current_limits
-from weighin_analysis.models.entry import ModelKind
+from weighin_analysis.found import FoundModel, candidate_of, find_model, setting_of, what_if_results
 from weighin_analysis.models.naming import say_parameters
 from weighin_analysis.sizes.artefact import Format
 from weighin_analysis.sizes.candidate import Candidate
 from weighin_analysis.sizes.download import download_seconds, schemes_of
 from weighin_analysis.sizes.memory import Runtime
 from weighin_analysis.sizes.requirement import Requirement, Setting, requirement
-from weighin_analysis.sizes.shrink import WhatIfResult, apply_all
-from weighin_analysis.sizes.what_if import parse_what_if
+from weighin_analysis.sizes.shrink import WhatIfResult
 from weighin_analysis.sizes.words import (
     LINKS_BITS_PER_SECOND,
     duration,
@@ -42,10 +39,10 @@ _Rows = Sequence[Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
-    """A model and what it takes; ``chosen`` is None and the rest empty where that cannot be told."""
+    """A model and what it takes; ``setting`` and ``chosen`` are None and the rest is empty where that is not known."""
 
     found: FoundModel
-    setting: Setting
+    setting: Setting | None
     links_bits_per_second: tuple[float, ...]
     chosen: Requirement | None
     others: tuple[Requirement, ...]
@@ -61,28 +58,20 @@ def size(options: argparse.Namespace) -> tuple[str, int]:
 
 
 def _sized(found: FoundModel, options: argparse.Namespace) -> Sized:
-    limits = current_limits()
-    encoder = found.entry is not None and found.entry.kind is ModelKind.ENCODER
-    setting = Setting(
-        context_tokens=options.context or limits.memory_context_tokens,
-        prompt_tokens=limits.encoder_tokens if encoder else limits.prompt_tokens,
-        runtime=options.runtime,
-    )
     links = (1e6 * options.link_mbit,) if options.link_mbit else LINKS_BITS_PER_SECOND
-    if not found.published:
-        return Sized(found=found, setting=setting, links_bits_per_second=links, chosen=None, others=(), what_ifs=())
+    if found.entry is None or not found.published:
+        return Sized(found=found, setting=None, links_bits_per_second=links, chosen=None, others=(), what_ifs=())
+    setting = setting_of(found.entry, options.context, options.runtime)
     candidate = candidate_of(found, options.format, options.scheme)
-    own = found.file_size if candidate.format == found.format and candidate.scheme == found.scheme else None
-    chosen = requirement(candidate, setting, file_size=own)
-    what_ifs = apply_all(map(parse_what_if, options.what_if or ()), candidate, setting, file_size=own)
+    own = found.file_size if (candidate.format, candidate.scheme) == (found.format, found.scheme) else None
     others = [requirement(one, setting) for one in _others(candidate, options.format, options.scheme)]
     return Sized(
         found=found,
         setting=setting,
         links_bits_per_second=links,
-        chosen=chosen,
+        chosen=requirement(candidate, setting, file_size=own),
         others=tuple(one for one in others if one.download is not None),
-        what_ifs=what_ifs,
+        what_ifs=what_if_results(options.what_if or (), candidate, setting, file_size=own),
     )
 
 
@@ -110,7 +99,7 @@ def document(sized: Sized) -> dict[str, Any]:
         "parameters": found.parameters,
         "active_parameters": found.active_parameters,
         "size_class": found.size_class,
-        "context_tokens": sized.setting.context_tokens,
+        "context_tokens": sized.setting.context_tokens if sized.setting else None,
         **requirement_document(chosen, sized.links_bits_per_second),
         "candidates": list(found.candidates),
         "files": [path.name for path in found.file.files] if found.file else [],
@@ -128,7 +117,7 @@ def _lines(sized: Sized) -> Iterator[str]:
     yield from _facts(found)
     if found.candidates:
         yield f"perhaps you mean: {', '.join(found.candidates)}"
-    if chosen is None:
+    if chosen is None or sized.setting is None:
         return
     yield ""
     yield from requirement_lines(chosen, sized.setting.context_tokens, sized.links_bits_per_second)
@@ -187,4 +176,5 @@ def add_size(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser = commands.add_parser("size", help="what a model weighs", description=about, epilog=f"example: {EXAMPLE}")
     add_question(parser)
     parser.add_argument("--runtime", type=Runtime, choices=list(Runtime), help="what runs it (default: by the format)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     return parser

@@ -14,6 +14,8 @@ RUNTIMES: dict[Format, Runtime] = {
     Format.GGUF: Runtime.LLAMA_CPP,
     Format.LITERT: Runtime.LITERT,
     Format.MLC: Runtime.WEBLLM,
+    Format.RKLLM: Runtime.RKLLM,
+    Format.OPENVINO: Runtime.OPENVINO,
 }
 
 
