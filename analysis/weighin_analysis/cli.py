@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from weighin_analysis.commands.catalogue import add_catalogue
 from weighin_analysis.commands.size import add_size, size
 from weighin_analysis.errors import AnalysisError, QuestionError, WhatIfError
 
@@ -84,11 +85,19 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     add_size(commands).set_defaults(command=_size)
+    add_catalogue(commands).set_defaults(command=_catalogue)
     return parser
 
 
 def _size(options: argparse.Namespace) -> int:
-    text, exit_code = size(options)
+    return _print_answer(*size(options))
+
+
+def _catalogue(options: argparse.Namespace) -> int:
+    return _print_answer(*options.action(options))
+
+
+def _print_answer(text: str, exit_code: int) -> int:
     for line in text.splitlines():
         print(_printable(line))
     return exit_code

@@ -74,7 +74,7 @@ def _text_problems(entry: ModelEntry) -> Iterator[str]:
         if not key(name) or not name.isprintable():
             yield f"name: {name!a} cannot be read"
     for source in (entry.source, *([entry.published.source] if entry.published else [])):
-        if not source.startswith("https://"):
+        if not source.startswith("https://") or not source.isprintable():
             yield f"source: must be a public address that begins with https://, not {source!a}"
     if entry.teacher == entry.name:
         yield "teacher: nothing is distilled from itself"

@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -57,7 +58,7 @@ def _entry(row: Mapping[str, Any], place: int) -> ModelEntry:
 
 
 def _record(kind: type, table: Mapping[str, Any], where: str) -> object:
-    types = get_type_hints(kind)
+    types = _types(kind)
     unknown = sorted(set(table) - set(types))
     if unknown:
         raise CatalogError(f"{where}: there is no field {unknown[0]!r}")
@@ -73,6 +74,11 @@ def _record(kind: type, table: Mapping[str, Any], where: str) -> object:
                 raise CatalogError(f"{where}: {field.name}: is missing")
             values[field.name] = None
     return kind(**values)
+
+
+@cache
+def _types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _value(kind: Any, value: object, where: str) -> object:
