@@ -23,7 +23,7 @@ SCHEME_OF_ROW = {
     "q8 mobile_actions_q8_ekv1024.litertlm": "int8",
 }
 ROWS = download_rows(lambda row: row.quantization in SCHEME_OF_ROW)
-HELD_OUT = download_rows(lambda row: row.format == "LiteRT", "held_out_downloads.csv")
+MORE = download_rows(lambda row: row.format == "LiteRT", "more_downloads.csv")
 
 
 def error(row: DownloadRow) -> float:
@@ -46,14 +46,14 @@ def test_gemma_3_270m_in_eight_bits_comes_within_five_percent(row: DownloadRow) 
     assert abs(error(row)) <= 0.05
 
 
-@pytest.mark.parametrize("row", HELD_OUT, ids=name_of)
+@pytest.mark.parametrize("row", MORE, ids=name_of)
 def test_every_other_published_file_comes_within_seven_percent(row: DownloadRow) -> None:
     assert abs(error(row)) <= 0.07
 
 
 def test_the_usual_error_of_other_published_files_is_below_three_percent() -> None:
-    assert len(HELD_OUT) == 10
-    assert median(abs(error(row)) for row in HELD_OUT) <= 0.03
+    assert len(MORE) == 10
+    assert median(abs(error(row)) for row in MORE) <= 0.03
 
 
 def published_weights() -> list[tuple[str, int]]:

@@ -16,8 +16,8 @@ SOME = [one for one in catalogue().values() if one.shape is not None][::15]  # a
 # Another maker's build with its own scheme, and a file that is compressed on its way.
 OTHER_MAKERS = {"int4-fp16 cpu", "int8 + zstd"}
 ROWS = download_rows(lambda row: row.format == "ONNX" and row.quantization not in OTHER_MAKERS)
-HELD_OUT = download_rows(lambda row: row.format == "ONNX", "held_out_downloads.csv")
-# Its source says "about 2.4 GB" of a file whose bytes are public: tests/data/held_out_downloads.csv has them.
+MORE = download_rows(lambda row: row.format == "ONNX", "more_downloads.csv")
+# Its source says "about 2.4 GB" of a file whose bytes are public: tests/data/more_downloads.csv has them.
 WRONG_AT_ITS_SOURCE = "https://github.com/huggingface/transformers.js/issues/1599"
 
 
@@ -45,7 +45,7 @@ def test_four_bit_downloads_come_within_fifteen_percent(row: DownloadRow) -> Non
 
 def test_the_one_four_bit_size_that_is_off_contradicts_the_bytes_of_that_very_file() -> None:
     (rounded,) = (row for row in ROWS if row.source == WRONG_AT_ITS_SOURCE)
-    (exact,) = (row for row in HELD_OUT if row.model == rounded.model and row.quantization == rounded.quantization)
+    (exact,) = (row for row in MORE if row.model == rounded.model and row.quantization == rounded.quantization)
     assert error(rounded) > 0.15
     assert abs(error(exact)) < 0.001
 
@@ -57,13 +57,13 @@ def test_the_usual_error_of_every_scheme_is_below_two_and_a_half_percent(scheme:
     assert median(errors) <= 0.025
 
 
-def test_models_that_no_rule_was_read_from_come_within_two_percent() -> None:
-    held_out = [row for row in HELD_OUT if row.model.startswith(("Qwen3", "all-MiniLM", "SmolLM2-360M"))]
-    assert len(held_out) == 8
-    assert all(abs(error(row)) <= 0.02 for row in held_out)
+def test_models_of_which_only_the_size_of_a_graph_was_read_come_within_two_percent() -> None:
+    others = [row for row in MORE if row.model.startswith(("Qwen3", "all-MiniLM", "SmolLM2-360M"))]
+    assert len(others) == 8
+    assert all(abs(error(row)) <= 0.02 for row in others)
 
 
-@pytest.mark.parametrize("row", [row for row in (*ROWS, *HELD_OUT) if row.source != WRONG_AT_ITS_SOURCE], ids=name_of)
+@pytest.mark.parametrize("row", [row for row in (*ROWS, *MORE) if row.source != WRONG_AT_ITS_SOURCE], ids=name_of)
 def test_every_published_export_lies_in_the_interval_within_two_percent(row: DownloadRow) -> None:
     size = download_size(entry(row.model), row.quantization)
     assert 0.98 * size.low <= row.size_bytes <= 1.02 * size.high
