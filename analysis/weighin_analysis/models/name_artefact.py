@@ -20,11 +20,11 @@ _BEFORE, _AFTER = r"(?<![^\W_])", r"(?![^\W_])"
 _KINDS = {
     "gguf": r"i?q[1-8][-_ ]?k(?:[-_ ]?(?:xxl|xl|xxs|xs|s|m|l))?|iq[1-4][-_ ]?(?:xxs|xs|nl|s|m)"
     r"|q[1-8][-_ ][01](?:[-_ ][48][-_ ][48])?|tq[12][-_ ]0|mxfp4(?:[-_ ]moe)?",
-    "mlc": r"q[0348]f(?:16|32)_[0-3]|q0(?:b?f16|f32)",
+    "mlc": r"q[0348]b?f(?:16|32)_[0-3]|q0(?:b?f16|f32)",
     "onnx": r"q4f16|bnb4",
     "other": r"awq|gptq|exl[23]|hqq|aqlm|nvfp4|nf4|fp8(?:[-_]dynamic)?|w[0-9]a[0-9]{1,2}|bnb[-_ ]4bit",
-    "plain": r"u?int[248]|q[248]|bf16|bfloat16|fp?16|fp?32|float16|float32",
-    "bits": r"[2-8][-_ ]?bits?",
+    "plain": r"u?int[248](?:_dynamic|_block(?:32|128))?|q[248]|bf16|bfloat16|fp?16|fp?32|float16|float32",
+    "bits": r"(?:[2-8]|1\.58)[-_ ]?bits?",
     "vague": r"quantized",
 }
 _SCHEME = re.compile(

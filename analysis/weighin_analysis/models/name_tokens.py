@@ -105,7 +105,14 @@ _TAG = re.compile(r"v([0-9]+(?:\.[0-9]+)*)")
 _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*[a-z]?")
 _CHUNK = re.compile(r"[^\W_]+(?:\.[^\W_]+)*")
 _EXPERT_COUNT = re.compile(r"[0-9]{1,3}e")
-_KINDS = (("size", _SIZE), ("size", _PER_EXPERT), ("experts", _EXPERT_COUNT), ("number", _VERSION))
+_LAYER_COUNT = re.compile(r"[0-9]{1,4}[lhd]")  # TinyBERT 4L 312D: layers and widths are no versions
+_KINDS = (
+    ("word", _LAYER_COUNT),
+    ("size", _SIZE),
+    ("size", _PER_EXPERT),
+    ("experts", _EXPERT_COUNT),
+    ("number", _VERSION),
+)
 _PARTS = re.compile(r"([^\W\d_]*)([0-9]*(?:\.[0-9]+)*)(.*)", re.DOTALL)  # matches any text
 # Lengths of contexts as they are written in names, in thousands of tokens.
 _CONTEXTS_K = frozenset({1, 2, 3, 4, 6, 8, 10, 16, 20, 32, 48, 64, 80, 96, 100, 128, 131, 160, 192, 196, 200, 256, 262})

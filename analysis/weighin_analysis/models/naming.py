@@ -131,20 +131,25 @@ def _find(parts: NameParts) -> _Finding:
         # No weights of a closed model are about: beside an open model's name and size it is a teacher or a boast.
         found = [fit for fit in found if not fit.key.is_undisclosed]
     if not found:
-        found = fits_by_size(parts)
-        entries = list(dict.fromkeys(fit.key.entry.name for fit in found))
-        if len(entries) > 1:
-            named = " and ".join(entries[:3])
-            return _Finding(reason=f"the family has several models of that size: {named}", perhaps=_keys(found))
+        return _of_size(parts)
     widest = [fit for fit in found if not any(fit.core < other.core for other in found)]
-    if not widest:
-        return _nothing_found(parts)
     cores = {fit.core for fit in widest}
     entries = list(dict.fromkeys(fit.key.entry.name for fit in widest))
     if len(cores) > 1 and len(entries) > 1:
         named = " and ".join(entries[:3])
         return _Finding(reason=f"the name fits {named}, which are different models", perhaps=_keys(widest))
     return _one_of(widest, parts)
+
+
+def _of_size(parts: NameParts) -> _Finding:
+    found = fits_by_size(parts)
+    if not found:
+        return _nothing_found(parts)
+    entries = {fit.key.entry.name: fit.key.entry for fit in found}
+    if all(_weigh_the_same(found[0].key.entry, other) for other in entries.values()):
+        return _one_of(found, parts)
+    named = " and ".join(list(entries)[:3])
+    return _Finding(reason=f"the family has several models of that size: {named}", perhaps=_keys(found))
 
 
 def _one_of(widest: Sequence[Fit], parts: NameParts) -> _Finding:
