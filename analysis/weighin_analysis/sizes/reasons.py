@@ -41,7 +41,7 @@ def reasons(what_if: WhatIf, entry: ModelEntry, size: DownloadSize) -> Reasons:
         case Prune():
             return _prune(what_if, entry, size)
         case PruneCount() | PruneWidth():
-            return _smaller_shape(what_if)
+            return _smaller_shape(what_if, size.format)
         case Distill():
             return _distill(size.format)
         case Lora():
@@ -134,15 +134,18 @@ def _prune(what_if: Prune, entry: ModelEntry, size: DownloadSize) -> Reasons:
     )
 
 
-def _smaller_shape(what_if: PruneCount | PruneWidth) -> Reasons:
+def _smaller_shape(what_if: PruneCount | PruneWidth, file_format: Format) -> Reasons:
     cache = {
         Dimension.LAYERS: "The KV cache of the removed layers goes with them.",
         Dimension.HEADS: "The KV cache of the removed heads of keys and values goes with them.",
         Dimension.FFN: "The KV cache stays as it is: it depends on layers and heads only.",
         Dimension.HIDDEN: "The KV cache stays as it is: it depends on layers and heads only.",
     }
+    wider = ""
+    if file_format is Format.GGUF and what_if.dimension is not Dimension.LAYERS:
+        wider = " Rows that blocks of 256 do not divide take a wider type than the scheme's."
     return Reasons(
-        download="What is left is a smaller dense model, and every removed weight is gone from the file.",
+        download=f"What is left is a smaller dense model, and every removed weight is gone from the file.{wider}",
         memory=f"Weights shrink by count. {cache[what_if.dimension]}",
         speed="Decode reads and multiplies, and prefill multiplies, fewer weights: both get faster by count, "
         "less what a call costs in any case.",

@@ -88,6 +88,13 @@ def test_structured_pruning_saves_download_memory_and_work(text: str) -> None:
     assert known(found.work_after).weight_bytes_read < known(found.work_before).weight_bytes_read
 
 
+def test_rows_that_the_blocks_of_a_scheme_do_not_divide_can_cost_more_than_was_pruned() -> None:
+    """28 heads of 96 are 10.5 blocks of 256, so that Q2_K_S falls back to a wider type."""
+    found = result("prune-heads=4", shipped("Phi-3-mini", Format.GGUF, "Q2_K_S"))
+    assert known(found.after.download_bytes) / known(found.before.download_bytes) == pytest.approx(1.01, abs=0.005)
+    assert "wider type" in found.reasons.download
+
+
 def test_shared_layers_save_the_download_and_nothing_else_in_onnx_runtime() -> None:
     """It packs a matrix for every node that uses it (docs/shrinking.md)."""
     found = result("share-layers=1", shipped("BERT"))
