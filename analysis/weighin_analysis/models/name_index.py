@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 from weighin_analysis.data_files import read_data
@@ -117,10 +117,12 @@ def respelled(parts: NameParts) -> NameParts:
     index = _index()
     if _texts(parts.words) & index.families:
         return parts
-    words = tuple(replace(word, text=_family_like(word.text) or word.text) for word in parts.words[:_MOST_COMPARED])
-    return replace(parts, words=words)
+    compared = parts.words[:_MOST_COMPARED]
+    likely = [Word(text=like, version=word.version) for word in compared if (like := _family_like(word.text))]
+    return replace(parts, words=tuple(likely)) if likely else parts
 
 
+@cache
 def known_keys() -> tuple[Key, ...]:
     """Return one key for every model of the catalogue, for models of like size where no name is like."""
     return tuple({key.entry.name: key for key in _index().keys if key.closed is None}.values())
@@ -213,6 +215,8 @@ def _vocabulary() -> tuple[frozenset[str], dict[str, tuple[str, str]]]:
 
 def _canonical(parts: NameParts) -> NameParts:
     vocabulary, together = _vocabulary()
+    if not parts.words:
+        return parts
     words: list[Word] = []
     for word in parts.words:
         pair = together.get(word.text)
@@ -325,6 +329,7 @@ def _letter_pairs(text: str) -> frozenset[str]:
     return frozenset(first + second for first, second in pairwise(text[:24]))
 
 
+@lru_cache(maxsize=1024)
 def _family_like(text: str) -> str | None:
     """Return the family that is spelled most like a word, None where none is much like it."""
     index, pairs = _index(), _letter_pairs(text)
