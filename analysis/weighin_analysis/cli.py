@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from weighin_analysis.commands.catalogue import add_catalogue
-from weighin_analysis.commands.size import add_size, size
 from weighin_analysis.errors import AnalysisError, QuestionError, WhatIfError
 
 # What `pip install weighin-analysis[report]` brings; the core needs none of it.
@@ -57,6 +55,10 @@ def _refuse(message: str, exit_code: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Imported here, where Ctrl-C is one line already: reading what is known of models takes a moment.
+    from weighin_analysis.commands.catalogue import add_catalogue  # noqa: PLC0415
+    from weighin_analysis.commands.size import add_size, size  # noqa: PLC0415
+
     parser = argparse.ArgumentParser(
         prog="weighin-analysis",
         description="Which language models do the devices of a fleet run?",
@@ -84,13 +86,9 @@ def _parser() -> argparse.ArgumentParser:
             "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
         )
         command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
-    add_size(commands).set_defaults(command=_size)
+    add_size(commands).set_defaults(command=lambda options: _print_answer(*size(options)))
     add_catalogue(commands).set_defaults(command=_catalogue)
     return parser
-
-
-def _size(options: argparse.Namespace) -> int:
-    return _print_answer(*size(options))
 
 
 def _catalogue(options: argparse.Namespace) -> int:
