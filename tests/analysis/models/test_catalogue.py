@@ -1,6 +1,8 @@
+import csv
 import tomllib
 from dataclasses import replace
 from math import log10
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -38,6 +40,8 @@ MINE = ModelEntry(
     source="https://example.org/mine",
     shape=SHAPE,
 )
+LIST = Path(__file__).parents[2] / "data" / "published_models.csv"
+ROWS = list(csv.DictReader(LIST.read_text(encoding="utf-8").splitlines()))
 MINIMAL = '[[model]]\nname = "a"\nkind = "decoder"\nparameters = 5\ncount_basis = "rounded"\nsource = "https://a"\n'
 
 
@@ -89,6 +93,20 @@ def test_the_count_of_a_shape_is_what_was_published(name: str, parameters: int) 
     found = entry(name)
     assert found.shape is not None
     assert parameter_count(found.shape) == found.parameters == parameters
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["model"])
+def test_an_independent_list_of_models_agrees(row: dict[str, str]) -> None:
+    """Its counts, its keys and values per token, and what a token passes; a rounded number within its rounding."""
+    found = entry(row["model"])
+    told = int(row["parameters"])
+    assert found.parameters == (told if row["count"] != "published" else pytest.approx(told, rel=0.015))
+    if row["kv_bytes_per_token_fp16"]:
+        cache = found.shape.architecture if found.shape else found.kv_cache
+        assert cache is not None
+        assert 2 * cache.layers * cache.kv_heads * cache.head_dim * 2 == int(row["kv_bytes_per_token_fp16"])
+    if row["active_parameters"] and row["count"] == "computed":
+        assert found.active_parameters == int(row["active_parameters"])
 
 
 @pytest.mark.parametrize(
