@@ -1,7 +1,7 @@
 """Errors of the analysis.
 
 AnalysisError
-├── CatalogError     a name that the catalogue does not hold
+├── CatalogError     a name that the catalogue does not hold, or a catalogue or configuration that cannot be read
 ├── EstimateError    a measurement that no time can be computed from
 ├── ModelFileError   a model file that is damaged, of another kind, or refers to what is not there
 ├── QuestionError    a question about a model that makes no sense
@@ -16,7 +16,7 @@ class AnalysisError(Exception):
 
 
 class CatalogError(AnalysisError):
-    """A name that the catalogue does not hold."""
+    """A name that the catalogue does not hold, or a catalogue or configuration that cannot be read."""
 
 
 class EstimateError(AnalysisError):
