@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from weighin_analysis.architecture import ArchitectureKind, FeedForward
 from weighin_analysis.errors import SizeError
-from weighin_analysis.models.entry import ModelEntry
+from weighin_analysis.models.entry import ModelEntry, ModelKind
 from weighin_analysis.models.shape import Shape
 from weighin_analysis.sizes.artefact import DownloadSize
 
@@ -43,19 +43,41 @@ class _Widths:
 def weights_bytes(entry: ModelEntry, artefact: DownloadSize) -> int:
     """Bytes of the weights as loaded: those of the file, and a table that input and output share once more.
 
-    The input looks rows up on the processor, the output multiplies where the layers do, so each has a copy. Where the
-    tensors are not in the catalogue, the copy takes the bits per weight that the whole file has, but no less than 6.56:
-    quantizers keep an output in Q6_K or better.
+    The input looks rows up on the processor, the output multiplies where the layers do, so each has a copy.
     """
     stored = artefact.bytes - artefact.tokenizer_bytes
+    return stored if artefact.parts.get("head") or not _shares_table(entry) else stored + _table_bytes(entry, artefact)
+
+
+def loading_bytes(entry: ModelEntry, artefact: DownloadSize, backend: Backend) -> int:
+    """Bytes that loading takes beside the weights for a moment.
+
+    OpenCL's back end lays out scales and weights apart, from a copy of the tensor on the device. The largest is the
+    output's table.
+    """
+    return _table_bytes(entry, artefact) if backend is Backend.OPENCL else 0
+
+
+def _shares_table(entry: ModelEntry) -> bool:
     if entry.shape is None:
-        if entry.vocab is None or entry.hidden is None or entry.parameters is None:
-            return stored
-        q6_k = 210 / 256
-        return stored + round(entry.vocab * entry.hidden * max(q6_k, stored / entry.parameters))
-    if entry.shape.architecture.kind is ArchitectureKind.ENCODER or artefact.parts.get("head"):
-        return stored
-    return stored + artefact.parts["token_embedding"]
+        return entry.kind is ModelKind.DECODER
+    arch = entry.shape.architecture
+    return arch.kind is ArchitectureKind.DECODER and arch.tied_embeddings
+
+
+def _table_bytes(entry: ModelEntry, artefact: DownloadSize) -> int:
+    """Bytes of the output's table, or of the one that it shares.
+
+    Where the tensors are not in the catalogue, it has the bits per weight of the whole file, but no less than 6.56:
+    quantizers keep an output in Q6_K or better.
+    """
+    known = artefact.parts.get("head") or artefact.parts.get("token_embedding")
+    if known:
+        return known
+    if entry.vocab is None or entry.hidden is None or entry.parameters is None:
+        raise SizeError(f"{entry.name}: its vocabulary is not in the catalogue")
+    q6_k = 210 / 256
+    return round(entry.vocab * entry.hidden * max(q6_k, artefact.bytes / entry.parameters))
 
 
 def compute_bytes(entry: ModelEntry, backend: Backend, scheme: str, context_tokens: int) -> int:

@@ -90,12 +90,10 @@ def memory_use(
     own. SizeError where a part does not follow from what the catalogue tells: no KV cache, no vocabulary.
     """
     parts = _PARTS[runtime](entry, artefact, _Request(runtime, context_tokens, prompt_tokens))
-    cache_bytes = kv_cache_bytes(
-        entry, context_tokens, parts.kv_type, micro_batch_tokens=MICRO_BATCH_TOKENS if _is_llama_cpp(runtime) else None
-    )
+    micro_batch = None if llama_cpp_backend(runtime) is None else MICRO_BATCH_TOKENS
     use = MemoryUse(
         weights=parts.weights,
-        kv_cache=cache_bytes,
+        kv_cache=kv_cache_bytes(entry, context_tokens, parts.kv_type, micro_batch_tokens=micro_batch),
         activations=parts.activations,
         runtime=parts.runtime,
         low=0,
@@ -108,9 +106,14 @@ def memory_use(
     error = _constants(runtime)["error"]
     return replace(
         use,
-        low=round((use.total - artefact.bytes + artefact.low) * (1 - error)),
+        low=round((use.total - artefact.bytes + artefact.low) / (1 + error)),
         high=round((use.total - artefact.bytes + artefact.high) * (1 + error)),
     )
+
+
+def llama_cpp_backend(runtime: Runtime) -> Backend | None:
+    """Return where llama.cpp computes in a runtime, None in one that is not llama.cpp."""
+    return _BACKENDS.get(runtime)
 
 
 def free_bytes(pool: Pool, *, main_bytes: int | None, accelerator_bytes: int | None) -> int | None:
@@ -143,10 +146,6 @@ class _Parts:
 def _constants(runtime: Runtime) -> dict[str, float]:
     constants: dict[str, float] = read_data("memory_runtimes.toml")[runtime]
     return constants
-
-
-def _is_llama_cpp(runtime: Runtime) -> bool:
-    return runtime in _BACKENDS
 
 
 _BACKENDS = {
@@ -247,7 +246,7 @@ def _rkllm(_: ModelEntry, artefact: DownloadSize, request: _Request) -> _Parts:
 
 
 def _webllm(entry: ModelEntry, artefact: DownloadSize, _request: _Request) -> _Parts:
-    """Count what a chunk of 2048 tokens of the prompt keeps: the outputs of gate and up, and three tensors as wide as the hidden state.
+    """Count what a chunk of 2048 tokens keeps: the outputs of gate and up, and three times the hidden state.
 
     Qwen's builds keep the logits of 1024 tokens as well, in fp32: all 16 of 16 published, and no other model's.
     """
