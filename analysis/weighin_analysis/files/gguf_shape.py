@@ -12,7 +12,7 @@ from weighin_analysis.files.model_file import Contents, StoredTensor
 from weighin_analysis.files.reading import shown
 from weighin_analysis.models.entry import KvCache, ModelKind
 from weighin_analysis.models.shape import Experts, Norm, Shape
-from weighin_analysis.models.tensors import parameter_count
+from weighin_analysis.models.tensors import active_parameter_count, parameter_count
 
 _ENCODERS = ("bert", "t5encoder", "gemma-embedding")
 # Which layers see everything is not in the metadata of these; llama.cpp's source says every which one.
@@ -48,6 +48,9 @@ def describe(metadata: Metadata, contents: Contents) -> Contents:
         kind=kind,
         context_tokens=metadata.count(f"{architecture}.context_length"),
         tied_embeddings="output.weight" not in by_name if kind is ModelKind.DECODER else None,
+        active_parameters=active_parameter_count(shape) if shape is not None and shape.experts else None,
+        vocab=_rows(by_name.get("token_embd.weight")) or None,
+        hidden=metadata.count(f"{architecture}.embedding_length") or None,
         shape=shape,
         kv_cache=_kv_cache(architecture, metadata) if shape is None and kind is not ModelKind.ENCODER else None,
         notes=tuple(notes),
@@ -131,6 +134,7 @@ def _shape(architecture: str, metadata: Metadata, tensors: dict[str, StoredTenso
         head_bias=has("output.bias"),
         position_rows=_rows(tensors.get("position_embd.weight")),
         token_type_rows=_rows(tensors.get("token_types.weight")),
+        fused_attention=has("attn_qkv.weight"),
         experts=experts,
     )
 

@@ -3,20 +3,24 @@
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from weighin_analysis.catalog import size_class_of
-from weighin_analysis.errors import ModelFileError
+from weighin_analysis.errors import CatalogError, ModelFileError
 from weighin_analysis.files import gguf_file, onnx_file, safetensors_file
 from weighin_analysis.files.model_file import Contents, ModelFile
 from weighin_analysis.files.reading import Reader, opened, regular_file_bytes, shown
 from weighin_analysis.files.shards import first_shard
+from weighin_analysis.models.config_json import entry_from_config
 from weighin_analysis.models.entry import CountBasis, ModelEntry, ModelKind
 
 _SUFFIXES = (".gguf", ".onnx", ".safetensors")
+# As publishers name every model; the folder then has the name.
+_COMMON_STEMS = ("model", "pytorch_model", "decoder_model_merged", "decoder_model")
 _MOST_FILES = 10_000
 _MOST_LISTED = 12
+_MOST_CONFIG_BYTES = 2**20
+_MOST_DIFFERENCE = 0.05  # exporters leave out a pooler, or add the mask of a cache
 # Where the length of a safetensors header ends its brace begins; five bytes of it are a terabyte.
 _JSON_BEGINS = 8
 _OTHER_FILES = {
@@ -113,28 +117,15 @@ def _unknown(reader: Reader) -> ModelFileError:
 
 
 def _model_file(path: Path, contents: Contents) -> ModelFile:
-    config, notes = _config(path)
-    notes = [*contents.notes, *notes]
+    notes = list(contents.notes)
+    config = _config(path, notes)
     by_type: Counter[str] = Counter()
     for tensor in contents.tensors:
         by_type[tensor.type] += tensor.parameters
-    stored = by_type.total()
     tied = contents.tied_embeddings
-    if config is not None and config.shape is not None and tied is None:
-        tied = config.shape.architecture.tied_embeddings if config.kind is ModelKind.DECODER else None
-    parameters = stored
-    if contents.head_copy and tied:
-        parameters -= contents.head_copy
-        notes.append(
-            f"The vocabulary's table is stored twice, the second time as the output head of {contents.head_copy:,} "
-            "weights, which are counted once."
-        )
-    elif contents.head_copy and tied is None:
-        notes.append(
-            f"The output head of {contents.head_copy:,} weights is as large as the vocabulary's table; if it is a copy "
-            "of that, the model has so many parameters fewer."
-        )
-    entry = _entry(path, contents, config, parameters, notes)
+    if tied is None and config is not None and config.shape is not None and config.kind is ModelKind.DECODER:
+        tied = config.shape.architecture.tied_embeddings
+    parameters = by_type.total() - _copied(contents, tied, notes)
     return ModelFile(
         format=contents.format,
         scheme=contents.scheme,
@@ -144,41 +135,69 @@ def _model_file(path: Path, contents: Contents) -> ModelFile:
         parameters_by_type={kind: count for kind, count in by_type.most_common() if count},
         tied_embeddings=tied,
         size_class=size_class_of(parameters).name,
-        entry=entry,
+        entry=_entry(path, contents, config, parameters, notes),
         files=contents.files,
         notes=tuple(notes),
     )
 
 
+def _copied(contents: Contents, tied: bool | None, notes: list[str]) -> int:
+    """Return the weights of a second copy of the vocabulary's table, which are no parameters of their own."""
+    if not contents.head_copy or tied is False:
+        return 0
+    if tied is None:
+        notes.append(
+            f"The output head of {contents.head_copy:,} weights is as large as the vocabulary's table; if it is a copy "
+            "of that, the model has so many parameters fewer."
+        )
+        return 0
+    notes.append(
+        f"The vocabulary's table is stored twice, the second time as the output head of {contents.head_copy:,} "
+        "weights, which are counted once."
+    )
+    return contents.head_copy
+
+
 def _entry(path: Path, contents: Contents, config: ModelEntry | None, parameters: int, notes: list[str]) -> ModelEntry:
     """Return the model as an entry: counted from the file, its shape from the header or from the configuration."""
-    kind = contents.kind or (config.kind if config else None)
+    name = contents.name or shown(path.absolute().parent.name if path.stem in _COMMON_STEMS else path.stem)
+    shape, active = contents.shape, contents.active_parameters
+    if config is not None and config.parameters != parameters:
+        notes.append(f"The config.json beside it describes {config.parameters:,} parameters, not {parameters:,}.")
+        if abs((config.parameters or 0) - parameters) > _MOST_DIFFERENCE * parameters:
+            notes.append("So it is taken for that of another model.")
+            config = None
+    kind = (config.kind if config else None) or contents.kind
     if kind is None:
         notes.append("The file does not tell whether it is a decoder or an encoder; it is taken for a decoder.")
-    entry = ModelEntry(
-        name=contents.name or shown(path.stem),
+    return ModelEntry(
+        name=name,
         kind=kind or ModelKind.DECODER,
         parameters=parameters,
         count_basis=CountBasis.COMPUTED,
         source=shown(path.name),
-        context_tokens=contents.context_tokens,
-        shape=contents.shape,
+        active_parameters=active or (config.active_parameters if config else None),
+        context_tokens=contents.context_tokens or (config.context_tokens if config else None),
+        shape=shape or (config.shape if config else None),
         kv_cache=contents.kv_cache,
+        vocab=contents.vocab,
+        hidden=contents.hidden,
     )
+
+
+def _config(path: Path, notes: list[str]) -> ModelEntry | None:
+    """Return what the configuration beside a model tells, None where there is none or it cannot be used."""
+    folder = path.absolute().parent
+    places = [folder, folder.parent] if folder.name == "onnx" else [folder]
+    config = next((place / "config.json" for place in places if (place / "config.json").is_file()), None)
     if config is None:
-        return entry
-    if config.parameters is not None and config.parameters != parameters:
-        notes.append(f"Its configuration describes {config.parameters:,} parameters, the file holds {parameters:,}.")
-    return replace(
-        entry,
-        kind=config.kind,
-        active_parameters=config.active_parameters,
-        context_tokens=entry.context_tokens or config.context_tokens,
-        shape=entry.shape or config.shape,
-        kv_cache=entry.kv_cache or config.kv_cache,
-    )
-
-
-def _config(_: Path) -> tuple[ModelEntry | None, list[str]]:
-    """Return the entry of the configuration beside a model, or none and the reason if it cannot be used."""
-    return None, []
+        return None
+    try:
+        with opened(config) as reader:
+            if reader.byte_count > _MOST_CONFIG_BYTES:
+                raise reader.error("is too long for a configuration")
+            text = reader.text(reader.byte_count, "the configuration")
+        return entry_from_config(text, shown(path.stem), "config.json")
+    except (CatalogError, ModelFileError) as error:
+        notes.append(f"The config.json beside it does not tell the shape: {shown(str(error))}")
+        return None

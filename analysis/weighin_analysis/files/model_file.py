@@ -41,6 +41,9 @@ class Contents:
     context_tokens: int | None = None
     tied_embeddings: bool | None = None
     head_copy: int = 0
+    active_parameters: int | None = None
+    vocab: int | None = None
+    hidden: int | None = None
     shape: Shape | None = None
     kv_cache: KvCache | None = None
     notes: tuple[str, ...] = ()

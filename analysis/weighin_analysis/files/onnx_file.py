@@ -68,8 +68,9 @@ def _scheme(graph: Graph, found: list[Weight]) -> tuple[str, list[str]]:
     kind = quantized.most_common(1)[0][0]
     if kind == "BNB4":
         return "bnb4", notes
-    if kind in ("INT8", "UINT8") and not any("MatMulNBits" in weight.operators for weight in found):
-        return kind.lower(), notes
+    in_blocks = any("MatMulNBits" in weight.operators for weight in found)
+    if kind in ("INT8", "UINT8"):
+        return ("int8_block32" if in_blocks else kind.lower()), notes
     bits = re.sub(r"\D", "", kind)
     if kind.startswith("FLOAT"):
         return kind.lower(), notes

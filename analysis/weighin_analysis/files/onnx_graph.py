@@ -34,6 +34,7 @@ ELEMENTS = {
     13: ("UINT64", 64), 14: ("COMPLEX64", 64), 15: ("COMPLEX128", 128), 16: ("BFLOAT16", 16), 17: ("FLOAT8E4M3FN", 8),
     18: ("FLOAT8E4M3FNUZ", 8), 19: ("FLOAT8E5M2", 8), 20: ("FLOAT8E5M2FNUZ", 8), 21: ("UINT4", 4), 22: ("INT4", 4),
     23: ("FLOAT4E2M1", 4), 24: ("FLOAT8E8M0", 8), 25: ("UINT2", 2), 26: ("INT2", 2),
+    27: ("FLOAT6E2M3", 6), 28: ("FLOAT6E3M2", 6),
 }  # fmt: skip
 _ATTRIBUTES = frozenset({"K", "N", "bits", "block_size", "expert_weight_bits"})
 _FLOAT_ITEMS = (4, 10)  # float_data and double_data; the other fields hold numbers of varying length

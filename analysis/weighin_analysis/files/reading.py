@@ -54,27 +54,34 @@ class Reader:
         """Return the next ``count`` bytes; ``what`` they are is said where the file ends before them."""
         self.reads += 1
         self.bytes_read += count
-        if self.reads > MOST_READS or self.bytes_read > MOST_BYTES:
-            raise self.error("its header is longer than that of any model; refusing to read on")
+        first = self.position - self._start
+        last = first + count
+        if last > len(self._buffer) or self.reads > MOST_READS:
+            self._fill(count, what)
+            first, last = 0, count
+        self.position += count
+        return self._buffer[first:last]
+
+    def _fill(self, count: int, what: str) -> None:
+        """Let the buffer begin at the position and hold ``count`` bytes."""
         end = self.position + count
         if end > self.byte_count:
-            raise self.error(f"ends within {what}: byte {end:,} of {self.byte_count:,}; download it again")
-        if not self._start <= self.position or end > self._start + len(self._buffer):
-            self._file.seek(self.position)
-            self._buffer = self._file.read(max(count, _CHUNK))
-            self._start = self.position
-            if len(self._buffer) < count:
-                raise self.error("became shorter while it was read")
-        first = self.position - self._start
-        self.position = end
-        return self._buffer[first : first + count]
+            raise self._cut_off(end, what)
+        if self.reads > MOST_READS or self.bytes_read > MOST_BYTES:
+            raise self.error("its header is longer than that of any model; refusing to read on")
+        self._file.seek(self.position)
+        self._buffer = self._file.read(max(count, _CHUNK))
+        self._start = self.position
+        if len(self._buffer) < count:
+            raise self.error("became shorter while it was read")
+
+    def _cut_off(self, end: int, what: str) -> ModelFileError:
+        return self.error(f"ends within {what}: byte {end:,} of {self.byte_count:,}; download it again")
 
     def skip(self, count: int, what: str) -> None:
         """Pass over ``count`` bytes without reading them."""
         if self.position + count > self.byte_count:
-            raise self.error(
-                f"ends within {what}: byte {self.position + count:,} of {self.byte_count:,}; download it again"
-            )
+            raise self._cut_off(self.position + count, what)
         self.position += count
 
     def unsigned(self, width: int, what: str) -> int:

@@ -167,12 +167,10 @@ def _loaded(reader: Reader, text: bytes) -> Any:
 
 
 def _tensor(reader: Reader, name: str, value: Any) -> tuple[StoredTensor, int]:
-    wrong = reader.error(f"the entry of {shown(name)!r} is not a type, a shape and two offsets")
-    if not isinstance(value, dict):
-        raise wrong
-    kind, dims, offsets = value.get("dtype"), _counts(value.get("shape")), _counts(value.get("data_offsets"))
+    fields = value if isinstance(value, dict) else {}
+    kind, dims, offsets = fields.get("dtype"), _counts(fields.get("shape")), _counts(fields.get("data_offsets"))
     if not isinstance(kind, str) or dims is None or offsets is None or len(offsets) != 2:
-        raise wrong
+        raise reader.error(f"the entry of {shown(name)!r} is not a type, a shape and two offsets")
     if kind not in _BITS:
         raise reader.error(f"tensor {shown(name)!r} has type {shown(kind)!r}, which weighin does not know")
     elements = product(reader, dims, name)
