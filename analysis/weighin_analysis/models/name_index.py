@@ -107,9 +107,19 @@ def _is_singled_out(key: Key, words: set[Word], parameters: int) -> bool:
     return is_plain and _is_near(parameters, key.entry.parameters, _SAME)
 
 
+def is_bare(key: Key) -> bool:
+    """Whether a key says less than the name of its model: BERT, which usually means BERT-base-uncased."""
+    own = parts_of(fold(key.entry.name))
+    return key.closed is None and key.words | key.sizes < _required(own) | own.sizes
+
+
 def relatives(parts: NameParts) -> list[Key]:
-    """Return the keys that share the word of a family with a text."""
-    return _keys_with(parts, families_only=True)
+    """Return the keys that share the word of a family with a text; T5 is one, too."""
+    families = _index().families
+    own = {word for word in parts.words if word.text in families}
+    lettered = {word for word in parts.words if len(word.text) == 1 and word.version}
+    texts = _texts(own)
+    return [key for key in _keys_with(parts) if key.texts & texts or key.words & lettered]
 
 
 def respelled(parts: NameParts) -> NameParts:
@@ -134,6 +144,7 @@ class _Index:
     by_word: dict[str, tuple[int, ...]]  # places in keys
     by_pair: dict[str, tuple[str, ...]]  # families by the pairs of letters that they are spelled with
     families: frozenset[str]
+    common: frozenset[str]  # words that are no family's
 
 
 @cache
@@ -157,15 +168,14 @@ def _index() -> _Index:
         by_word={text: tuple(found) for text, found in by_word.items()},
         by_pair={pair: tuple(found) for pair, found in by_pair.items()},
         families=families,
+        common=common,
     )
 
 
 def _keys() -> Iterator[Key]:
-    words = name_words()
-    optional = words.tuning - words.size_words
     for entry in catalogue().values():
         for name in (entry.name, *entry.aliases):
-            yield from _open_keys(entry, name, optional)
+            yield from _open_keys(entry, name)
     for closed in closed_models():
         for name in closed.names:
             parts = parts_of(fold(name))
@@ -184,13 +194,18 @@ def _texts(words: Iterable[Word]) -> frozenset[str]:
     return frozenset(word.text for word in words)
 
 
-def _open_keys(entry: ModelEntry, name: str, optional: frozenset[str]) -> Iterator[Key]:
+def _open_keys(entry: ModelEntry, name: str) -> Iterator[Key]:
     parts = parts_of(fold(name))
-    required = frozenset(word for word in parts.words if word.text not in optional) or frozenset(parts.words)
+    required = _required(parts)
     key = Key(entry=entry, name=name, parts=parts, words=required, texts=_texts(required), sizes=parts.sizes)
     yield key
     if key.sizes and required in _one_size_words():
         yield replace(key, sizes=frozenset())
+
+
+def _required(parts: NameParts) -> frozenset[Word]:
+    optional = name_words().tuning - name_words().size_words
+    return frozenset(word for word in parts.words if word.text not in optional) or frozenset(parts.words)
 
 
 @cache
@@ -230,12 +245,9 @@ def _canonical(parts: NameParts) -> NameParts:
     return replace(parts, words=tuple(word for word in words if word.version or word.text not in versioned))
 
 
-def _keys_with(parts: NameParts, *, families_only: bool = False) -> list[Key]:
+def _keys_with(parts: NameParts) -> list[Key]:
     index = _index()
-    texts = _texts(parts.words)
-    if families_only:
-        texts &= index.families
-    places = {place for text in texts for place in index.by_word.get(text, ())}
+    places = {place for text in _texts(parts.words) for place in index.by_word.get(text, ())}
     return [index.keys[place] for place in sorted(places)]
 
 
@@ -333,7 +345,7 @@ def _letter_pairs(text: str) -> frozenset[str]:
 def _family_like(text: str) -> str | None:
     """Return the family that is spelled most like a word, None where none is much like it."""
     index, pairs = _index(), _letter_pairs(text)
-    if len(text) < 3 or text in name_words().tuning:
+    if len(text) < 3 or text in index.common:
         return None
     shared = Counter(family for pair in pairs for family in index.by_pair.get(pair, ()))
     likeness = {

@@ -18,6 +18,7 @@ from weighin_analysis.models.name_index import (
     Key,
     fits,
     fits_by_size,
+    is_bare,
     known_keys,
     name_words,
     parts_of,
@@ -190,7 +191,13 @@ def _nothing_found(parts: NameParts) -> _Finding:
         return _Finding(reason="", perhaps=near)  # the size itself is the answer
     texts = {word.text for word in parts.words}
     of_family = [key for key in near if texts & key.texts]
-    if of_family and texts <= {text for key in of_family for text in key.texts} | name_words().tuning:
+    names_of_family = {text for key in of_family for text in key.texts}
+    words_of_family = {word for key in of_family for word in key.words}
+    is_family = all(
+        word in words_of_family if word.version else word.text in names_of_family | name_words().tuning
+        for word in parts.words
+    )
+    if of_family and is_family:
         return _Finding(reason="the name leaves open which model of the family is meant", perhaps=near)
     if of_family:
         return _Finding(reason="the catalogue has models of that family, but not this one", perhaps=near)
@@ -209,6 +216,8 @@ def _recognised(text: str, artefact: NamedArtefact, parts: NameParts, fit: Fit, 
         how, reason = How.BASE, f"by its name made from {entry.name}, whose family and size it states"
     else:
         how, reason = How.ALIAS, f"{entry.name} is in the catalogue"
+        if is_bare(fit.key) and not parts.sizes:
+            reason = f"{reason}; the name does not say which of its family, and usually means this one"
     if closed is not None and entry.disclosed:
         reason = f"{closed.publisher} published the number of parameters of {entry.name}, but not its weights"
     if choice:

@@ -106,6 +106,19 @@ def test_a_family_without_a_size_is_left_open_and_its_members_are_named() -> Non
     assert "leaves open" in found.reason
 
 
+def test_a_bare_name_that_usually_means_one_model_says_so() -> None:
+    for text in ("BERT", "TinyLlama", "Command R"):
+        found = identify(text)
+        assert (found.known, "usually means" in found.reason) == (True, True), text
+    assert "usually" not in identify("DistilBERT").reason
+    assert "usually" not in identify("BERT base").reason
+
+
+def test_a_version_that_the_catalogue_lacks_is_another_model() -> None:
+    for text in ("Grok-2", "Mistral Large 3", "Phi-7"):
+        assert "but not this one" in identify(text).reason, text
+
+
 def test_a_stated_size_is_passed_on_with_a_warning_and_the_nearest_models() -> None:
     found = identify("FooBar-13B")
 
