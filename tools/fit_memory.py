@@ -202,7 +202,7 @@ def counted(row: MemoryRow) -> Counted:
 
 
 def fit(rows: Sequence[Counted]) -> tuple[float, ...]:
-    """Return the constants with the least relative squares, none below zero, of models whose every tensor is counted."""
+    """Return the constants with the least relative squares, none below zero; only counted models make them."""
     rows = [one for one in rows if one.factors and entry_of(one.row).shape is not None]
     if not rows:
         return ()

@@ -1,4 +1,4 @@
-"""Whether a model loads: 252 tries of one phone of 8 GB, and 336 of two others (tests/data/fits.csv names the sources)."""
+"""Whether a model loads: 252 tries of one phone of 8 GB, 336 of two others (tests/data/fits.csv names the sources)."""
 
 import pytest
 from fit_memory import FEATURES, Feature, FitRow, fit_rows, rule_of, tried_phone, wrong, wrong_leaving_one_backend_out
