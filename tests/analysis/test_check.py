@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from made_measurements import lawful_measurement, probe_case, timed_case
+from made_measurements import probe_case, timed_case
+from made_runs import MEASURED, run_of, seconds_of_layer
 
-from weighin_analysis.architecture import Architecture
 from weighin_analysis.card import Basis, Verdict
 from weighin_analysis.catalog import architecture
 from weighin_analysis.changes import changes
@@ -14,43 +14,14 @@ from weighin_analysis.check import CheckRow, Question, check, nearest_scheme
 from weighin_analysis.evidence import DeviceFacts, Evidence, evidence_of
 from weighin_analysis.judge import judge
 from weighin_analysis.limits import current_limits
-from weighin_analysis.measurement import Case, Measurement, Phase
+from weighin_analysis.measurement import Measurement
 from weighin_analysis.models.catalogue import entry
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
 from weighin_analysis.sizes.candidate import Candidate
 
 LIMITS = current_limits()
-MEASURED = ("SmolLM2-135M", "Qwen2.5-0.5B", "Llama-3.2-1B", "Gemma-2B")
 GIB = 1 << 30
-
-
-def seconds_of_layer(shape: Architecture, tokens: int, slowness: float) -> float:
-    """A device on which every weight costs the same to read, and less to multiply."""
-    return slowness * shape.layer_weight_count * (7e-11 + 1e-12 * tokens)
-
-
-def measured(case: Case, slowness: float = 1.0) -> list[Measurement]:
-    shape = case.architecture
-    lengths = [(Phase.DECODE, 16), (Phase.DECODE, 960), (Phase.PREFILL, 32), (Phase.PREFILL, 512)]
-    return [
-        lawful_measurement(
-            case,
-            phase,
-            length,
-            layer_seconds=lambda tokens, _depth: seconds_of_layer(shape, tokens, slowness),
-            column_seconds=slowness * shape.hidden * 7e-11,
-        )
-        for phase, length in lengths
-    ]
-
-
-def run_of(
-    schemes: Sequence[Scheme] = (Scheme.INT4_BLOCK32,), names: Sequence[str] = MEASURED, *, slowness: float = 1.0
-) -> list[Measurement]:
-    """A run of some shapes in some schemes."""
-    cases = [probe_case(architecture(name), scheme) for scheme in schemes for name in names]
-    return [one for case in cases for one in measured(case, slowness)]
 
 
 def evidence(measurements: Sequence[Measurement] | None = None, *, memory: int | None = 64 * GIB) -> Evidence:

@@ -1,0 +1,221 @@
+"""`weighin-agent check`: the newest run of a device, asked about one model."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_process import agent, only_document
+from filled_run import FILLED
+from made_runs import run_of
+
+from weighin_agent.check import NOT_PUBLISHED, REMINDER, Answer, Request, answer, document, unanswerable
+from weighin_agent.device import Device, Memory, Storage
+from weighin_agent.errors import UsageError
+from weighin_agent.fleet.actions import NewestRun, keep_run, working
+from weighin_agent.fleet.state import State
+from weighin_agent.run import Run
+from weighin_agent.wire import run_to_message
+from weighin_analysis.card import Verdict
+from weighin_analysis.found import find_model
+from weighin_analysis.scheme import Scheme
+
+GIB = 1 << 30
+CARD_ROW_KEYS = {
+    "size_class",
+    "architecture",
+    "architecture_kind",
+    "scheme",
+    "execution_provider",
+    "threads",
+    "decode_tokens_per_second",
+    "prefill_tokens_per_second",
+    "time_to_first_token_seconds",
+    "latency_seconds",
+    "memory_bytes",
+    "download_bytes",
+    "verdict",
+    "reasons",
+    "basis",
+}
+
+
+def a_run(schemes: Sequence[Scheme] = (Scheme.INT4_BLOCK32, Scheme.INT8_DYNAMIC), *, slowness: float = 1.0) -> Run:
+    device = replace(FILLED.device, accelerators=(), execution_providers=())
+    return replace(FILLED, device=device, measurements=tuple(run_of(schemes, slowness=slowness)), failures=())
+
+
+def now(*, memory: int | None = 32 * GIB, disk: int | None = 1000 * GIB) -> Device:
+    """The device as it is now; while its run was made it was another one, with next to nothing free."""
+    return replace(
+        FILLED.device,
+        memory=Memory(total_bytes=64 * GIB, available_bytes=memory),
+        storage=Storage(free_bytes=disk),
+        accelerators=(),
+    )
+
+
+def ask(
+    model: str | Path, run: Run | None = None, device: Device | None = None, *, age: float = 60.0, **request: Any
+) -> Answer:
+    newest = NewestRun(run_id="a run", run=run or a_run())
+    asked = Request(found=find_model(str(model)), **request)
+    return answer(asked, newest, device or now(), FILLED.observe_time + timedelta(seconds=age))
+
+
+# The answer.
+
+
+def test_a_model_that_runs_is_a_yes_with_its_numbers() -> None:
+    found = document(ask("Qwen3-0.6B"))
+    assert (found["model"], found["known"], found["disclosed"], found["runs"]) == ("Qwen3-0.6B", True, True, True)
+    assert (found["verdict"], found["basis"]) == (Verdict.COMFORTABLE, "interpolated")
+    assert set(found) >= CARD_ROW_KEYS | {"changes", "rows", "run_age_seconds"}
+    assert all(set(row) >= CARD_ROW_KEYS for row in found["rows"])
+    assert [row["scheme"] for row in found["rows"]] == ["int4_block32", "int8_dynamic"]
+    decode = found["decode_tokens_per_second"]
+    assert decode["low"] < decode["value"] < decode["high"]
+    assert found["memory_parts_bytes"]["total"] == found["memory_bytes"]
+    assert json.loads(json.dumps(found))["reminder"] == REMINDER
+
+
+def test_free_memory_is_that_of_now_and_not_that_of_the_run() -> None:
+    assert FILLED.device.memory.available_bytes is not None
+    assert FILLED.device.memory.available_bytes < GIB
+    assert ask("Gemma-2B").rows[0].memory_free_bytes == 32 * GIB
+    tight = ask("Gemma-2B", device=now(memory=2 * GIB))
+    assert (tight.rows[0].verdict, tight.runs) == (Verdict.DOES_NOT_FIT, False)
+    assert any("closing programs" in change.change for change in tight.changes)
+
+
+def test_free_memory_that_nobody_knows_leaves_the_speed_to_judge_by() -> None:
+    found = ask("Qwen3-0.6B", device=now(memory=None))
+    assert found.runs
+    assert "free memory is not known, judged by speed alone" in found.reasons
+
+
+def test_what_cannot_be_downloaded_for_lack_of_disk_is_a_no() -> None:
+    found = ask("Qwen3-0.6B", device=now(disk=100_000_000))
+    assert (found.rows[0].verdict, found.runs) == (Verdict.COMFORTABLE, False)
+    assert found.reasons[-1].endswith("GB of disk to download, 0.10 GB are free")
+    assert ask("Qwen3-0.6B", device=now(disk=None)).runs
+
+
+def test_too_slow_is_a_no_that_names_what_would_do() -> None:
+    found = ask("Llama-3.1-8B")
+    assert (found.rows[0].verdict, found.runs) == (Verdict.TOO_SLOW, False)
+    assert [change.change for change in found.changes] == ["a smaller model, such as Llama-3.2-1B"]
+
+
+def test_the_age_of_the_run_is_told_and_never_below_zero() -> None:
+    assert ask("Qwen3-0.6B", age=90.0).run_age_seconds == 90.0
+    assert ask("Qwen3-0.6B", age=-90.0).run_age_seconds == 0.0
+
+
+def test_a_scheme_narrows_the_answer_and_a_name_may_hold_one() -> None:
+    assert [r.requirement.candidate.scheme for r in ask("Qwen3-0.6B", scheme="int8_dynamic").rows] == ["int8_dynamic"]
+    (row,) = ask("Qwen3-0.6B-Q4_K_M.gguf").rows
+    assert (row.requirement.candidate.format, row.measured_scheme) == ("gguf", Scheme.INT4_BLOCK32)
+
+
+def test_a_context_beyond_the_models_own_is_said_to_be() -> None:
+    found = ask("SmolLM2-135M", context_tokens=100_000)
+    assert found.reasons[-1] == "it was made for a context of at most 8,192 tokens"
+    assert not any("made for a context" in reason for reason in ask("SmolLM2-135M").reasons)
+
+
+def test_a_what_if_is_judged_as_the_model_that_it_makes() -> None:
+    whole, pruned = ask("Qwen3-1.7B"), ask("Qwen3-1.7B", what_ifs=("prune-layers=14",))
+    rates = [one.rows[0].decode_tokens_per_second for one in (whole, pruned)]
+    assert rates[0] is not None
+    assert rates[1] is not None
+    assert rates[1].value > 1.2 * rates[0].value
+    (result,) = pruned.what_ifs
+    assert "not judged" in result.quality
+    (row,) = ask("Qwen3-1.7B", what_ifs=("quantize=int8",)).rows
+    assert row.measured_scheme is Scheme.INT8_DYNAMIC
+
+
+def test_an_execution_provider_that_was_not_measured_is_bad_usage_that_names_the_measured_ones() -> None:
+    with pytest.raises(UsageError, match="the newest run measured cpu"):
+        ask("Qwen3-0.6B", execution_provider="webgpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "known", "reason"), [("GPT-4", True, NOT_PUBLISHED), ("no such model at all", False, None)]
+)
+def test_what_nobody_can_download_needs_no_run_to_be_a_no(model: str, known: bool, reason: str | None) -> None:
+    found = unanswerable(Request(found=find_model(model)))
+    assert found is not None
+    told = document(found)
+    assert (told["known"], told["runs"], told["verdict"], told["rows"]) == (known, False, None, [])
+    assert set(told) >= CARD_ROW_KEYS
+    assert reason is None or reason in told["reasons"]
+    assert unanswerable(Request(found=find_model("Qwen3-0.6B"))) is None
+
+
+# The command.
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """The state folder of a device that made a run."""
+    folder = tmp_path / "state"
+    with working(State(folder)) as spool:
+        keep_run(State(folder), spool, run_to_message(a_run()).SerializeToString())
+    return folder
+
+
+def test_the_command_answers_from_the_newest_run(state: Path) -> None:
+    done = agent("check", "SmolLM2-360M", "--json", "--state", state)
+    found = only_document(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (found["model"], found["runs"], found["execution_provider"]) == ("SmolLM2-360M", True, "cpu")
+    assert found["storage_free_bytes"] > 0
+    assert found["memory_free_bytes"] > 0
+
+
+def test_a_no_is_exit_code_1_and_tells_a_person_why(state: Path) -> None:
+    done = agent("check", "Llama-3-70B", "--state", state)
+    assert (done.returncode, done.stderr) == (1, "")
+    text = " ".join(done.stdout.split())
+    assert "What would change the answer" in text
+    assert REMINDER in text
+
+
+def test_a_yes_tells_a_person_speed_download_memory_and_what_is_free(state: Path) -> None:
+    done = agent("check", "SmolLM2-360M", "--link-mbit", "50", "--state", state)
+    assert done.returncode == 0
+    for words in ("comfortable", "tokens/s", "s to the first token", "at 50 Mbit/s", "free now", REMINDER[:20]):
+        assert words in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("SmolLM2-360M", "--ep", "cuda"),
+        ("SmolLM2-360M", "--scheme", "q99"),
+        ("SmolLM2-360M", "--what-if", "magic"),
+        ("./no-such-file.gguf",),
+        (),
+    ],
+)
+def test_what_makes_no_sense_is_exit_code_2(state: Path, arguments: tuple[str, ...]) -> None:
+    done = agent("check", *arguments, "--state", state)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"damaged"])
+def test_without_a_run_that_can_be_read_one_line_says_to_make_one(tmp_path: Path, damage: bytes | None) -> None:
+    folder = tmp_path / "state"
+    if damage is not None:
+        folder.mkdir()
+        (folder / "newest_run").write_bytes(damage)
+    done = agent("check", "SmolLM2-360M", "--state", folder)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "run `weighin-agent run` first" in done.stderr
+    assert damage is not None or not folder.exists()
