@@ -1,4 +1,4 @@
-"""Every name of the catalogue taken apart, and which of them a text holds."""
+"""Every name of the catalogue taken apart, to be found by its words or by what is spelled like them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -9,13 +9,11 @@ from itertools import pairwise
 from weighin_analysis.data_files import read_data
 from weighin_analysis.models.catalogue import catalogue
 from weighin_analysis.models.closed import ClosedModel, closed_models
-from weighin_analysis.models.entry import ModelEntry, ModelKind
-from weighin_analysis.models.name_tokens import NameParts, SizeKind, StatedSize, Word, fold, take_apart
+from weighin_analysis.models.entry import ModelEntry
+from weighin_analysis.models.name_tokens import NameParts, StatedSize, Word, fold, take_apart
 
-_NEAR = 0.10  # a rounded size and the true one: 117M and 124M of GPT-2 are 6 % apart
 _MOST_COMPARED = 8  # words that are compared with the families by their spelling
 _LIKE = 1.2  # of 2 for words alike
-_SAME = 0.05  # where the size alone tells which member of a family is meant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +52,6 @@ class Key:
         return self.closed is not None and not self.entry.disclosed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """A key that a text holds: the words and sizes of the text that it explains, and the words that it does not."""
-
-    key: Key
-    core: frozenset[Word | StatedSize]
-    extra: tuple[str, ...] = ()
-
-
 @cache
 def name_words() -> NameWords:
     """Return the words of data/name_words.toml."""
@@ -76,37 +65,6 @@ def parts_of(text: str) -> NameParts:
     return _canonical(take_apart(text))
 
 
-def fits(parts: NameParts) -> list[Fit]:
-    """Return every key that a text holds, in the order of the catalogue."""
-    texts = _texts(parts.words)
-    named = (key for key in _keys_with(parts) if key.texts <= texts)
-    return [fit for key in named if (fit := _fit(key, parts)) is not None]
-
-
-def fits_by_size(parts: NameParts) -> list[Fit]:
-    """Return the members of a family that a stated size singles out.
-
-    By their true size where only a word like medium is missing (phi3:14b is Phi-3-medium), by the size in their name
-    where the family has a version (deepseek-r1:1.5b is DeepSeek-R1-Distill-Qwen-1.5B).
-    """
-    words = {word for word in parts.words if word.text not in name_words().tuning}
-    totals = [size for size in parts.sizes if size.kind is SizeKind.TOTAL]
-    if not words or len(totals) != 1 or len(parts.sizes) != 1:
-        return []
-    has_version = any(word.version for word in words)
-    return [
-        Fit(key=key, core=parts.sizes)
-        for key in _keys_with(parts)
-        if key.closed is None and words <= key.words
-        if (has_version and key.sizes == parts.sizes) or _is_singled_out(key, words, totals[0].parameters)
-    ]
-
-
-def _is_singled_out(key: Key, words: set[Word], parameters: int) -> bool:
-    is_plain = not key.sizes and all(word.text in name_words().size_words for word in key.words - words)
-    return is_plain and _is_near(parameters, key.entry.parameters, _SAME)
-
-
 def is_bare(key: Key) -> bool:
     """Whether a key says less than the name of its model: BERT, which usually means BERT-base-uncased."""
     own = parts_of(fold(key.entry.name))
@@ -118,14 +76,14 @@ def relatives(parts: NameParts) -> list[Key]:
     families = _index().families
     own = {word for word in parts.words if word.text in families}
     lettered = {word for word in parts.words if len(word.text) == 1 and word.version}
-    texts = _texts(own)
-    return [key for key in _keys_with(parts) if key.texts & texts or key.words & lettered]
+    texts = texts_of(own)
+    return [key for key in keys_with(parts) if key.texts & texts or key.words & lettered]
 
 
 def respelled(parts: NameParts) -> NameParts:
     """Return a text that names no family with its words read as the families that they are spelled most like."""
     index = _index()
-    if _texts(parts.words) & index.families:
+    if texts_of(parts.words) & index.families:
         return parts
     compared = parts.words[:_MOST_COMPARED]
     likely = [Word(text=like, version=word.version) for word in compared if (like := _family_like(word.text))]
@@ -184,20 +142,21 @@ def _keys() -> Iterator[Key]:
                 name=name,
                 parts=parts,
                 words=frozenset(parts.words),
-                texts=_texts(parts.words),
+                texts=texts_of(parts.words),
                 sizes=parts.sizes,
                 closed=closed,
             )
 
 
-def _texts(words: Iterable[Word]) -> frozenset[str]:
+def texts_of(words: Iterable[Word]) -> frozenset[str]:
+    """Return words without their versions."""
     return frozenset(word.text for word in words)
 
 
 def _open_keys(entry: ModelEntry, name: str) -> Iterator[Key]:
     parts = parts_of(fold(name))
     required = _required(parts)
-    key = Key(entry=entry, name=name, parts=parts, words=required, texts=_texts(required), sizes=parts.sizes)
+    key = Key(entry=entry, name=name, parts=parts, words=required, texts=texts_of(required), sizes=parts.sizes)
     yield key
     if key.sizes and required in _one_size_words():
         yield replace(key, sizes=frozenset())
@@ -245,96 +204,11 @@ def _canonical(parts: NameParts) -> NameParts:
     return replace(parts, words=tuple(word for word in words if word.version or word.text not in versioned))
 
 
-def _keys_with(parts: NameParts) -> list[Key]:
+def keys_with(parts: NameParts) -> list[Key]:
+    """Return the keys that share any word with a text, in the order of the catalogue."""
     index = _index()
-    places = {place for text in _texts(parts.words) for place in index.by_word.get(text, ())}
+    places = {place for text in texts_of(parts.words) for place in index.by_word.get(text, ())}
     return [index.keys[place] for place in sorted(places)]
-
-
-def _fit(key: Key, parts: NameParts) -> Fit | None:
-    matched = {word for word in parts.words if any(_is_word(key, wanted, word) for wanted in key.words)}
-    if len(_texts(matched)) < len(key.words) or not _sizes_agree(key, parts):
-        return None
-    optional = {word.text for word in key.parts.words if word not in key.words}
-    extra = tuple(word.text for word in parts.words if word not in matched and word.text not in optional)
-    core = frozenset(matched) | key.sizes
-    if key.is_undisclosed:
-        return _closed_fit(key, core, parts, extra)
-    if not key.sizes and not key.parts.tags <= parts.tags:
-        return None
-    words = name_words()
-    blocking = words.other_weights | words.part
-    if key.entry.kind is ModelKind.ENCODER:
-        blocking |= words.encoder_vocabularies
-    if not key.sizes:
-        blocking |= words.student | (words.size_words - words.tuning)
-    unexplained = tuple(text for text in extra if text not in words.tuning)
-    if blocking & set(extra) or (unexplained and not _carries_a_tune(key, parts)):
-        return None
-    return Fit(key=key, core=core, extra=unexplained)
-
-
-def _closed_fit(key: Key, core: frozenset[Word | StatedSize], parts: NameParts, extra: tuple[str, ...]) -> Fit | None:
-    words = name_words()
-    assert key.closed is not None
-    variants = words.tuning | words.size_words | words.other_weights | words.product
-    foreign = tuple(text for text in extra if text not in variants)
-    if foreign and (key.closed.strict or parts.sizes or set(foreign) & (words.student | words.part)):
-        return None
-    return Fit(key=key, core=core)
-
-
-def _carries_a_tune(key: Key, parts: NameParts) -> bool:
-    """Whether a name with further words still tells the size: by a number, a versioned family, or words up front."""
-    if key.closed is not None:
-        return False
-    if key.sizes or any(word.version for word in key.words):
-        return True
-    return len(key.words) > 1 and Word(text=parts.words[0].text) in key.words
-
-
-def _is_word(key: Key, wanted: Word, word: Word) -> bool:
-    if wanted.text != word.text:
-        return False
-    if wanted.version == word.version:
-        return True
-    if wanted.version:
-        return False
-    if key.closed is not None:
-        return key.is_undisclosed
-    # Gemma 1 is Gemma; in Mistral Small 3.2 24B the number settles what the version of a size word would.
-    return bool(key.sizes) and (word.version == "1" or word.text in name_words().size_words)
-
-
-def _sizes_agree(key: Key, parts: NameParts) -> bool:
-    """Whether the text states the sizes of the key, and no other that contradicts the model."""
-    stated = set(parts.sizes)
-    for size in key.sizes:
-        if size in stated:
-            stated.discard(size)
-        elif size.kind is SizeKind.ACTIVE and not any(other.kind is SizeKind.ACTIVE for other in stated):
-            continue  # Qwen3-30B is Qwen3-30B-A3B
-        elif size.kind is SizeKind.EFFECTIVE and replace(size, kind=SizeKind.TOTAL) in stated:
-            stated.discard(replace(size, kind=SizeKind.TOTAL))
-        else:
-            return False
-    if key.is_undisclosed:
-        return True  # what a rumour says changes nothing
-    entry = key.entry
-    for size in stated:
-        counts = {
-            SizeKind.TOTAL: (entry.parameters,),
-            SizeKind.ACTIVE: (entry.active_parameters,),
-            SizeKind.EFFECTIVE: (entry.active_parameters,),
-            SizeKind.PER_EXPERT: (),
-        }[size.kind]
-        if not any(_is_near(size.parameters, count, _NEAR) for count in counts):
-            return False
-    return True
-
-
-def _is_near(stated: int, true: int | None, tolerance: float) -> bool:
-    return true is not None and abs(stated - true) <= tolerance * true
 
 
 def _letter_pairs(text: str) -> frozenset[str]:
