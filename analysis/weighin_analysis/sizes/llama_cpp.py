@@ -68,16 +68,21 @@ def _shares_table(entry: ModelEntry) -> bool:
 def _table_bytes(entry: ModelEntry, artefact: DownloadSize) -> int:
     """Bytes of the output's table, or of the one that it shares.
 
-    Where the tensors are not in the catalogue, it has the bits per weight of the whole file, but no less than 6.56:
-    quantizers keep an output in Q6_K or better.
+    Where it is not told apart, it has the bits per weight of the whole file, but no less than 6.56: quantizers keep an
+    output in Q6_K or better.
     """
     known = artefact.parts.get("head") or artefact.parts.get("token_embedding")
     if known:
         return known
-    if entry.vocab is None or entry.hidden is None or entry.parameters is None:
+    if entry.shape is not None:
+        table_weights = entry.shape.architecture.embedding_weight_count
+    elif entry.vocab is not None and entry.hidden is not None:
+        table_weights = entry.vocab * entry.hidden
+    else:
         raise SizeError(f"{entry.name}: its vocabulary is not in the catalogue")
     q6_k = 210 / 256
-    return round(entry.vocab * entry.hidden * max(q6_k, artefact.bytes / entry.parameters))
+    file_wide = artefact.bytes / entry.parameters if entry.parameters else q6_k
+    return round(table_weights * max(q6_k, file_wide))
 
 
 def compute_bytes(entry: ModelEntry, backend: Backend, scheme: str, context_tokens: int) -> int:

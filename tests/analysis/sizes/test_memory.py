@@ -93,6 +93,13 @@ def test_a_shared_table_is_loaded_twice_and_a_head_of_its_own_once() -> None:
     assert weights_bytes(entry("Phi-3.5-mini"), apart) / MIB == pytest.approx(3872.38, abs=0.05)
 
 
+def test_a_shared_table_is_counted_twice_where_the_file_does_not_tell_it_apart() -> None:
+    whole = gguf_file("Qwen2.5-1.5B", "Q8_0")
+    one_part = replace(whole, parts={"other": whole.bytes})
+    counted_apart = weights_bytes(entry("Qwen2.5-1.5B"), whole)
+    assert weights_bytes(entry("Qwen2.5-1.5B"), one_part) == pytest.approx(counted_apart, rel=0.01)
+
+
 @pytest.mark.parametrize("scheme", [Scheme.INT4_BLOCK32, Scheme.INT8_DYNAMIC])
 def test_onnx_runtime_on_the_processor_takes_what_the_card_says(scheme: Scheme) -> None:
     shape = entry("Llama-3.2-1B").shape
