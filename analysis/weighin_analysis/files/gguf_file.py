@@ -43,6 +43,8 @@ def read_gguf(path: Path) -> Contents:
     for part in paths:
         with opened(part) as reader:
             headers.append(_read_header(reader))
+            if sum(len(header.tensors) for header in headers) > MOST_TENSORS:
+                raise reader.error(f"and its other parts hold more than {MOST_TENSORS:,} tensors")
     metadata = headers[0].metadata
     tensors = tuple(tensor for header in headers for tensor in header.tensors)
     name = shown(path.name)

@@ -9,8 +9,8 @@ from weighin_analysis.catalog import size_class_of
 from weighin_analysis.errors import CatalogError, ModelFileError
 from weighin_analysis.files import gguf_file, onnx_file, safetensors_file
 from weighin_analysis.files.model_file import Contents, ModelFile
-from weighin_analysis.files.reading import Reader, opened, regular_file_bytes, shown
-from weighin_analysis.files.shards import first_shard
+from weighin_analysis.files.reading import Reader, beside, opened, regular_file_bytes, shown
+from weighin_analysis.files.shards import model_of_part
 from weighin_analysis.models.config_json import entry_from_config
 from weighin_analysis.models.entry import CountBasis, ModelEntry, ModelKind
 
@@ -56,20 +56,20 @@ def inspect(path: Path) -> ModelFile:
 
 def _model_of(folder: Path) -> Path:
     """Return the one model of a folder, its first part where it was split."""
-    places = [folder, folder / "onnx"]
-    found: dict[Path, None] = {}
-    for place in places:
+    found: dict[tuple[Path, str], Path] = {}
+    inner = folder / "onnx"
+    for place in (folder,) if inner.is_symlink() else (folder, inner):
         for name in _names(place):
             if name.endswith(_SUFFIXES):
-                found[place / first_shard(name)] = None
+                found.setdefault((place, model_of_part(name)), place / name)
     if not found:
         raise ModelFileError(f"{shown(folder.name)}: holds no .gguf, .onnx or .safetensors file")
     if len(found) > 1:
-        names = sorted(shown(str(path.relative_to(folder))) for path in found)
+        names = sorted(shown(str(path.relative_to(folder))) for path in found.values())
         more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
         listed = ", ".join(names[:_MOST_LISTED])
         raise ModelFileError(f"{shown(folder.name)}: holds several models; name one of {listed}{more}")
-    return next(iter(found))
+    return next(iter(found.values()))
 
 
 def _names(folder: Path) -> list[str]:
@@ -189,11 +189,11 @@ def _config(path: Path, notes: list[str]) -> ModelEntry | None:
     """Return what the configuration beside a model tells, None where there is none or it cannot be used."""
     folder = path.absolute().parent
     places = [folder, folder.parent] if folder.name == "onnx" else [folder]
-    config = next((place / "config.json" for place in places if (place / "config.json").is_file()), None)
-    if config is None:
+    place = next((place for place in places if (place / "config.json").exists()), None)
+    if place is None:
         return None
     try:
-        with opened(config) as reader:
+        with opened(beside(path, "config.json", place)) as reader:
             if reader.byte_count > _MOST_CONFIG_BYTES:
                 raise reader.error("is too long for a configuration")
             text = reader.text(reader.byte_count, "the configuration")

@@ -56,7 +56,8 @@ class ModelFile:
     ``scheme`` is the name under which publishers offer such a file: ``Q4_K_M``, ``q4f16``, ``BF16``. ``parameters`` are
     the weights of the model: of a quantized tensor its weights and not its scales, no constants, and a vocabulary's
     table once if the model ties it. ``file_bytes`` are those of all ``files`` (shards, external data), ``tensor_bytes``
-    those of the tensors in them. ``parameters_by_type`` tells how many parameters are stored in which type.
+    those of the tensors in them. ``parameters_by_type`` tells how many are stored in which type,
+    a second copy of the table included.
     ``entry`` is the model in the terms of the catalogue; its shape is None where the files do not tell it, and
     ``notes``, sentences for a person, say why.
     """

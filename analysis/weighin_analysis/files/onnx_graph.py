@@ -122,7 +122,7 @@ class _Walk:
             elif number == 25:
                 self.function(end)
         if graphs != 1 or not any(scope.nodes for scope in self.scopes):
-            raise self.reader.error("is not an ONNX model: it holds no graph")
+            raise self.reader.error("is not an ONNX model: it does not hold one graph with nodes")
         for places in self.places.values():
             check_apart(self.reader, [(begin, end, name) for (begin, end), name in places.items()])
         files = {self.reader.path: None} | {path: None for path, _ in self.external.values()}

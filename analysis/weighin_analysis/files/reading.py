@@ -18,7 +18,7 @@ from weighin_analysis.errors import ModelFileError
 # Far above real headers: a graph of 20,000 nodes takes a million reads, a tokenizer of 262,144 tokens two million.
 MOST_READS = 8_000_000
 MOST_BYTES = 256 * 2**20
-MOST_TENSORS = 131_072
+MOST_TENSORS = 262_144  # the largest mixtures of experts have 140,000, scales included
 MOST_DIMS = 8
 _CHUNK = 2**16
 _MOST_SHOWN = 80
@@ -129,22 +129,23 @@ def regular_file_bytes(path: Path) -> int:
     return found.st_size
 
 
-def beside(model: Path, location: str) -> Path:
-    """Return the file that a model names, relative to its folder.
+def beside(model: Path, location: str, folder: Path | None = None) -> Path:
+    """Return the file of a name relative to ``folder``, that of the model unless it is told.
 
-    It must lie in the folder of the model, or in the one where the model itself lies when its name is a link, as in a
-    cache of downloads. ModelFileError where it lies elsewhere, is no regular file, or is the model itself.
+    It must lie in that folder, or in the one where the model itself lies when its name is a link, as in a cache of
+    downloads. ModelFileError where it lies elsewhere, is no regular file, or is the model itself.
     """
+    home = folder or model.parent
     refused = ModelFileError(f"{shown(model.name)}: names {shown(location)!r} as its data, outside its own folder")
     if not location or "\\" in location or Path(location).is_absolute() or ".." in Path(location).parts:
         raise refused
-    path = model.parent / location
+    path = home / location
     try:
         regular_file_bytes(path)
     except ModelFileError as error:
         raise ModelFileError(f"{shown(model.name)}: its other part cannot be used: {error}") from error
     try:
-        real, homes = path.resolve(strict=True), (model.parent.resolve(strict=True), model.resolve(strict=True).parent)
+        real, homes = path.resolve(strict=True), (home.resolve(strict=True), model.resolve(strict=True).parent)
     except (OSError, RuntimeError) as error:
         raise refused from error
     if not any(real.is_relative_to(home) for home in homes):

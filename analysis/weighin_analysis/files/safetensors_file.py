@@ -28,6 +28,8 @@ _BITS = {
 # Buffers that older exports stored beside the weights: the frequencies of rotary positions, masks, position numbers.
 _CONSTANT = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|(cos|sin)_cached|\w*scale_inv|(input|weight)_scale)$")
 _MASK = re.compile(r"(^|\.)(attn|attention)\.bias$")
+_TABLES = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+_HEADS = ("lm_head.weight", "embed_out.weight")
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
@@ -39,6 +41,8 @@ def read_safetensors(path: Path) -> Contents:
     for part in paths:
         with opened(part) as reader:
             tensors += _read_header(reader)
+            if len(tensors) > MOST_TENSORS:
+                raise reader.error(f"and its other parts hold more than {MOST_TENSORS:,} tensors")
     name = shown(path.name)
     repeated = [tensor for tensor, times in Counter(tensor.name for tensor in tensors).items() if times > 1]
     if repeated:
@@ -64,9 +68,16 @@ def read_safetensors(path: Path) -> Contents:
         scheme=most if alike else "mixed",
         tensors=tuple(tensors),
         files=paths,
-        tied_embeddings=None,
+        head_copy=_head_copy(tensors),
         notes=() if alike else (f"The weights are {shares}.",),
     )
+
+
+def _head_copy(tensors: list[StoredTensor]) -> int:
+    """Return the weights of a head that is as large as the vocabulary's table, 0 where there is none."""
+    tables = [tensor.dims for tensor in tensors if tensor.name.endswith(_TABLES)]
+    heads = [tensor.parameters for tensor in tensors if tensor.name in _HEADS and tensor.dims in tables]
+    return heads[0] if heads else 0
 
 
 def _read_header(reader: Reader) -> list[StoredTensor]:

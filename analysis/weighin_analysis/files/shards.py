@@ -6,7 +6,7 @@ from pathlib import Path
 from weighin_analysis.errors import ModelFileError
 from weighin_analysis.files.reading import beside, shown
 
-_SHARD = re.compile(r"(?P<head>.*?[-.])(?P<number>\d{1,6})(?P<of>-of-)(?P<count>\d{1,6})(?P<tail>.*)", re.DOTALL)
+_SHARD = re.compile(r"(?P<head>.*?[-.])(?P<number>\d{1,6})-of-(?P<count>\d{1,6})(?P<tail>.*)", re.DOTALL)
 _MOST_SHARDS = 1024
 
 
@@ -18,19 +18,25 @@ def shards(path: Path) -> tuple[Path, ...]:
     match = _SHARD.fullmatch(path.name)
     if match is None:
         return (path,)
-    count, digits = int(match["count"]), len(match["number"])
+    count = int(match["count"])
     if not 1 <= int(match["number"]) <= count <= _MOST_SHARDS:
         raise ModelFileError(f"{shown(path.name)}: is not a part from 1 to {_MOST_SHARDS} of a model")
-    found = []
-    for number in range(1, count + 1):
-        name = f"{match['head']}{number:0{digits}}{match['of']}{match['count']}{match['tail']}"
-        found.append(path if name == path.name else beside(path, name))
-    return tuple(found)
+    return tuple(_part(path, match, number) for number in range(1, count + 1))
 
 
-def first_shard(name: str) -> str:
-    """Return the name of the first part of the model that a file name belongs to, the name itself where it is whole."""
+def _part(path: Path, match: re.Match[str], number: int) -> Path:
+    """Return a part; numbers are filled up with zeros by most publishers, and by some they are not."""
+    if number == int(match["number"]):
+        return path
+    names = [
+        f"{match['head']}{digits}-of-{match['count']}{match['tail']}"
+        for digits in (f"{number:0{len(match['number'])}}", str(number))
+    ]
+    found = next((name for name in names if (path.parent / name).is_file()), names[0])
+    return beside(path, found)
+
+
+def model_of_part(name: str) -> str:
+    """Return what the names of all parts of a model have in common, the name itself where it is the whole."""
     match = _SHARD.fullmatch(name)
-    if match is None:
-        return name
-    return f"{match['head']}{1:0{len(match['number'])}}{match['of']}{match['count']}{match['tail']}"
+    return name if match is None else f"{match['head']}*-of-{match['count']}{match['tail']}"

@@ -208,7 +208,7 @@ def test_a_vocabulary_alone_holds_no_weights(tmp_path: Path) -> None:
 
 
 def test_a_big_endian_file_is_told_from_a_damaged_one(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "m.gguf", llama_tensors(), endianess=gguf.GGUFEndian.BIG)
+    path = write_gguf(tmp_path / "m.gguf", llama_tensors(), endianess=gguf.GGUFEndian.BIG)  # codespell:ignore endianess
     with pytest.raises(ModelFileError, match="is big endian"):
         inspect(path)
 

@@ -341,8 +341,8 @@ def with_tensor(tensor: bytes) -> bytes:
 
 RAW = message(9, bytes(256))
 HOSTILE_ONNX = {
-    "no graph": (b"\x08\x08" + message(2, b"x" * 40), "holds no graph"),
-    "two graphs": (onnx_bytes(message(1, message(4, b"Relu"))) * 2, "holds no graph"),
+    "no graph": (b"\x08\x08" + message(2, b"x" * 40), "does not hold one graph"),
+    "two graphs": (onnx_bytes(message(1, message(4, b"Relu"))) * 2, "does not hold one graph"),
     "length beyond the end": (b"\x08\x08" + varint(7 << 3 | 2) + varint(2**63) + bytes(40), "ends within a field"),
     "number without end": (b"\x08" + b"\xff" * 40, "is no number"),
     "field of no kind": (b"\x08\x08\x0b" + bytes(40), "protobuf does not know"),

@@ -97,6 +97,33 @@ def test_the_configuration_beside_it_tells_shape_context_and_kind(tmp_path: Path
     assert found.entry.name == tmp_path.name
 
 
+def test_a_head_that_is_stored_beside_a_tied_table_counts_once(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "model.safetensors", llama())
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"tie_word_embeddings": True}))
+    found = inspect(tmp_path)
+    assert found.entry.shape
+    assert found.parameters == sum(int(np.prod(shape)) for _, shape in llama(head=False).values())
+    assert any("stored twice" in note for note in found.notes)
+
+
+def test_a_configuration_that_lies_elsewhere_is_not_read(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (home / "config.json").symlink_to(tmp_path / "config.json")
+    write_safetensors(home / "model.safetensors", llama())
+    found = inspect(home)
+    assert found.entry.shape is None
+    assert any("outside its own folder" in note for note in found.notes)
+
+
+def test_parts_are_found_with_and_without_leading_zeros(tmp_path: Path) -> None:
+    for number in range(1, 12):
+        write_safetensors(tmp_path / f"model-{number}-of-11.safetensors", {f"t{number}": ("F32", (2,))})
+    for path in (tmp_path, tmp_path / "model-11-of-11.safetensors"):
+        assert inspect(path).parameters == 22
+
+
 def test_the_configuration_of_another_model_is_not_believed(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "model.safetensors", llama())
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": 9}))
