@@ -51,7 +51,8 @@ def test_a_known_model_has_every_number_of_the_contract() -> None:
     found = document("Qwen3-0.6B", "--scheme", "int4_block32")
     assert (found["model"], found["known"], found["disclosed"]) == ("Qwen3-0.6B", True, True)
     assert (found["parameters"], found["size_class"]) == (596_049_920, "0.5B")
-    assert (found["format"], found["scheme"], found["basis"]) == ("onnx", "int4_block32", "counted")
+    assert (found["format"], found["scheme"]) == ("onnx", "int4_block32")
+    assert found["basis"] in {"counted", "published"}
     assert found["download_bytes"] > 596_049_920 // 2
     memory = found["memory_bytes"]
     assert memory["total"] == sum(memory[part] for part in PARTS - {"total"})
