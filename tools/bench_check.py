@@ -3,8 +3,8 @@
     python tools/bench_check.py [--models NAME ...] [--scheme S] [--seed N] [--resume | --write-only]
 
 The run is that of the standard suite, in real child processes. Then every model is built in full, in random order, and
-its decode timed behind 512 tokens of context: does it lie in the interval that `check` states? Every step is appended to
-the raw file as soon as it is measured, so that --resume goes on where Ctrl-C stopped. Ends with one line of JSON and
+its decode timed behind 512 tokens of context: does it lie in the interval that `check` states? Every step is appended
+to the raw file as soon as it is measured, so that --resume goes on where Ctrl-C stopped. Ends with one line of JSON and
 exit code 0 where at least 8 of 10 intervals held, else 1.
 """
 
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench_accuracy import RawFile
@@ -186,13 +187,13 @@ def table(found: Sequence[Held]) -> str:
 
 def summary(models: Sequence[ModelEntry], found: Sequence[Held]) -> dict[str, object]:
     """Return the last line, for machines; ``missing`` are models of which nothing can be said."""
-    errors = sorted(abs(one.error) for one in found)
+    errors = [abs(one.error) for one in found]
     return {
         "models": len(found),
         "held": sum(one.held for one in found),
         "not_in_suite": sum(not one.in_suite for one in found),
         "not_in_suite_held": sum(one.held for one in found if not one.in_suite),
-        "median_abs_error": errors[len(errors) // 2] if errors else None,
+        "median_abs_error": median(errors) if errors else None,
         "missing": [one.name for one in models if one.name not in {held.model for held in found}],
     }
 
