@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
-from weighin_analysis.architecture import ArchitectureKind
+from weighin_analysis.architecture import Architecture, ArchitectureKind
 from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict, best_decoders
 from weighin_analysis.catalog import architecture, class_rank, size_class_of, size_classes
 from weighin_analysis.conditions import Conditions, disturbances
@@ -21,6 +22,9 @@ from weighin_analysis.evidence import (
 from weighin_analysis.footprint import bytes_read_per_token, download_bytes, memory_bytes
 from weighin_analysis.limits import Limits, current_limits
 from weighin_analysis.measurement import Case, Measurement, Phase
+from weighin_analysis.models.catalogue import catalogue
+from weighin_analysis.scheme import Scheme
+from weighin_analysis.sizes.download import default_artefact, download_size
 from weighin_analysis.threads import on_threads
 
 # Decode that moves weights at more than this share of the measured read bandwidth is bound by memory, not arithmetic.
@@ -101,9 +105,18 @@ def _reference_needs(subject: Subject, limits: Limits) -> Needs:
     return Needs(
         size_class=size_class_of(shape.parameter_count).name,
         memory_bytes=memory_bytes(shape, scheme, context_tokens=limits.memory_context_tokens, prompt_tokens=prompt),
-        download_bytes=download_bytes(shape, scheme),
+        download_bytes=_download_bytes(shape, scheme),
         bytes_read_per_token=bytes_read_per_token(shape, scheme),
     )
+
+
+@cache
+def _download_bytes(shape: Architecture, scheme: Scheme) -> int:
+    """Return what a user downloads of a catalogued model, as `size` tells; of any other shape its weights alone."""
+    known = catalogue().get(shape.name)
+    if known is None or known.shape is None or known.shape.architecture != shape:
+        return download_bytes(shape, scheme)
+    return download_size(known, *default_artefact(scheme)).bytes
 
 
 def timed_row(subject: Subject, times: ModelTimes, needs: Needs, evidence: Evidence) -> CardRow:
