@@ -211,6 +211,18 @@ def test_what_is_spooled_is_what_was_printed_and_small(finished: Finished, run: 
     assert path.stat().st_size < MOST_RUN_BYTES
 
 
+def test_the_device_can_then_be_asked_about_a_model_that_it_never_ran(finished: Finished) -> None:
+    state, document, _ = finished
+    done = agent("check", "Qwen3-0.6B", "--scheme", "int4_block32", "--json", "--state", state)
+    answer = only_document(done.stdout)
+    assert (done.returncode, done.stderr) == (0 if answer["runs"] else 1, "")
+    assert (answer["run_id"], answer["basis"]) == (document["run_id"], Basis.INTERPOLATED)
+    (qwen,) = (row for row in document["card"] if row["architecture"] == "Qwen2.5-0.5B")
+    # A fifth larger than the one that was measured.
+    rates = answer["decode_tokens_per_second"]["value"] / qwen["decode_tokens_per_second"]["value"]
+    assert 0.4 < rates < 1.0
+
+
 def test_nothing_but_progress_goes_to_standard_error(finished: Finished) -> None:
     _, document, errors = finished
     names = [f"{case.architecture.name} {case.scheme}" for case in SUITE.cases]
