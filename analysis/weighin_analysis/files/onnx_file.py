@@ -37,7 +37,8 @@ def read_onnx(path: Path) -> Contents:
             )
             tensors.setdefault(tensor.place, kept)
     scheme, notes = _scheme(graph, found)
-    copied = _head_copy(found)
+    table = max((weight for weight in found if weight.table), key=lambda weight: weight.parameters, default=None)
+    vocab = table.tensor.dims[0] if table and table.tensor.dims else None
     if any(tensor.sparse for scope in graph.scopes for tensor in scope.tensors.values()):
         notes.append("Some tensors are stored sparse; only the weights that are stored are counted, not the zeros.")
     return Contents(
@@ -46,7 +47,9 @@ def read_onnx(path: Path) -> Contents:
         tensors=tuple(tensors.values()),
         files=graph.files,
         kind=_kind(graph),
-        head_copy=copied,
+        head_copy=_head_copy(found, table),
+        vocab=vocab,
+        hidden=table.parameters // vocab if table and vocab else None,
         kv_cache=_kv_cache(graph),
         notes=tuple(notes),
     )
@@ -86,17 +89,13 @@ def _computes_in_half(graph: Graph) -> bool:
     return elements["FLOAT16"] > elements["FLOAT"]
 
 
-def _head_copy(found: list[Weight]) -> int:
+def _head_copy(found: list[Weight], table: Weight | None) -> int:
     """Return the parameters of a product as large as the table that is looked up, 0 where there is none.
 
     Exporters turn a table that input and output share into two tensors, one of them transposed or quantized.
     """
-    tables = [weight for weight in found if weight.table]
-    if not tables:
-        return 0
-    largest = max(tables, key=lambda weight: weight.parameters)
-    copies = [w for w in found if not w.table and w.parameters == largest.parameters]
-    return copies[0].parameters if len(copies) == 1 else 0
+    copies = [one.parameters for one in found if table and not one.table and one.parameters == table.parameters]
+    return copies[0] if len(copies) == 1 else 0
 
 
 def _kind(graph: Graph) -> ModelKind | None:

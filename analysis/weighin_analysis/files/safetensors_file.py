@@ -60,6 +60,7 @@ def read_safetensors(path: Path) -> Contents:
         )
     if not total:
         raise ModelFileError(f"{name}: holds no weights")
+    table = next((one.dims for one in tensors if one.name.endswith(_TABLES) and len(one.dims) == 2), None)
     most, count = weights.most_common(1)[0]
     shares = ", ".join(f"{n / total:.0%} {kind}" for kind, n in weights.most_common() if n)
     alike = count > 0.9 * total
@@ -69,6 +70,8 @@ def read_safetensors(path: Path) -> Contents:
         tensors=tuple(tensors),
         files=paths,
         head_copy=_head_copy(tensors),
+        vocab=table[0] if table else None,
+        hidden=table[1] if table else None,
         notes=() if alike else (f"The weights are {shares}.",),
     )
 

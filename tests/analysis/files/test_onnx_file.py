@@ -307,6 +307,7 @@ def test_an_untied_head_counts_beside_the_table(tmp_path: Path) -> None:
 def test_a_head_like_the_table_is_pointed_out_where_nobody_tells_whether_it_is_tied(tmp_path: Path) -> None:
     found = inspect(saved(one_layer(head="copy"), tmp_path / "model.onnx"))
     assert found.tied_embeddings is None
+    assert (found.entry.vocab, found.entry.hidden) == (64, 32)
     assert any("as large as the vocabulary's table" in note for note in found.notes)
 
 

@@ -94,6 +94,7 @@ def test_the_configuration_beside_it_tells_shape_context_and_kind(tmp_path: Path
     assert found.entry.kind is ModelKind.DECODER
     assert (found.entry.shape.architecture.layers, found.entry.context_tokens) == (2, 512)
     assert (found.tied_embeddings, found.notes) == (False, ())
+    assert (found.entry.vocab, found.entry.hidden) == (VOCAB, HIDDEN)
     assert found.entry.name == tmp_path.name
 
 
