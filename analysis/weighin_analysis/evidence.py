@@ -252,5 +252,7 @@ def _by_cpu_time(cases: Iterable[Case], evidence: Evidence) -> bool:
 
 
 def _computed_basis(subject: Subject, run: Iterable[Case]) -> Basis:
-    largest = max(case.architecture.parameter_count for case in run)
-    return Basis.INTERPOLATED if subject.shape.parameter_count <= largest else Basis.FORMULA
+    """Return whether a model lies between those that were run, or beyond the smallest or the largest of them."""
+    counts = [case.architecture.parameter_count for case in run]
+    within = min(counts) <= subject.shape.parameter_count <= max(counts)
+    return Basis.INTERPOLATED if within else Basis.FORMULA

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from agent_process import agent, only_document
 from filled_run import FILLED
+from made_model_files import llama_tensors, write_gguf
 from made_runs import run_of
 
 from weighin_agent.check import NOT_PUBLISHED, REMINDER, Answer, Request, answer, document, unanswerable
@@ -119,6 +120,17 @@ def test_a_scheme_narrows_the_answer_and_a_name_may_hold_one() -> None:
     assert [r.requirement.candidate.scheme for r in ask("Qwen3-0.6B", scheme="int8_dynamic").rows] == ["int8_dynamic"]
     (row,) = ask("Qwen3-0.6B-Q4_K_M.gguf").rows
     assert (row.requirement.candidate.format, row.measured_scheme) == ("gguf", Scheme.INT4_BLOCK32)
+
+
+def test_a_real_file_is_judged_by_what_its_header_tells_and_needs_no_disk(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "some.gguf", llama_tensors())
+    found = ask(path, device=now(disk=0))
+    (row,) = found.rows
+    assert (row.requirement.candidate.scheme, row.measured_scheme) == ("Q4_0", Scheme.INT4_BLOCK32)
+    assert row.requirement.download_bytes == path.stat().st_size
+    assert row.decode_tokens_per_second is not None
+    assert row.basis == "formula"  # smaller than everything that was run
+    assert found.runs
 
 
 def test_a_context_beyond_the_models_own_is_said_to_be() -> None:
