@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.requirement import Setting
+from weighin_analysis.answers.shrunk import WhatIfResult, apply_all
 from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
 from weighin_analysis.cli import main
 from weighin_analysis.models.catalogue import entry
 from weighin_analysis.models.entry import CountBasis, ModelEntry, ModelKind
 from weighin_analysis.models.shape import Norm, Shape
 from weighin_analysis.models.tensors import parameter_count
-from weighin_analysis.sizes.adapter import adapter
+from weighin_analysis.shrinking.adapter import adapter
+from weighin_analysis.shrinking.reshape import shape_of
+from weighin_analysis.shrinking.sparse import compressed_row_bits, least_bits
+from weighin_analysis.shrinking.what_if import Lora, Prune, parse_what_if
+from weighin_analysis.shrinking.work import Work, matrices_passed, stored_layer_weights
 from weighin_analysis.sizes.artefact import Format
-from weighin_analysis.sizes.candidate import Candidate
-from weighin_analysis.sizes.requirement import Setting
-from weighin_analysis.sizes.reshape import shape_of
-from weighin_analysis.sizes.shrink import WhatIfResult, apply_all
-from weighin_analysis.sizes.sparse import compressed_row_bits, least_bits
-from weighin_analysis.sizes.what_if import Lora, Prune, parse_what_if
-from weighin_analysis.sizes.work import Work, matrices_passed, stored_layer_weights
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "shrinking.md").read_text()
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "MB": 1e6, "GB": 1e9, "MiB": 2**20, "GiB": 2**30}

@@ -26,8 +26,9 @@ from weighin_agent.errors import CaseError
 from weighin_agent.probe import probe
 from weighin_agent.verify import Bench, Step, StepKind, run_step
 from weighin_agent.weigh_in import device_facts, weigh_in, work_folder
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.check import Question, check
 from weighin_analysis.card import Basis, Estimate
-from weighin_analysis.check import Question, check
 from weighin_analysis.estimate import anchor_times
 from weighin_analysis.evidence import DeviceFacts, evidence_of
 from weighin_analysis.limits import current_limits
@@ -36,7 +37,6 @@ from weighin_analysis.models.catalogue import entry
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes.artefact import Format
-from weighin_analysis.sizes.candidate import Candidate
 from weighin_analysis.suite import SUITE_NAMES, Suite, load_suite, suite_case
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,13 +16,13 @@ import numpy as np
 
 from weighin_analysis.data_files import read_data
 from weighin_analysis.errors import CatalogError
+from weighin_analysis.memory.llama_cpp import loading_bytes
+from weighin_analysis.memory.load_rule import LoadRule, fit_load_rule
+from weighin_analysis.memory.runtimes import Runtime, llama_cpp_backend, memory_use
 from weighin_analysis.models.catalogue import entry as catalogue_entry
 from weighin_analysis.models.entry import CountBasis, KvCache, ModelEntry, ModelKind
 from weighin_analysis.sizes import gguf, litert
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
-from weighin_analysis.sizes.llama_cpp import loading_bytes
-from weighin_analysis.sizes.load_rule import LoadRule, fit_load_rule
-from weighin_analysis.sizes.memory import Runtime, llama_cpp_backend, memory_use
 from weighin_analysis.sizes.vendor_formats import download_size as vendor_size
 
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"

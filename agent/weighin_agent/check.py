@@ -9,15 +9,15 @@ from weighin_agent.device import Device
 from weighin_agent.errors import UsageError
 from weighin_agent.fleet.actions import NewestRun
 from weighin_agent.weigh_in import card_of, device_facts
-from weighin_analysis.changes import Change, changes
-from weighin_analysis.check import CheckRow, Question, check, size_class_name
+from weighin_analysis.answers.changes import Change, changes
+from weighin_analysis.answers.check import CheckRow, Question, check, size_class_name
+from weighin_analysis.answers.found import FoundModel, candidate_of, setting_of, what_if_results
+from weighin_analysis.answers.shrunk import WhatIfResult
+from weighin_analysis.answers.words import LINKS_BITS_PER_SECOND, requirement_document, what_if_documents
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.evidence import evidence_of
-from weighin_analysis.found import FoundModel, candidate_of, setting_of, what_if_results
 from weighin_analysis.limits import current_limits
 from weighin_analysis.sizes.artefact import Format
-from weighin_analysis.sizes.shrink import WhatIfResult
-from weighin_analysis.sizes.words import LINKS_BITS_PER_SECOND, requirement_document, what_if_documents
 
 REMINDER = "Size is not ability: a smaller tuned model may do the task as well, and may need more work on prompts."
 NOT_PUBLISHED = "cannot be run on a device: its weights are not public"

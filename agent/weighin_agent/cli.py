@@ -32,13 +32,13 @@ from weighin_agent.verify import Bench, Step, own_layers_loads, own_layers_plan,
 from weighin_agent.weigh_in import card_of, check_execution_provider, weigh_in, work_folder
 from weighin_agent.wire import message_to_json, run_to_message
 from weighin_analysis.accuracy import OWN_LAYERS_RULE, UNSEEN_RULE, cells_of, verification
+from weighin_analysis.answers.found import find_model
+from weighin_analysis.answers.words import LINKS_BITS_PER_SECOND
 from weighin_analysis.architecture import Architecture
 from weighin_analysis.catalog import architecture, parse_architecture
 from weighin_analysis.commands.question import add_question
 from weighin_analysis.errors import AnalysisError, CatalogError, QuestionError, WhatIfError
-from weighin_analysis.found import find_model
 from weighin_analysis.scheme import Scheme
-from weighin_analysis.sizes.words import LINKS_BITS_PER_SECOND
 from weighin_analysis.suite import SUITE_NAMES, load_suite, suite_case
 
 CONSENT_VERSION = 1

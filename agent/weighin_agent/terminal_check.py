@@ -7,11 +7,11 @@ from rich.text import Text
 
 from weighin_agent.check import REMINDER, Answer
 from weighin_agent.terminal import BASIS_WORDS, VERDICT_STYLES, duration, gib, interval
+from weighin_analysis.answers.check import CheckRow
+from weighin_analysis.answers.words import requirement_lines, what_if_lines
 from weighin_analysis.card import Estimate
-from weighin_analysis.check import CheckRow
 from weighin_analysis.limits import current_limits
-from weighin_analysis.models.naming import say_parameters
-from weighin_analysis.sizes.words import requirement_lines, what_if_lines
+from weighin_analysis.naming.identify import say_parameters
 
 
 def print_check(console: Console, answer: Answer, links_bits_per_second: Sequence[float]) -> None:

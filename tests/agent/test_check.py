@@ -20,8 +20,8 @@ from weighin_agent.fleet.actions import NewestRun, keep_run, working
 from weighin_agent.fleet.state import State
 from weighin_agent.run import Run
 from weighin_agent.wire import run_to_message
+from weighin_analysis.answers.found import find_model
 from weighin_analysis.card import Verdict
-from weighin_analysis.found import find_model
 from weighin_analysis.scheme import Scheme
 
 GIB = 1 << 30

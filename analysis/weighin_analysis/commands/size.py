@@ -6,16 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from weighin_analysis.commands.question import add_question
-from weighin_analysis.found import FoundModel, candidate_of, find_model, setting_of, what_if_results
-from weighin_analysis.models.naming import say_parameters
-from weighin_analysis.sizes.artefact import Format
-from weighin_analysis.sizes.candidate import Candidate
-from weighin_analysis.sizes.download import download_seconds, schemes_of
-from weighin_analysis.sizes.memory import Runtime
-from weighin_analysis.sizes.requirement import Requirement, Setting, requirement
-from weighin_analysis.sizes.shrink import WhatIfResult
-from weighin_analysis.sizes.words import (
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.found import FoundModel, candidate_of, find_model, setting_of, what_if_results
+from weighin_analysis.answers.requirement import Requirement, Setting, requirement
+from weighin_analysis.answers.shrunk import WhatIfResult
+from weighin_analysis.answers.words import (
     LINKS_BITS_PER_SECOND,
     duration,
     gb,
@@ -25,6 +20,11 @@ from weighin_analysis.sizes.words import (
     what_if_documents,
     what_if_lines,
 )
+from weighin_analysis.commands.question import add_question
+from weighin_analysis.memory.runtimes import Runtime
+from weighin_analysis.naming.identify import say_parameters
+from weighin_analysis.sizes.artefact import Format
+from weighin_analysis.sizes.download import download_seconds, schemes_of
 
 EXAMPLE = "weighin-analysis size Gemma-2B --scheme q4f16 --context 4096"
 # What publishers offer most; --format shows every scheme of one.

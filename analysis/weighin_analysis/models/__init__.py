@@ -1,1 +1,1 @@
-"""What a model is: the catalogue of published models, their tensors, and what a name tells."""
+"""What a model is: the catalogue of published models, their shapes and their tensors."""

@@ -1,1 +1,1 @@
-"""What a model weighs: bytes to download by format and scheme, memory in use by runtime, and what shrinks them."""
+"""What a model weighs to download: its bytes by file format and scheme."""

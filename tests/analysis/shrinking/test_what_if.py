@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from weighin_analysis.errors import WhatIfError
 from weighin_analysis.models.tensors import Role
-from weighin_analysis.sizes.what_if import (
+from weighin_analysis.shrinking.what_if import (
     Dimension,
     Distill,
     EmbeddingWidth,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from weighin_analysis.errors import WhatIfError
 from weighin_analysis.models.shape import Shape
 from weighin_analysis.models.tensors import Tensor, tensors
-from weighin_analysis.sizes.what_if import Lora
-from weighin_analysis.sizes.work import active
+from weighin_analysis.shrinking.what_if import Lora
+from weighin_analysis.shrinking.work import active
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

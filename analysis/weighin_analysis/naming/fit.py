@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 from weighin_analysis.models.entry import ModelKind
-from weighin_analysis.models.name_index import Key, keys_with, name_words, texts_of
-from weighin_analysis.models.name_tokens import NameParts, SizeKind, StatedSize, Word
+from weighin_analysis.naming.index import Key, keys_with, name_words, texts_of
+from weighin_analysis.naming.tokens import NameParts, SizeKind, StatedSize, Word
 
 _NEAR = 0.10  # a rounded size and the true one: 117M and 124M of GPT-2 are 6 % apart
 _SAME = 0.05  # where the size alone tells which member of a family is meant

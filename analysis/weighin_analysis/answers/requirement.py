@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from weighin_analysis.answers.candidate import Candidate
 from weighin_analysis.errors import SizeError
+from weighin_analysis.memory.runtimes import MemoryUse, Runtime, memory_use
 from weighin_analysis.sizes.artefact import DownloadSize, Format
-from weighin_analysis.sizes.candidate import Candidate
 from weighin_analysis.sizes.download import disk_bytes, download_size
-from weighin_analysis.sizes.memory import MemoryUse, Runtime, memory_use
 
 # What runs a file of a format unless another runtime is asked for; no runtime that is told of runs safetensors.
 RUNTIMES: dict[Format, Runtime] = {

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from weighin_analysis.data_files import read_data
+from weighin_analysis.memory.llama_cpp import loading_bytes
+from weighin_analysis.memory.runtimes import Runtime, llama_cpp_backend, memory_use
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.sizes.artefact import DownloadSize
-from weighin_analysis.sizes.llama_cpp import loading_bytes
-from weighin_analysis.sizes.memory import Runtime, llama_cpp_backend, memory_use
 
 _SHARES = np.arange(0.2, 0.9, 0.0005)
 _SPREADS = np.array([0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2])  # of ln(share)

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from weighin_analysis.answers.requirement import Requirement
+from weighin_analysis.answers.shrunk import WhatIfResult, told
 from weighin_analysis.sizes.download import download_seconds
-from weighin_analysis.sizes.requirement import Requirement
-from weighin_analysis.sizes.shrink import WhatIfResult, told
 
 # Times are told at these speeds where no other is asked for: a poor and a good connection, bits per second.
 LINKS_BITS_PER_SECOND = (10e6, 100e6)

@@ -3,18 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.requirement import Requirement, Setting, requirement
 from weighin_analysis.errors import SizeError, WhatIfError
 from weighin_analysis.models.catalogue import entry as catalogue_entry
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.numbers import number
-from weighin_analysis.sizes.adapter import adapter
+from weighin_analysis.shrinking.adapter import adapter
+from weighin_analysis.shrinking.reasons import Reasons, reasons
+from weighin_analysis.shrinking.reshape import reshaped, shape_of
+from weighin_analysis.shrinking.what_if import Distill, Lora, Prune, Quantize, WhatIf
+from weighin_analysis.shrinking.work import Work, work
 from weighin_analysis.sizes.artefact import DownloadSize
-from weighin_analysis.sizes.candidate import Candidate
-from weighin_analysis.sizes.reasons import Reasons, reasons
-from weighin_analysis.sizes.requirement import Requirement, Setting, requirement
-from weighin_analysis.sizes.reshape import reshaped, shape_of
-from weighin_analysis.sizes.what_if import Distill, Lora, Prune, Quantize, WhatIf
-from weighin_analysis.sizes.work import Work, work
 
 QUALITY = "quality is not judged here: whether the answers are still good enough, only your own task can tell"
 

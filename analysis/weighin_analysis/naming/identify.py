@@ -12,10 +12,10 @@ from math import inf, log
 
 from weighin_analysis.catalog import size_class_of, size_classes
 from weighin_analysis.models.entry import ModelEntry
-from weighin_analysis.models.name_artefact import NamedArtefact, read_artefact
-from weighin_analysis.models.name_fit import Fit, fits, fits_by_size
-from weighin_analysis.models.name_index import Key, is_bare, known_keys, name_words, parts_of, relatives, respelled
-from weighin_analysis.models.name_tokens import LONGEST_NAME, NameParts, SizeKind, fold
+from weighin_analysis.naming.artefact import NamedArtefact, read_artefact
+from weighin_analysis.naming.fit import Fit, fits, fits_by_size
+from weighin_analysis.naming.index import Key, is_bare, known_keys, name_words, parts_of, relatives, respelled
+from weighin_analysis.naming.tokens import LONGEST_NAME, NameParts, SizeKind, fold
 from weighin_analysis.sizes.artefact import Format
 
 _MOST_CANDIDATES = 5

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighin_analysis.errors import SizeError
+from weighin_analysis.memory.kv_cache import KvType, kv_cache_bytes
+from weighin_analysis.memory.llama_cpp import MICRO_BATCH_TOKENS
 from weighin_analysis.models.catalogue import catalogue, entry
 from weighin_analysis.models.entry import ModelEntry
-from weighin_analysis.sizes.kv_cache import KvType, kv_cache_bytes
-from weighin_analysis.sizes.llama_cpp import MICRO_BATCH_TOKENS
 
 MIB = 1 << 20
 

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from weighin_analysis.models.entry import ModelEntry, ModelKind
-from weighin_analysis.sizes.artefact import DownloadSize, Format
-from weighin_analysis.sizes.sparse import break_even_density, compressed_row_bits, least_bits, two_of_four_bits
-from weighin_analysis.sizes.what_if import (
+from weighin_analysis.shrinking.sparse import break_even_density, compressed_row_bits, least_bits, two_of_four_bits
+from weighin_analysis.shrinking.what_if import (
     Dimension,
     Distill,
     EmbeddingWidth,
@@ -18,7 +17,8 @@ from weighin_analysis.sizes.what_if import (
     TieEmbeddings,
     WhatIf,
 )
-from weighin_analysis.sizes.work import stored_layer_weights
+from weighin_analysis.shrinking.work import stored_layer_weights
+from weighin_analysis.sizes.artefact import DownloadSize, Format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,10 @@ from fit_memory import FEATURES, Feature, FitRow, fit_rows, rule_of, tried_phone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weighin_analysis.memory.load_rule import LoadRule, fit_load_rule, load_peak_bytes, load_rule
+from weighin_analysis.memory.runtimes import Runtime, memory_use
 from weighin_analysis.models.catalogue import entry
 from weighin_analysis.sizes import gguf
-from weighin_analysis.sizes.load_rule import LoadRule, fit_load_rule, load_peak_bytes, load_rule
-from weighin_analysis.sizes.memory import Runtime, memory_use
 
 GIB = 1 << 30
 CONSTANT = FEATURES["total logged on the larger phone"]

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.requirement import Setting
+from weighin_analysis.answers.shrunk import WhatIfResult, apply_all, told
 from weighin_analysis.errors import AnalysisError, CatalogError, SizeError, WhatIfError
+from weighin_analysis.memory.runtimes import Runtime
 from weighin_analysis.models.catalogue import catalogue, entry
+from weighin_analysis.shrinking.what_if import parse_what_if
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
-from weighin_analysis.sizes.candidate import Candidate
 from weighin_analysis.sizes.download import schemes_of
-from weighin_analysis.sizes.memory import Runtime
-from weighin_analysis.sizes.requirement import Setting
-from weighin_analysis.sizes.shrink import WhatIfResult, apply_all, told
-from weighin_analysis.sizes.what_if import parse_what_if
 
 T = TypeVar("T")
 SETTING = Setting(context_tokens=2048, prompt_tokens=512)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from weighin_analysis.sizes.sparse import break_even_density, compressed_row_bits, least_bits, two_of_four_bits
+from weighin_analysis.shrinking.sparse import break_even_density, compressed_row_bits, least_bits, two_of_four_bits
 
 
 @pytest.mark.parametrize("bits", [4.5, 8.0, 16.0, 32.0])

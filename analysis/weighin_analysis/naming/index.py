@@ -8,9 +8,9 @@ from itertools import pairwise
 
 from weighin_analysis.data_files import read_data
 from weighin_analysis.models.catalogue import catalogue
-from weighin_analysis.models.closed import ClosedModel, closed_models
 from weighin_analysis.models.entry import ModelEntry
-from weighin_analysis.models.name_tokens import NameParts, StatedSize, Word, fold, take_apart
+from weighin_analysis.naming.closed import ClosedModel, closed_models
+from weighin_analysis.naming.tokens import NameParts, StatedSize, Word, fold, take_apart
 
 _MOST_COMPARED = 8  # words that are compared with the families by their spelling
 _LIKE = 1.2  # of 2 for words alike

@@ -7,10 +7,11 @@ import pytest
 from made_measurements import probe_case, timed_case
 from made_runs import MEASURED, run_of, seconds_of_layer
 
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.changes import changes
+from weighin_analysis.answers.check import CheckRow, Question, check, nearest_scheme
 from weighin_analysis.card import Basis, Verdict
 from weighin_analysis.catalog import architecture
-from weighin_analysis.changes import changes
-from weighin_analysis.check import CheckRow, Question, check, nearest_scheme
 from weighin_analysis.evidence import DeviceFacts, Evidence, evidence_of
 from weighin_analysis.judge import judge
 from weighin_analysis.limits import current_limits
@@ -18,7 +19,6 @@ from weighin_analysis.measurement import Measurement
 from weighin_analysis.models.catalogue import entry
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
-from weighin_analysis.sizes.candidate import Candidate
 
 LIMITS = current_limits()
 GIB = 1 << 30

@@ -8,9 +8,9 @@ from weighin_analysis.errors import WhatIfError
 from weighin_analysis.models.catalogue import catalogue, entry
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.models.shape import Shape
-from weighin_analysis.sizes.reshape import Reshaping, reshaped, shape_of
-from weighin_analysis.sizes.what_if import parse_what_if
-from weighin_analysis.sizes.work import active_parameters, matrices_passed
+from weighin_analysis.shrinking.reshape import Reshaping, reshaped, shape_of
+from weighin_analysis.shrinking.what_if import parse_what_if
+from weighin_analysis.shrinking.work import active_parameters, matrices_passed
 
 BERT, LLAMA = entry("BERT"), entry("Llama-3.1-8B")
 

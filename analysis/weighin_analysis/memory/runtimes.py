@@ -13,12 +13,12 @@ from weighin_analysis.architecture import Architecture
 from weighin_analysis.data_files import read_data
 from weighin_analysis.errors import SizeError
 from weighin_analysis.footprint import RUNTIME_BYTES, activation_bytes, bytes_read_per_token
+from weighin_analysis.memory.kv_cache import KvType, kv_cache_bytes
+from weighin_analysis.memory.llama_cpp import MICRO_BATCH_TOKENS, Backend, compute_bytes, weights_bytes
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.models.shape import Shape
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes.artefact import DownloadSize, SizeBasis
-from weighin_analysis.sizes.kv_cache import KvType, kv_cache_bytes
-from weighin_analysis.sizes.llama_cpp import MICRO_BATCH_TOKENS, Backend, compute_bytes, weights_bytes
 
 
 class Runtime(StrEnum):

@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.check import CheckRow, Question, better, check
 from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import size_classes
-from weighin_analysis.check import CheckRow, Question, better, check
 from weighin_analysis.evidence import Evidence
 from weighin_analysis.models.catalogue import entry as catalogue_entry
 from weighin_analysis.models.entry import ModelEntry, ModelKind
 from weighin_analysis.sizes.artefact import Format
-from weighin_analysis.sizes.candidate import Candidate
 
 # Below this a context holds hardly more than a question.
 _LEAST_CONTEXT_TOKENS = 512

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from weighin_analysis.data_files import read_data
 from weighin_analysis.errors import SizeError
 from weighin_analysis.footprint import memory_bytes
+from weighin_analysis.memory.kv_cache import KvType
+from weighin_analysis.memory.llama_cpp import Backend, compute_bytes, weights_bytes
+from weighin_analysis.memory.runtimes import MemoryBasis, MemoryUse, Pool, Runtime, free_bytes, memory_use
 from weighin_analysis.models.catalogue import catalogue, entry
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes import gguf, mlc
 from weighin_analysis.sizes.artefact import DownloadSize, Format
-from weighin_analysis.sizes.kv_cache import KvType
-from weighin_analysis.sizes.llama_cpp import Backend, compute_bytes, weights_bytes
-from weighin_analysis.sizes.memory import MemoryBasis, MemoryUse, Pool, Runtime, free_bytes, memory_use
 from weighin_analysis.sizes.vendor_formats import download_size as vendor_size
 
 MIB = 1 << 20

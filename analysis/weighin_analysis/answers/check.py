@@ -4,18 +4,18 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.requirement import Requirement, Setting, requirement
 from weighin_analysis.card import Basis, CardRow, Estimate, Verdict
 from weighin_analysis.catalog import size_class_of, size_classes
 from weighin_analysis.errors import EstimateError
 from weighin_analysis.evidence import Evidence, Group, Subject, model_times
 from weighin_analysis.footprint import bytes_read_per_token
 from weighin_analysis.judge import Needs, timed_row
+from weighin_analysis.memory.runtimes import Runtime
 from weighin_analysis.models.entry import ModelEntry, ModelKind
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes.artefact import DownloadSize, Format
-from weighin_analysis.sizes.candidate import Candidate
-from weighin_analysis.sizes.memory import Runtime
-from weighin_analysis.sizes.requirement import Requirement, Setting, requirement
 
 # A scheme that was measured speaks for one whose weights have at most so many times more bits, or fewer.
 _MOST_BITS_RATIO = 1.5

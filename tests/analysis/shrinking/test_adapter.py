@@ -4,9 +4,9 @@ import pytest
 
 from weighin_analysis.errors import WhatIfError
 from weighin_analysis.models.catalogue import entry
-from weighin_analysis.sizes.adapter import Adapter, adapter
-from weighin_analysis.sizes.reshape import Reshaping, reshaped, shape_of
-from weighin_analysis.sizes.what_if import Lora, parse_what_if
+from weighin_analysis.shrinking.adapter import Adapter, adapter
+from weighin_analysis.shrinking.reshape import Reshaping, reshaped, shape_of
+from weighin_analysis.shrinking.what_if import Lora, parse_what_if
 
 
 def adapter_of(text: str, name: str, *changes: str) -> Adapter:

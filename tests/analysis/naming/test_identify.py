@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighin_analysis.data_files import read_data
-from weighin_analysis.models import name_fit
 from weighin_analysis.models.catalogue import catalogue
-from weighin_analysis.models.closed import closed_models
 from weighin_analysis.models.entry import CountBasis
-from weighin_analysis.models.naming import How, Identification, identify
+from weighin_analysis.naming import fit
+from weighin_analysis.naming.closed import closed_models
+from weighin_analysis.naming.identify import How, Identification, identify
 from weighin_analysis.sizes import gguf, litert, mlc, onnx
 from weighin_analysis.sizes.artefact import Format
 
@@ -292,14 +292,14 @@ def test_a_long_text_costs_no_more_than_a_bounded_number_of_comparisons(
 ) -> None:
     identify("warm up")
     comparisons = 0
-    compare = name_fit._fit
+    compare = fit._fit
 
     def counted(*args: Any) -> Any:
         nonlocal comparisons
         comparisons += 1
         return compare(*args)
 
-    monkeypatch.setattr(name_fit, "_fit", counted)
+    monkeypatch.setattr(fit, "_fit", counted)
     found = identify(text)
 
     assert found.how in {How.UNKNOWN, How.STATED}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from weighin_analysis.models.entry import ModelEntry
-from weighin_analysis.sizes.adapter import Adapter
+from weighin_analysis.shrinking.adapter import Adapter
 from weighin_analysis.sizes.artefact import Format
 
 

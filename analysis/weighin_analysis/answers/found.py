@@ -5,21 +5,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.requirement import Setting
+from weighin_analysis.answers.shrunk import WhatIfResult, apply_all
 from weighin_analysis.errors import CatalogError, QuestionError, SizeError
 from weighin_analysis.files import inspect
 from weighin_analysis.files.model_file import ModelFile
 from weighin_analysis.limits import current_limits
+from weighin_analysis.memory.runtimes import Runtime
 from weighin_analysis.models.catalogue import catalogue
 from weighin_analysis.models.entry import ModelEntry, ModelKind
-from weighin_analysis.models.naming import identify
+from weighin_analysis.naming.identify import identify
 from weighin_analysis.scheme import Scheme
+from weighin_analysis.shrinking.what_if import parse_what_if
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
-from weighin_analysis.sizes.candidate import Candidate
 from weighin_analysis.sizes.download import scheme_of
-from weighin_analysis.sizes.memory import Runtime
-from weighin_analysis.sizes.requirement import Setting
-from weighin_analysis.sizes.shrink import WhatIfResult, apply_all
-from weighin_analysis.sizes.what_if import parse_what_if
 
 # The order in which a scheme's name is looked for where no format is named: names of GGUF, MLC and ONNX differ.
 _FORMATS = (

@@ -10,7 +10,7 @@ from weighin_analysis.errors import WhatIfError
 from weighin_analysis.models.entry import CountBasis, ModelEntry
 from weighin_analysis.models.shape import Shape
 from weighin_analysis.models.tensors import parameter_count
-from weighin_analysis.sizes.what_if import (
+from weighin_analysis.shrinking.what_if import (
     Dimension,
     EmbeddingWidth,
     PruneCount,
@@ -18,7 +18,7 @@ from weighin_analysis.sizes.what_if import (
     ShareLayers,
     TieEmbeddings,
 )
-from weighin_analysis.sizes.work import active_parameters
+from weighin_analysis.shrinking.work import active_parameters
 
 # Block-quantized matrices are cut along the inputs into blocks of 32 (ONNX Runtime's MatMulNBits, ggml's Q4_0).
 _BLOCK = 32
