@@ -72,7 +72,13 @@ _HOLDS_ITS_GRAPH = {Format.ONNX, Format.LITERT}
 _LOADS_ADAPTERS = {
     Format.GGUF: "llama.cpp loads adapters beside a model.",
     Format.ONNX: "ONNX Runtime loads adapters beside a model whose graph was exported for them.",
-    Format.LITERT: "MediaPipe loads adapters of the attention matrices beside a model, on the GPU.",
+    Format.LITERT: "MediaPipe loads adapters of the attention matrices, on the GPU, beside a Gemma or Phi-2 that its "
+    "own converter made; not beside what LiteRT Torch converts.",
+}
+_ADAPTER_SOURCES = {
+    Format.GGUF: "https://github.com/ggml-org/llama.cpp/blob/66e8fb3b6df45a12c0434df2dcc92f5ac30ab837/tools/completion/README.md",
+    Format.ONNX: "https://onnxruntime.ai/docs/api/c/struct_ort_1_1_lora_adapter.html",
+    Format.LITERT: "https://ai.google.dev/edge/mediapipe/solutions/genai/llm_inference",
 }
 
 
@@ -186,7 +192,7 @@ def _lora(what_if: Lora, file_format: Format) -> Reasons:
         kernel=_LOADS_ADAPTERS.get(
             file_format, f"No way is known for {_runtime(file_format)} to load an adapter beside a model: merge it."
         ),
-        source=_LORA_PAPER,
+        source=", ".join(filter(None, (_LORA_PAPER, _ADAPTER_SOURCES.get(file_format)))),
     )
 
 

@@ -212,6 +212,11 @@ def test_closed_models_are_not_in_the_catalogue_and_have_a_source() -> None:
         assert closed.entry.source.startswith("https://")
 
 
+def test_a_line_of_closed_models_ends_where_weights_were_published() -> None:
+    assert identify("Mistral-Medium-3.1").how is How.UNDISCLOSED
+    assert identify("Mistral-Medium-3.5").entry is catalogue()["Mistral-Medium-3.5-128B"]
+
+
 def test_a_family_said_to_have_one_size_has_one() -> None:
     for name in read_data("name_words.toml")["one_size"]:
         assert identify(name).how in {How.NAME, How.ALIAS}, name
