@@ -78,12 +78,13 @@ def answer(request: Request, newest: NewestRun, now: Device, now_time: datetime)
     results = what_if_results(request.what_ifs, asked, setting, file_size=own)
     candidate = results[-1].after.candidate if results else asked
     narrowed = request.scheme or request.format or found.scheme or candidate.scheme != asked.scheme
+    here = own if replace(candidate, adapters=()) == asked else None  # adapters lie beside the file
     question = Question(
         candidate=candidate,
         context_tokens=setting.context_tokens,
         any_scheme=not narrowed,
         execution_provider=request.execution_provider,
-        file_size=own if candidate == asked else None,
+        file_size=here,
     )
     # What the run measured, and what is free now: other programs came and went since.
     facts = replace(
@@ -99,7 +100,7 @@ def answer(request: Request, newest: NewestRun, now: Device, now_time: datetime)
         raise UsageError(
             f"{wanted}: the newest run measured {known}; run `weighin-agent run --ep all`, or ask for that"
         )
-    short = _short_of_disk(rows[0], now.storage.free_bytes, has_file=found.file is not None)
+    short = _short_of_disk(rows[0], now.storage.free_bytes, has_file=here is not None)
     made_for = candidate.entry.context_tokens
     too_long = made_for is not None and setting.context_tokens > made_for
     beyond = f"it was made for a context of at most {made_for:,} tokens" if too_long else None

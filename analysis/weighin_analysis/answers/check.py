@@ -194,7 +194,7 @@ def _timed_row(needed: Requirement, group: Group, evidence: Evidence) -> CardRow
     entry, scheme, (provider, measured, threads) = needed.candidate.entry, needed.candidate.scheme, group
     if entry.shape is None:
         raise EstimateError(f"no speed: no dense transformer whose shape is published describes {entry.name}")
-    if nearest_scheme(scheme, [measured]) is None:
+    if nearest_scheme(scheme, [group[1] for group in evidence.groups if group[0] == provider]) is not measured:
         raise EstimateError(f"no speed: no scheme near {scheme} was measured on {provider}")
     if needed.memory_bytes is None or needed.download_bytes is None:
         raise EstimateError("not judged without its memory")

@@ -188,6 +188,13 @@ def test_a_scheme_that_nothing_is_near_to_is_not_judged() -> None:
     assert row.reasons == ("no speed: no scheme near fp16 was measured on cpu",)
 
 
+@pytest.mark.parametrize("schemes", [(Scheme.FP32, Scheme.INT8_DYNAMIC), (Scheme.INT8_DYNAMIC, Scheme.FP32)])
+def test_which_scheme_is_near_does_not_depend_on_the_order_of_the_run(schemes: tuple[Scheme, ...]) -> None:
+    row = only(check(question("Qwen3-0.6B", "fp16"), evidence(run_of(schemes))))
+    assert (row.measured_scheme, row.decode_tokens_per_second) == (None, None)
+    assert row.reasons == ("no speed: no scheme near fp16 was measured on cpu",)
+
+
 def test_an_execution_provider_that_was_not_measured_has_no_answer() -> None:
     assert check(replace(question("Qwen3-0.6B"), execution_provider="webgpu"), evidence()) == ()
 
