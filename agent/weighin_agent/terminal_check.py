@@ -10,6 +10,7 @@ from weighin_agent.terminal import BASIS_WORDS, VERDICT_STYLES, duration, gib, i
 from weighin_analysis.answers.check import CheckRow
 from weighin_analysis.answers.words import requirement_lines, what_if_lines
 from weighin_analysis.card import Estimate
+from weighin_analysis.files.reading import shown
 from weighin_analysis.limits import current_limits
 from weighin_analysis.naming.identify import say_parameters
 
@@ -17,11 +18,12 @@ from weighin_analysis.naming.identify import say_parameters
 def print_check(console: Console, answer: Answer, links_bits_per_second: Sequence[float]) -> None:
     """Print whether the device runs a model."""
     found, rows = answer.found, answer.rows
+    name = Text(shown(found.name), "bold")  # an unknown name is any text
     if found.parameters is None:
-        console.print(Text(found.name, "bold"))
+        console.print(name)
     else:
         count = f"{say_parameters(found.parameters)} parameters, size class {found.size_class}"
-        console.print(Text(found.name, "bold").append(f": {count}; {found.reason}", "not bold"))
+        console.print(name.append(f": {count}; {found.reason}", "not bold"))
     if not rows:
         console.print(Text("no", "bold red").append(f": {'; '.join(answer.reasons)}", "not bold default"))
     if found.candidates:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from agent_process import agent, only_document
 from filled_run import FILLED
 from made_model_files import llama_tensors, write_gguf
 from made_runs import run_of
+from rich.console import Console
 
 from weighin_agent.check import NOT_PUBLISHED, REMINDER, Answer, Request, answer, document, unanswerable
 from weighin_agent.device import Device, Memory, Storage
@@ -19,6 +21,7 @@ from weighin_agent.errors import UsageError
 from weighin_agent.fleet.actions import NewestRun, keep_run, working
 from weighin_agent.fleet.state import State
 from weighin_agent.run import Run
+from weighin_agent.terminal_check import print_check
 from weighin_agent.wire import run_to_message
 from weighin_analysis.answers.found import find_model
 from weighin_analysis.card import Verdict
@@ -133,6 +136,22 @@ def test_a_real_file_is_judged_by_what_its_header_tells_and_needs_no_disk(tmp_pa
     assert found.runs
 
 
+@pytest.mark.parametrize("request_", [{"scheme": "Q8_0"}, {"what_ifs": ("quantize=Q8_0",)}])
+def test_another_file_than_the_one_that_is_here_has_to_be_downloaded(tmp_path: Path, request_: dict[str, Any]) -> None:
+    path = write_gguf(tmp_path / "some.gguf", llama_tensors())
+    found = ask(path, device=now(disk=0), **request_)
+    assert found.reasons[-1].endswith("GB of disk to download, 0.00 GB are free")
+    assert not found.runs
+
+
+def test_an_adapter_comes_on_top_of_the_file_that_is_here(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "some.gguf", llama_tensors())
+    found = ask(path, what_ifs=("lora=2",))
+    (row,), (result,) = found.rows, found.what_ifs
+    adapter_bytes = result.after.candidate.adapters[0].bytes
+    assert row.requirement.download_bytes == result.after.download_bytes == path.stat().st_size + adapter_bytes
+
+
 def test_a_context_beyond_the_models_own_is_said_to_be() -> None:
     found = ask("SmolLM2-135M", context_tokens=100_000)
     assert found.reasons[-1] == "it was made for a context of at most 8,192 tokens"
@@ -219,6 +238,14 @@ def test_what_makes_no_sense_is_exit_code_2(state: Path, arguments: tuple[str, .
     done = agent("check", *arguments, "--state", state)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_no_terminal_can_print_is_escaped() -> None:
+    unknown = unanswerable(Request(found=find_model("no\x1b such\udcff model")))
+    assert unknown is not None
+    printed = StringIO()
+    print_check(Console(file=printed), unknown, (1e6,))
+    assert printed.getvalue().splitlines()[0] == r"no\x1b such\udcff model"
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"damaged"])
