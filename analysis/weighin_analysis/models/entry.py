@@ -49,8 +49,9 @@ class ModelEntry:
     ``shape`` is None where the configuration is not published in full or no dense transformer describes it; then
     ``kv_cache`` may still be known, and ``vocab`` and ``hidden``, the rows and the width of the vocabulary's table.
     ``aliases`` are further names of the same weights' size and shape, as people write them. ``teacher`` names the model
-    that this one was distilled from, None if it was not. ``published`` is what the count of the shape is held against,
-    None where nobody published a number that compares.
+    that this one was distilled from, None if it was not. ``reshaped_from`` names the catalogued model that a what-if
+    reshaped, whose files this one's would be laid out like; None for a published one. ``published`` is what the count
+    of the shape is held against, None where nobody published a number that compares.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ModelEntry:
     hidden: int | None = None
     aliases: tuple[str, ...] = ()
     teacher: str | None = None
+    reshaped_from: str | None = None
     published: PublishedCount | None = None
     note: str = ""
 

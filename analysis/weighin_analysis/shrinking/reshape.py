@@ -45,6 +45,7 @@ def reshaped(what_if: Reshaping, entry: ModelEntry) -> ModelEntry:
         count_basis=CountBasis.COMPUTED,
         aliases=(),
         teacher=None,
+        reshaped_from=entry.reshaped_from or entry.name,
     )
 
 

@@ -84,7 +84,7 @@ def download_size(entry: ModelEntry, scheme: str) -> DownloadSize:
     if entry.shape is None:
         return size_by_neighbours(entry, scheme, download_size)
     shape, context_tokens = entry.shape, entry.context_tokens or 0
-    export = _exports().get(entry.name, USUAL)
+    export = _exports().get(entry.reshaped_from or entry.name, USUAL)
     parts = stored_bytes(shape, context_tokens, scheme, export)
     sizes = [sum(stored_bytes(shape, context_tokens, scheme, one).values()) for one in _found(shape)]
     size = sum(parts.values())

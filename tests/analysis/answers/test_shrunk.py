@@ -52,6 +52,17 @@ def result(text: str, candidate: Candidate, *, setting: Setting = SETTING) -> Wh
 LLAMA = shipped("Llama-3.1-8B", Format.GGUF, "Q4_K_M")
 
 
+@pytest.mark.parametrize("texts", [("prune-layers=1",), ("prune-ffn=0.25", "prune-layers=1")])
+def test_a_model_that_lost_layers_is_exported_as_the_whole_one_was(texts: tuple[str, ...]) -> None:
+    """Gemma 3's table is stored in 8 bits; the usual export would double what is left."""
+    for found in apply_all(map(parse_what_if, texts), shipped("Gemma-3-1B", scheme="q4"), SETTING):
+        assert known(found.after.download_bytes) < known(found.before.download_bytes)
+        assert (
+            known(found.after.download).parts["token_embedding"]
+            == known(found.before.download).parts["token_embedding"]
+        )
+
+
 @pytest.mark.parametrize("text", ["prune=0.9", "prune=2:4", "lora=16:all:merged"])
 @pytest.mark.parametrize("candidate", [shipped("BERT"), LLAMA], ids=["BERT", "Llama"])
 def test_what_leaves_matrices_as_large_as_they_were_saves_nothing(text: str, candidate: Candidate) -> None:
