@@ -56,7 +56,7 @@ def _tables(entry: ModelEntry) -> tuple[int, int]:
     if entry.shape is None:
         return 0, (entry.vocab or 0) * (entry.hidden or 0)
     arch = entry.shape.architecture
-    table = arch.embedding_weight_count
+    table = arch.vocab * (entry.shape.embedding_width or arch.hidden)
     if arch.kind is ArchitectureKind.ENCODER:
         return table, 0
     return (0, table) if arch.tied_embeddings else (table, table)
