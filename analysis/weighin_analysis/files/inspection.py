@@ -63,12 +63,12 @@ def _model_of(folder: Path) -> Path:
             if name.endswith(_SUFFIXES):
                 found.setdefault((place, model_of_part(name)), place / name)
     if not found:
-        raise ModelFileError(f"{shown(folder.name)}: holds no .gguf, .onnx or .safetensors file")
+        raise ModelFileError(f"{shown(folder.name or str(folder))}: holds no .gguf, .onnx or .safetensors file")
     if len(found) > 1:
         names = sorted(shown(str(path.relative_to(folder))) for path in found.values())
         more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
         listed = ", ".join(names[:_MOST_LISTED])
-        raise ModelFileError(f"{shown(folder.name)}: holds several models; name one of {listed}{more}")
+        raise ModelFileError(f"{shown(folder.name or str(folder))}: holds several models; name one of {listed}{more}")
     return next(iter(found.values()))
 
 
@@ -81,9 +81,11 @@ def _names(folder: Path) -> list[str]:
             for entry in entries:
                 names.append(entry.name)
                 if len(names) > _MOST_FILES:
-                    raise ModelFileError(f"{shown(folder.name)}: holds more than {_MOST_FILES:,} files; name the model")
+                    raise ModelFileError(
+                        f"{shown(folder.name or str(folder))}: holds more than {_MOST_FILES:,} files; name the model"
+                    )
     except OSError as error:
-        raise ModelFileError(f"{shown(folder.name)}: {os.strerror(error.errno or 0)}") from error
+        raise ModelFileError(f"{shown(folder.name or str(folder))}: {os.strerror(error.errno or 0)}") from error
     return sorted(names)
 
 

@@ -64,6 +64,12 @@ def test_a_folder_without_a_model_says_so(tmp_path: Path) -> None:
         inspect(tmp_path)
 
 
+def test_the_current_folder_is_named_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelFileError, match=r"^\.: holds no"):
+        inspect(Path())
+
+
 @pytest.mark.parametrize(
     ("head", "reason"),
     [
