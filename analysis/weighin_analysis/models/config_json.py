@@ -70,7 +70,7 @@ class _Config:
 def _entry(fields: Mapping[str, Any], name: str, source: str) -> ModelEntry:
     model_type = fields.get("model_type")
     nested = fields.get("text_config")
-    if isinstance(nested, dict) and model_type in _NESTED:
+    if isinstance(nested, dict) and isinstance(model_type, str) and model_type in _NESTED:
         return _entry({"model_type": _NESTED[model_type]} | nested, name, source)
     if not isinstance(model_type, str) or model_type not in _SHAPES:
         raise CatalogError(f"model_type: {str(model_type)[:40]!a} is none of {', '.join(sorted(_SHAPES))}")
@@ -100,6 +100,8 @@ def _context(config: _Config) -> int | None:
 def _decoder(config: _Config, *, tied: bool, head_dim: int | None = None, **more: Any) -> Architecture:
     """Return the architecture of a decoder whose fields have the names of Llama's."""
     heads, hidden = config.count("num_attention_heads", more.pop("heads", None)), config.count("hidden_size")
+    if head_dim is None and not config.has("head_dim"):
+        head_dim = _head_dim(hidden, heads)
     return Architecture(
         name=config.name,
         kind=ArchitectureKind.DECODER,
@@ -108,7 +110,7 @@ def _decoder(config: _Config, *, tied: bool, head_dim: int | None = None, **more
         ffn=more.pop("ffn", None) or config.count("intermediate_size"),
         heads=heads,
         kv_heads=config.count("num_key_value_heads", more.pop("kv_heads", heads)),
-        head_dim=config.count("head_dim", head_dim or _head_dim(hidden, heads)),
+        head_dim=config.count("head_dim", head_dim),
         vocab=config.count("vocab_size", more.pop("vocab", None)),
         tied_embeddings=config.flag("tie_word_embeddings", tied),
         feed_forward=more.pop("feed_forward", None) or _gated(config),

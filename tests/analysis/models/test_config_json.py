@@ -57,6 +57,13 @@ def test_null_reads_like_a_missing_field() -> None:
     assert read(LLAMA | {"head_dim": None}) == read({k: v for k, v in LLAMA.items() if k != "head_dim"})
 
 
+def test_a_told_head_width_need_not_divide_the_hidden_width() -> None:
+    shape = read(LLAMA | {"head_dim": 64, "num_attention_heads": 24, "num_key_value_heads": 8}).shape
+    assert shape is not None
+    assert shape.architecture.hidden % shape.architecture.heads != 0
+    assert shape.architecture.head_dim == 64
+
+
 def test_missing_key_value_heads_are_as_many_as_heads() -> None:
     shape = read({k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}).shape
     assert shape is not None
@@ -86,6 +93,7 @@ def test_a_model_with_a_vision_tower_gives_its_text_decoder() -> None:
         ('{"model_type": "mamba"}', "model_type: 'mamba' is none of albert, bert"),
         ('{"model_type": ["llama"]}', "model_type: "),
         ('{"model_type": "gemma3"}', "model_type: 'gemma3' is none of"),
+        ('{"model_type": [], "text_config": {}}', "model_type: '[]' is none of"),
         ('{"model_type": "llama"}', "num_attention_heads: must be a whole number"),
     ],
 )
