@@ -99,7 +99,7 @@ def parse_what_if(text: str) -> WhatIf:
 
     Raises WhatIfError, one line that says what can be written, for everything else.
     """
-    shown = ascii(text[:_LONGEST_TEXT])
+    shown = _shown(text)
     name, _, value = text.strip().partition("=")
     technique = name.strip().lower()
     if technique not in _TECHNIQUES:
@@ -112,15 +112,19 @@ def parse_what_if(text: str) -> WhatIf:
         raise WhatIfError(f"what-if {shown}: {error}; write {technique}{form}") from error
 
 
+def _shown(text: str) -> str:
+    return ascii(text[:_LONGEST_SHOWN])
+
+
 def _count(value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,7}", value) or not 0 < int(value) <= _LARGEST_COUNT:
-        raise ValueError(f"{value!a} is no whole number from 1 to {_LARGEST_COUNT}")
+        raise ValueError(f"{_shown(value)} is no whole number from 1 to {_LARGEST_COUNT}")
     return int(value)
 
 
 def _share(value: str) -> float:
     if not re.fullmatch(r"0?\.[0-9]{1,9}", value) or float(value) == 0:
-        raise ValueError(f"{value!a} is no share between 0 and 1")
+        raise ValueError(f"{_shown(value)} is no share between 0 and 1")
     return float(value)
 
 
@@ -153,7 +157,7 @@ def _lora(value: str) -> Lora:
 def _targets(text: str) -> tuple[Role, ...]:
     names = tuple(_LORA_TARGETS) if text == "all" else tuple(text.split(","))
     if len(set(names)) != len(names) or not set(names) <= set(_LORA_TARGETS):
-        raise ValueError(f"{text!a} are no targets; these are all, or some of {','.join(_LORA_TARGETS)}")
+        raise ValueError(f"{_shown(text)} are no targets; these are all, or some of {','.join(_LORA_TARGETS)}")
     return tuple(_LORA_TARGETS[name] for name in names)
 
 
@@ -166,6 +170,7 @@ def _tie(value: str) -> TieEmbeddings:
 # More than any number of any model; what is longer is a mistake, and would fill the screen.
 _LARGEST_COUNT = 1_000_000
 _LONGEST_TEXT = 200
+_LONGEST_SHOWN = 60  # of what cannot be read; escaped, a character may take ten
 _ADAPTER_BYTES = {"fp16": 2, "fp32": 4}
 _LORA_TARGETS = {
     "q": Role.QUERY,

@@ -91,6 +91,13 @@ def test_what_cannot_be_read_is_answered_by_one_line_that_says_what_to_write(tex
     assert said in str(caught.value)
 
 
+def test_a_long_text_is_cut_where_it_is_said_what_is_wrong_with_it() -> None:
+    for form in ("lora=", "prune=", "prune-layers=", "lora=8:", ""):
+        with pytest.raises(WhatIfError) as caught:
+            parse_what_if(form + 100_000 * "\N{GRINNING FACE}")
+        assert len(str(caught.value)) < 2000
+
+
 @given(
     st.one_of(st.text(), st.text().map(lambda value: f"lora={value}"), st.text().map(lambda value: f"prune={value}"))
 )
