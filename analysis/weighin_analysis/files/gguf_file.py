@@ -40,9 +40,13 @@ def read_gguf(path: Path) -> Contents:
     """Return what the headers of a GGUF model say, of all its parts if it was split."""
     paths = shards(path)
     headers = []
+    before: Reader | None = None
     for part in paths:
         with opened(part) as reader:
+            if before is not None:
+                reader.go_on_from(before)
             headers.append(_read_header(reader))
+            before = reader
             if sum(len(header.tensors) for header in headers) > MOST_TENSORS:
                 raise reader.error(f"and its other parts hold more than {MOST_TENSORS:,} tensors")
     metadata = headers[0].metadata

@@ -46,6 +46,11 @@ class Reader:
         self.reads = 0
         self.bytes_read = 0
 
+    def go_on_from(self, other: "Reader") -> None:
+        """Count the work of an earlier part of the same model, too, so that many parts are bounded as one file is."""
+        self.reads += other.reads
+        self.bytes_read += other.bytes_read
+
     def error(self, problem: str) -> ModelFileError:
         """Return the error that says what is wrong with this file."""
         return ModelFileError(f"{shown(self.path.name)}: {problem}")

@@ -20,6 +20,7 @@ from weighin_analysis.sizes.artefact import Format
 
 MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 _MOST_ENTRY_BYTES = 2**16
+_MOST_TEXTS = 2**16  # of the metadata; trainers of adapters write a hundred
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64, "F64": 64,
     "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -38,9 +39,13 @@ def read_safetensors(path: Path) -> Contents:
     """Return what the headers of a safetensors model say, of all its parts if it was split."""
     paths = shards(path)
     tensors: list[StoredTensor] = []
+    before: Reader | None = None
     for part in paths:
         with opened(part) as reader:
+            if before is not None:
+                reader.go_on_from(before)
             tensors += _read_header(reader)
+            before = reader
             if len(tensors) > MOST_TENSORS:
                 raise reader.error(f"and its other parts hold more than {MOST_TENSORS:,} tensors")
     name = shown(path.name)
@@ -160,7 +165,11 @@ def _after_texts(reader: Reader, header: bytes, position: int) -> int:
     if header[position : position + 1] != b"{":
         raise wrong
     position = _after(header, _SPACE, position + 1)
+    texts = 0
     while header[position : position + 1] != b"}":
+        texts += 1
+        if texts > _MOST_TEXTS:
+            raise reader.error(f"the metadata of its header are more than {_MOST_TEXTS:,} texts")
         for sign in (b":", b","):
             text = _STRING.match(header, position)
             if text is None:

@@ -522,3 +522,32 @@ def test_a_mutated_file_is_read_or_refused_in_one_line(originals: dict[str, Path
             assert all(note.isprintable() for note in found.notes)
 
     holds()
+
+
+def test_many_parts_cost_no_more_than_one_file_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: list[int]
+) -> None:
+    """A thousand names may lead to one costly part, and every part by itself stays below the bound."""
+    monkeypatch.setattr(reading, "MOST_READS", 2000)
+    first = write_gguf(tmp_path / "m-00001-of-00020.gguf", {}, metadata={}, tokens=100)
+    for number in range(2, 21):
+        os.link(first, tmp_path / f"m-{number:05}-of-00020.gguf")
+    assert "longer than that of any model" in refusal(first)
+    assert len(counted) < 2100  # each part of its own takes 400
+
+
+def test_headers_of_many_parts_are_read_no_longer_than_that_of_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST_BYTES", 500)
+    for number in range(1, 21):
+        write_safetensors(tmp_path / f"m-{number:05}-of-00020.safetensors", {f"part {number}": ("F32", (8,))})
+    assert "longer than that of any model" in refusal(tmp_path / "m-00001-of-00020.safetensors")
+
+
+def test_metadata_of_millions_of_texts_are_not_read_to_their_end(tmp_path: Path) -> None:
+    texts = b",".join(b'"k":"v"' for _ in range(2**16 + 1))
+    header = b'{"__metadata__":{' + texts + b"}}"
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "more than 65,536 texts" in refusal(path)
