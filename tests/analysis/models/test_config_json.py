@@ -93,7 +93,7 @@ def test_a_model_with_a_vision_tower_gives_its_text_decoder() -> None:
         ('{"model_type": "mamba"}', "model_type: 'mamba' is none of albert, bert"),
         ('{"model_type": ["llama"]}', "model_type: "),
         ('{"model_type": "gemma3"}', "model_type: 'gemma3' is none of"),
-        ('{"model_type": [], "text_config": {}}', "model_type: '[]' is none of"),
+        ('{"model_type": [], "text_config": {}}', r"model_type: '\[\]' is none of"),
         ('{"model_type": "llama"}', "num_attention_heads: must be a whole number"),
     ],
 )
