@@ -3,6 +3,7 @@
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -55,8 +56,13 @@ def message_to_run(message: run_pb2.Run) -> Run:
 
 def _value(kind: type[_T], message: Message) -> _T:
     """Return a value whose fields are those of a message: they have the same names."""
+    return kind(**{name: _field(hint, message, name) for name, hint in _hints(kind).items()})  # type: ignore[arg-type]  # a type is hashable
+
+
+@cache  # a run holds thousands of values of a few kinds
+def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
-    return kind(**{name: _field(hints[name], message, name) for name in (f.name for f in fields(kind))})  # type: ignore[arg-type]
+    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _field(hint: Any, message: Message, name: str) -> Any:
@@ -90,7 +96,10 @@ def _member(kind: type[Enum], message: Message, name: str) -> Enum:
     if number not in enum.values_by_number or number == 0:
         raise ValueError(f"{name} is {number}, which this program does not know")
     prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return kind[enum.values_by_number[number].name.removeprefix(prefix)]
+    word = enum.values_by_number[number].name.removeprefix(prefix)
+    if word not in kind.__members__:
+        raise ValueError(f"{name} is {word}, which this program does not know")
+    return kind[word]
 
 
 def _device(device: Device) -> device_pb2.Device:
