@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weighin_agent.bench.suite_run import Watcher
+from weighin_agent.check import REMINDER
 from weighin_agent.device import Device, ExecutionProvider, ProbeGap, Virtualization
 from weighin_agent.fleet.actions import Status
 from weighin_agent.run import CaseFailure, Run
@@ -152,7 +153,7 @@ def print_card(console: Console, card: Card, run: Run) -> None:
         f"{limits.memory_context_tokens}. {_threads(card)}Intervals hold with {limits.interval_probability:.0%}. "
         f"ONNX Runtime {run.device.runtime_versions.onnxruntime}, "
         f"limits {card.limits_version}, formula {card.formula_version}, suite {run.suite} {run.suite_version}. "
-        "Size is not ability: a smaller tuned model may do the task as well.",
+        + REMINDER,
         style="dim",
         highlight=False,
     )

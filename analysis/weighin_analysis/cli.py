@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -42,11 +43,15 @@ def _fail(error: OSError) -> int:
     # An error about a file names it; one about standard output, which came to us open, names nothing.
     if error.filename is not None:
         return _refuse(str(error), 1)
-    # The interpreter would try to write the rest at exit, and complain on its own.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
+    _silence_output()
+    if isinstance(error, BrokenPipeError):  # whoever read the help has seen enough
         return 1
     return _refuse(f"cannot write to standard output: {error.strerror}", 1)
+
+
+def _silence_output() -> None:
+    """Let the interpreter's own last flush go nowhere, instead of failing again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(message: str, exit_code: int) -> int:
@@ -96,9 +101,21 @@ def _catalogue(options: argparse.Namespace) -> int:
 
 
 def _print_answer(text: str, exit_code: int) -> int:
-    for line in text.splitlines():
-        print(_printable(line))
+    """Print an answer, broken to the width of a terminal; its exit code stays if whoever reads it leaves early."""
+    lines = [_printable(line) for line in text.splitlines()]
+    if sys.stdout is not None and sys.stdout.isatty():
+        lines = _broken(lines, shutil.get_terminal_size().columns)
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        _silence_output()
     return exit_code
+
+
+def _broken(lines: Sequence[str], width: int) -> list[str]:
+    from weighin_analysis.answers.words import wrapped  # noqa: PLC0415
+
+    return [piece for line in lines for piece in wrapped(line, width)]
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -110,10 +127,8 @@ def _report(options: argparse.Namespace) -> int:
     path = write_report(snapshot, options.out)
     count = len(snapshot.devices)
     if options.json:
-        print(json.dumps({"report": str(path), "devices": count}))
-    else:
-        print(f"{path}: {count} device{'' if count == 1 else 's'}")
-    return 0
+        return _print_answer(json.dumps({"report": str(path), "devices": count}), 0)
+    return _print_answer(f"{path}: {count} device{'' if count == 1 else 's'}", 0)
 
 
 def _tiers(options: argparse.Namespace) -> int:
@@ -139,17 +154,14 @@ def _tiers(options: argparse.Namespace) -> int:
             "headline": fleet_headline(results),
             "devices": rows,
         }
-        print(json.dumps(document))
-        return 0
-    print(_printable(fleet_headline(results)))
+        return _print_answer(json.dumps(document), 0)
     cells = [("device", "tier", "headline")]
     for result in results:
         texts = result.device.device_id, result.card.tier or "none", result.card.headline
         cells.append((_printable(texts[0]), _printable(texts[1]), _printable(texts[2])))
     device_width, tier_width = (max(len(row[column]) for row in cells) for column in (0, 1))
-    for device, tier, headline in cells if rows else ():
-        print(f"{device:<{device_width}}  {tier:<{tier_width}}  {headline}")
-    return 0
+    table = [f"{device:<{device_width}}  {tier:<{tier_width}}  {headline}" for device, tier, headline in cells]
+    return _print_answer("\n".join([fleet_headline(results), *(table if rows else ())]), 0)
 
 
 def _printable(text: str) -> str:

@@ -48,7 +48,8 @@ class FoundModel:
     """A model as it was asked for. ``reason`` is a sentence that says how it is known, or why it is not.
 
     ``entry`` is None when it is not known; then ``parameters`` are what the name states, if anything. ``published``:
-    whether its weights can be had. ``format`` and ``scheme`` are those of the files, or as the name states them.
+    whether its weights can be had. ``format`` and ``scheme`` are those of the files, or as the name states them;
+    ``unknown_scheme`` is what the name states where weighin does not know such a scheme, and ``scheme`` None then.
     """
 
     name: str
@@ -61,6 +62,7 @@ class FoundModel:
     size_class: str | None
     format: Format | None = None
     scheme: str | None = None
+    unknown_scheme: str | None = None
     candidates: tuple[str, ...] = ()
     file: ModelFile | None = None
 
@@ -68,6 +70,14 @@ class FoundModel:
     def known(self) -> bool:
         """Whether one model is meant, be its size disclosed or not."""
         return self.entry is not None
+
+    @property
+    def scheme_problem(self) -> str | None:
+        """A sentence that says why the scheme of the name tells no size, None where it does or there is none."""
+        if self.unknown_scheme is None:
+            return None
+        where = f"{self.format} files" if self.format else "any format"
+        return f"weighin does not know the scheme {self.unknown_scheme} of {where}, so its size cannot be told"
 
     @property
     def file_size(self) -> DownloadSize | None:
@@ -97,7 +107,10 @@ def find_model(text: str) -> FoundModel:
         return _of_file(inspect(Path(text)))
     if text.startswith(("/", "./", "../", "~", ".\\", "..\\")):
         raise QuestionError(f"{text!a}: there is no such file; check the path, or give a model's name")
+    if not text.strip():
+        raise QuestionError("no model is named; give a model's name or its file")
     found = identify(text)
+    known_scheme = found.scheme is None or bool(_candidate_schemes(found.format, found.scheme)[0])
     return FoundModel(
         name=found.entry.name if found.entry else text,
         reason=found.reason,
@@ -108,7 +121,8 @@ def find_model(text: str) -> FoundModel:
         active_parameters=found.active_parameters,
         size_class=found.size_class,
         format=found.format,
-        scheme=found.scheme,
+        scheme=found.scheme if known_scheme else None,
+        unknown_scheme=None if known_scheme else found.scheme,
         candidates=found.candidates,
     )
 
@@ -129,6 +143,14 @@ def _of_file(file: ModelFile) -> FoundModel:
     )
 
 
+def check_question(form: Format | None, scheme: str | None, what_ifs: Iterable[str]) -> None:
+    """Refuse what makes no sense of any model: QuestionError for a scheme that does not exist, WhatIfError."""
+    if scheme is not None:
+        _spelled(form, scheme)
+    for text in what_ifs:
+        parse_what_if(text)
+
+
 def candidate_of(found: FoundModel, form: Format | None, scheme: str | None) -> Candidate:
     """Return a known model in the format and scheme that are asked for, else that its name states, else the usual ones.
 
@@ -142,17 +164,29 @@ def candidate_of(found: FoundModel, form: Format | None, scheme: str | None) -> 
         return Candidate(entry=found.entry, format=form, scheme=_USUAL[form][found.entry.kind is ModelKind.ENCODER])
     if found.file and scheme is None:  # whatever its files hold, that is what is meant
         return Candidate(entry=found.entry, format=found.file.format, scheme=wanted)
-    refusals = []
+    one, spelled = _spelled(form, wanted)
+    return Candidate(entry=found.entry, format=one, scheme=wanted if wanted in set(Scheme) else spelled)
+
+
+def _spelled(form: Format | None, scheme: str) -> tuple[Format, str]:
+    """Return the format that has a scheme, and how it spells it; QuestionError where none has."""
+    found, refusals = _candidate_schemes(form, scheme)
+    if found:
+        return found[0]
+    raise QuestionError(
+        refusals[0] if form else f"no format has a scheme {scheme[:40]!a}; name the --format to see what it has"
+    )
+
+
+def _candidate_schemes(form: Format | None, scheme: str) -> tuple[list[tuple[Format, str]], list[str]]:
+    """Return the formats that have a scheme, each with its spelling, and what the others say."""
+    found, refusals = [], []
     for one in (form,) if form else _FORMATS:
         try:
-            spelled = scheme_of(one, wanted)
+            found.append((one, scheme_of(one, scheme)))
         except SizeError as error:
             refusals.append(str(error))
-        else:
-            return Candidate(entry=found.entry, format=one, scheme=wanted if wanted in set(Scheme) else spelled)
-    raise QuestionError(
-        refusals[0] if form else f"no format has a scheme {wanted!a}; name the --format to see what it has"
-    )
+    return found, refusals
 
 
 def setting_of(entry: ModelEntry, context_tokens: int | None, runtime: Runtime | None = None) -> Setting:

@@ -1,12 +1,19 @@
 """How a model's needs are told: the keys of a document, and sentences for a person."""
 
-from collections.abc import Iterator, Sequence
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from weighin_analysis.answers.requirement import Requirement
 from weighin_analysis.answers.shrunk import WhatIfResult, told
-from weighin_analysis.sizes.download import download_seconds
+from weighin_analysis.memory.runtimes import MemoryUse
+from weighin_analysis.models.entry import ModelEntry, ModelKind
+from weighin_analysis.naming.identify import say_parameters
+from weighin_analysis.numbers import gb, gib
+from weighin_analysis.sizes.artefact import DownloadSize, Format
+from weighin_analysis.sizes.download import download_seconds, tokenizer_is_apart
 
 # Times are told at these speeds where no other is asked for: a poor and a good connection, bits per second.
 LINKS_BITS_PER_SECOND = (10e6, 100e6)
@@ -80,19 +87,50 @@ def requirement_lines(
             f"{duration(download_seconds(needed.download_bytes, link))} at {link / 1e6:g} Mbit/s"
             for link in links_bits_per_second
         )
-        spread = f", may be {gb(download.low)} to {gb(download.high)}" if gb(download.low) != gb(download.high) else ""
         beside = f", {gb(sum(one.bytes for one in adapters))} of it adapters" if adapters else ""
-        yield f"  download  {gb(needed.download_bytes)} ({download.basis}{spread}{beside}): {times}"
-        yield f"  disk      {gb(needed.disk_bytes)} with tokenizer and runtime"
+        how = f"{download.basis}{_spread(download.low, download.high, gb)}{beside}"
+        yield f"  download  {gb(needed.download_bytes)} ({how}): {times}"
+        yield f"  disk      {gb(needed.disk_bytes)}{_on_disk_beside(download)}"
     if memory and needed.memory_bytes is not None:
-        runtime = "not known" if memory.runtime is None else gib(memory.runtime)
-        yield f"  memory    {gib(needed.memory_bytes)} in {needed.runtime} at a context of {context_tokens:,} tokens:"
-        yield (
-            f"            weights {gib(memory.weights)}, KV cache {gib(memory.kv_cache)} ({memory.kv_type}), "
-            f"activations {gib(memory.activations)}, runtime {runtime}"
-        )
+        how = f"{memory.basis}{_spread(memory.low, memory.high, gib)}"
+        encoder = needed.candidate.entry.kind is ModelKind.ENCODER  # keeps nothing of a context
+        context = "" if encoder else f" at a context of {tokens(context_tokens)}"
+        yield f"  memory    {gib(needed.memory_bytes)} ({how}) in {needed.runtime}{context}"
+        yield f"            {', '.join(_memory_parts(memory))}"
     for note in [*(download.notes if download else ()), *(memory.notes if memory else ()), *needed.missing]:
         yield f"  {note}"
+
+
+def _spread(low: int, high: int, amount: Callable[[float], str]) -> str:
+    return f", may be {amount(low)} to {amount(high)}" if amount(low) != amount(high) else ""
+
+
+def _on_disk_beside(download: DownloadSize) -> str:
+    """Return what of the disk is not the model's own download."""
+    parts = []
+    if tokenizer_is_apart(download):
+        parts.append("tokenizer")
+    if download.runtime_bytes:
+        parts.append("runtime in a browser")
+    if download.format is Format.LITERT:
+        parts.append("the layers once more, packed for the processor")
+    return f" with {' and '.join(parts)}" if parts else ""
+
+
+def _memory_parts(memory: MemoryUse) -> Iterator[str]:
+    yield f"weights {gib(memory.weights)}"
+    if memory.kv_cache:  # an encoder keeps none
+        yield f"KV cache {gib(memory.kv_cache)} ({memory.kv_type})"
+    yield f"activations {gib(memory.activations)}"
+    yield f"runtime {'not known' if memory.runtime is None else gib(memory.runtime)}"
+
+
+def beyond_context(entry: ModelEntry, context_tokens: int) -> str | None:
+    """Return a sentence where more tokens are asked for than the model was made for, else None."""
+    most = entry.context_tokens
+    if most is None or context_tokens <= most:
+        return None
+    return f"it was made for a context of at most {tokens(most)}"
 
 
 def what_if_lines(result: WhatIfResult) -> Iterator[str]:
@@ -103,14 +141,43 @@ def what_if_lines(result: WhatIfResult) -> Iterator[str]:
         yield f"  {line}"
 
 
-def gb(count: int) -> str:
-    """Return bytes as people know downloads: GB of 10^9 bytes, MB below a tenth of one."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+NEXT_STEP = (
+    "to weigh it all the same, give its file or folder, or add it from its config.json: weighin-analysis catalogue add"
+)
 
 
-def gib(count: int) -> str:
-    """Return bytes as people know memory."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.1f} MiB"
+def active_words(active_parameters: int | None) -> str:
+    """Return the words on the parameters that a token passes, empty where it passes all."""
+    return "" if active_parameters is None else f", {say_parameters(active_parameters)} active per token"
+
+
+def tokens(count: int) -> str:
+    """Return a number of tokens in words."""
+    return f"{count:,} token{'' if count == 1 else 's'}"
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """Return a line in pieces of at most ``width`` columns, the later ones indented to where its text begins.
+
+    A word that is longer by itself stays whole. A label, as in "  disk      1.2 GB", is no part of the text.
+    """
+    return textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=" " * hanging_indent(line),
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    ) or [""]
+
+
+def hanging_indent(line: str) -> int:
+    """Return the column below which a line's text goes on when it is broken."""
+    label = _LABEL.match(line)
+    return label.end() if label else len(line) - len(line.lstrip()) + 2
+
+
+_LABEL = re.compile(r"  [a-z ]+?  +(?=\S)|            (?=\S)")
 
 
 def duration(seconds: float) -> str:

@@ -7,22 +7,34 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weighin_analysis.answers.candidate import Candidate
-from weighin_analysis.answers.found import FoundModel, candidate_of, find_model, setting_of, what_if_results
-from weighin_analysis.answers.requirement import Requirement, Setting, requirement
+from weighin_analysis.answers.found import (
+    FoundModel,
+    candidate_of,
+    check_question,
+    find_model,
+    setting_of,
+    what_if_results,
+)
+from weighin_analysis.answers.requirement import Requirement, Setting, requirement, runtime_problem
 from weighin_analysis.answers.shrunk import WhatIfResult
 from weighin_analysis.answers.words import (
     LINKS_BITS_PER_SECOND,
+    NEXT_STEP,
+    active_words,
+    beyond_context,
     duration,
-    gb,
-    gib,
     requirement_document,
     requirement_lines,
+    tokens,
     what_if_documents,
     what_if_lines,
 )
 from weighin_analysis.commands.question import add_question
+from weighin_analysis.errors import QuestionError
 from weighin_analysis.memory.runtimes import Runtime
+from weighin_analysis.models.entry import ModelKind
 from weighin_analysis.naming.identify import say_parameters
+from weighin_analysis.numbers import gb, gib
 from weighin_analysis.sizes.artefact import Format
 from weighin_analysis.sizes.download import download_seconds, schemes_of
 
@@ -39,7 +51,10 @@ _Rows = Sequence[Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
-    """A model and what it takes; ``setting`` and ``chosen`` are None and the rest is empty where that is not known."""
+    """A model and what it takes; ``setting`` and ``chosen`` are None and the rest is empty where that is not known.
+
+    ``chosen`` alone is None where the name states a scheme that weighin does not know. ``notes`` are on the question.
+    """
 
     found: FoundModel
     setting: Setting | None
@@ -47,11 +62,13 @@ class Sized:
     chosen: Requirement | None
     others: tuple[Requirement, ...]
     what_ifs: tuple[WhatIfResult, ...]
+    notes: tuple[str, ...] = ()
 
 
 def size(options: argparse.Namespace) -> tuple[str, int]:
     """Return what to print, and 0 where the model is known, else 1. AnalysisError where it cannot be told."""
     found = find_model(options.model)
+    check_question(options.format, options.scheme, options.what_if or ())
     sized = _sized(found, options)
     text = json.dumps(document(sized), indent=2) if options.json else "\n".join(_lines(sized))
     return text, 0 if found.known else 1
@@ -62,16 +79,24 @@ def _sized(found: FoundModel, options: argparse.Namespace) -> Sized:
     if found.entry is None or not found.published:
         return Sized(found=found, setting=None, links_bits_per_second=links, chosen=None, others=(), what_ifs=())
     setting = setting_of(found.entry, options.context, options.runtime)
-    candidate = candidate_of(found, options.format, options.scheme)
+    form = options.format or (options.runtime.format if options.runtime and found.format is None else None)
+    candidate = candidate_of(found, form, options.scheme)
+    if options.runtime and (problem := runtime_problem(options.runtime, candidate.format)):
+        raise QuestionError(problem)
+    beyond = beyond_context(found.entry, setting.context_tokens)
+    unsized = found.unknown_scheme and options.scheme is None and options.format in {None, found.format}
+    if unsized and options.what_if:
+        raise QuestionError(f"what-if: {found.scheme_problem}; give --scheme to start from another one")
     own = found.file_size if (candidate.format, candidate.scheme) == (found.format, found.scheme) else None
-    others = [requirement(one, setting) for one in _others(candidate, options.format, options.scheme)]
+    others = [requirement(one, setting) for one in _others(candidate, form, options.scheme)]
     return Sized(
         found=found,
         setting=setting,
         links_bits_per_second=links,
-        chosen=requirement(candidate, setting, file_size=own),
+        chosen=None if unsized else requirement(candidate, setting, file_size=own),
         others=tuple(one for one in others if one.download is not None),
         what_ifs=what_if_results(options.what_if or (), candidate, setting, file_size=own),
+        notes=(beyond,) if beyond else (),
     )
 
 
@@ -88,7 +113,9 @@ def _others(candidate: Candidate, form: Format | None, scheme: str | None) -> It
 
 def document(sized: Sized) -> dict[str, Any]:
     """Return what `size --json` prints; a number that is not known is null."""
-    found, chosen = sized.found, sized.chosen
+    found, needed = sized.found, requirement_document(sized.chosen, sized.links_bits_per_second)
+    if sized.setting and sized.chosen is None:
+        needed |= {"format": found.format, "scheme": found.unknown_scheme, "missing": [found.scheme_problem]}
     return {
         "model": found.name,
         "known": found.known,
@@ -100,7 +127,8 @@ def document(sized: Sized) -> dict[str, Any]:
         "active_parameters": found.active_parameters,
         "size_class": found.size_class,
         "context_tokens": sized.setting.context_tokens if sized.setting else None,
-        **requirement_document(chosen, sized.links_bits_per_second),
+        **needed,
+        "notes": [*needed["notes"], *sized.notes],
         "candidates": list(found.candidates),
         "files": [path.name for path in found.file.files] if found.file else [],
         "artefacts": [requirement_document(one, sized.links_bits_per_second) for one in sized.others],
@@ -117,13 +145,20 @@ def _lines(sized: Sized) -> Iterator[str]:
     yield from _facts(found)
     if found.candidates:
         yield f"perhaps you mean: {', '.join(found.candidates)}"
-    if chosen is None or sized.setting is None:
+    if not found.known:
+        yield NEXT_STEP
+    if sized.setting is None:
         return
     yield ""
-    yield from requirement_lines(chosen, sized.setting.context_tokens, sized.links_bits_per_second)
+    if chosen is None:
+        yield f"{found.scheme_problem}; --scheme names another one"
+    else:
+        yield from requirement_lines(chosen, sized.setting.context_tokens, sized.links_bits_per_second)
+    for note in sized.notes:
+        yield f"  {note}"
     if sized.others:
         yield ""
-        yield from _aligned([_HEADINGS, *(_cells(one, sized.links_bits_per_second[-1]) for one in sized.others)])
+        yield from _table(sized.others, sized.setting, sized.links_bits_per_second[-1])
     for result in sized.what_ifs:
         yield ""
         yield from what_if_lines(result)
@@ -131,8 +166,8 @@ def _lines(sized: Sized) -> Iterator[str]:
 
 def _facts(found: FoundModel) -> Iterator[str]:
     if found.parameters is not None:
-        active = "" if found.active_parameters is None else f", {say_parameters(found.active_parameters)} per token"
-        count = f"{say_parameters(found.parameters)} parameters ({found.parameters:,}){active}"
+        count = f"{say_parameters(found.parameters)} parameters ({found.parameters:,})"
+        count += active_words(found.active_parameters)
         yield f"{count}: size class {found.size_class}"
     elif found.size_class is not None:
         yield f"size class {found.size_class}: no device runs it"
@@ -140,22 +175,27 @@ def _facts(found: FoundModel) -> Iterator[str]:
         yield "its weights cannot be downloaded, so it has no size on a device"
 
 
-_HEADINGS = ("format", "scheme", "download", "time", "disk", "memory", "weights", "KV cache", "rest")
+def _table(others: Sequence[Requirement], setting: Setting, link_bits_per_second: float) -> Iterator[str]:
+    """Yield a line per format and scheme; with every number of a model of 100 GB it fits 80 columns."""
+    encoder = others[0].candidate.entry.kind is ModelKind.ENCODER  # keeps no KV cache
+    context = "" if encoder else f", memory at a context of {tokens(setting.context_tokens)}"
+    yield f"time at {link_bits_per_second / 1e6:g} Mbit/s{context}:"
+    headings = "format", "scheme", "download", "time", "memory", "weights", "KV cache"
+    rows = [headings, *(_cells(one, link_bits_per_second) for one in others)]
+    yield from _aligned([row[:-1] for row in rows] if encoder else rows)
 
 
 def _cells(needed: Requirement, link_bits_per_second: float) -> tuple[str, ...]:
     assert needed.download_bytes is not None
     memory = needed.memory
-    parts = ("-",) * 4
+    parts = ("-",) * 3
     if memory and needed.memory_bytes is not None:
-        rest = needed.memory_bytes - memory.weights - memory.kv_cache
-        parts = gib(needed.memory_bytes), gib(memory.weights), gib(memory.kv_cache), gib(rest)
+        parts = gib(needed.memory_bytes), gib(memory.weights), gib(memory.kv_cache)
     return (
         needed.candidate.format,
         needed.candidate.scheme,
         gb(needed.download_bytes),
         duration(download_seconds(needed.download_bytes, link_bits_per_second)),
-        gb(needed.disk_bytes or 0),
         *parts,
     )
 

@@ -39,7 +39,8 @@ _EMPTY_LEAD = (
 _CANNOT_SAY = (
     "Other runtimes: every number is for ONNX Runtime in the version named below. llama.cpp, MLX or a browser may be "
     "faster or slower on the same device.",
-    "What a model can do: size is not ability. A smaller model tuned for the task may do it as well as a larger one.",
+    "What a model can do: size is not ability. A smaller model tuned for the task may do it as well as a larger one, "
+    "and may need more work on prompts.",
     "Sustained use: a run takes under a minute. A device without a fan may slow down after it.",
     "Other users' devices: only devices that were weighed in are counted, each once.",
 )

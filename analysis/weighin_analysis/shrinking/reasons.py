@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from weighin_analysis.models.entry import ModelEntry, ModelKind
+from weighin_analysis.numbers import gb
 from weighin_analysis.shrinking.sparse import break_even_density, compressed_row_bits, least_bits, two_of_four_bits
 from weighin_analysis.shrinking.what_if import (
     Dimension,
@@ -19,6 +20,7 @@ from weighin_analysis.shrinking.what_if import (
 )
 from weighin_analysis.shrinking.work import stored_layer_weights
 from weighin_analysis.sizes.artefact import DownloadSize, Format
+from weighin_analysis.sizes.download import scheme_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +39,11 @@ def reasons(what_if: WhatIf, entry: ModelEntry, size: DownloadSize) -> Reasons:
     """Return why a what-if changes what it changes of a model that is stored as ``size`` tells."""
     match what_if:
         case Quantize():
-            return _quantize(entry, size.format)
+            return _quantize(what_if, entry, size)
         case Prune():
             return _prune(what_if, entry, size)
         case PruneCount() | PruneWidth():
-            return _smaller_shape(what_if, size.format)
+            return _smaller_shape(what_if, entry, size.format)
         case Distill():
             return _distill(size.format)
         case Lora():
@@ -86,8 +88,12 @@ def _runtime(file_format: Format) -> str:
     return _RUNTIMES.get(file_format, "a runtime")
 
 
-def _quantize(entry: ModelEntry, file_format: Format) -> Reasons:
-    if entry.kind is ModelKind.ENCODER:
+def _quantize(what_if: Quantize, entry: ModelEntry, size: DownloadSize) -> Reasons:
+    file_format = size.format
+    same = scheme_of(file_format, what_if.scheme) == size.scheme
+    if same:
+        speed = "As before."
+    elif entry.kind is ModelKind.ENCODER:
         speed = (
             "An encoder multiplies all tokens of its input at once, which arithmetic bounds: it need not get faster."
         )
@@ -96,11 +102,14 @@ def _quantize(entry: ModelEntry, file_format: Format) -> Reasons:
             "Decode reads all these weights for every token, so where memory bounds it the rate grows as the bytes "
             "shrink. Prefill multiplies as often as before, and unpacks as well: it need not get faster."
         )
+    kept = "activations keep" if entry.kind is ModelKind.ENCODER else "KV cache and activations keep"
     exists = file_format is not Format.SAFETENSORS
     return Reasons(
-        download="Matrices take the bits of the scheme and its scales. What the format leaves wider, often the "
-        "embedding, does not shrink with them.",
-        memory="Weights shrink as the runtime packs them; KV cache and activations keep their types.",
+        download="It is in this scheme already."
+        if same
+        else "Matrices take the bits of the scheme and its scales. "
+        "What the format leaves wider, often the embedding, does not shrink with them.",
+        memory="As before." if same else f"Weights shrink as the runtime packs them; {kept} their types.",
         speed=speed,
         kernel_exists=exists,
         kernel=f"{_runtime(file_format)} has kernels for the schemes of {file_format}; how fast they are, a run tells."
@@ -116,8 +125,7 @@ def _prune(what_if: Prune, entry: ModelEntry, size: DownloadSize) -> Reasons:
     bits, density = size.parts["layers"] * 8 / stored, 1 - what_if.sparsity
 
     def stored_as(packed_bits: float) -> str:
-        count = size.bytes - round(stored * (bits - packed_bits) / 8)
-        return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+        return gb(size.bytes - round(stored * (bits - packed_bits) / 8))
 
     if what_if.two_of_four:
         saving = f"Packed as two of four with their positions it would be {stored_as(two_of_four_bits(bits))}."
@@ -140,20 +148,23 @@ def _prune(what_if: Prune, entry: ModelEntry, size: DownloadSize) -> Reasons:
     )
 
 
-def _smaller_shape(what_if: PruneCount | PruneWidth, file_format: Format) -> Reasons:
+def _smaller_shape(what_if: PruneCount | PruneWidth, entry: ModelEntry, file_format: Format) -> Reasons:
+    encoder = entry.kind is ModelKind.ENCODER  # keeps no KV cache, and takes all tokens of its input at once
     cache = {
-        Dimension.LAYERS: "The KV cache of the removed layers goes with them.",
-        Dimension.HEADS: "The KV cache of the removed heads of keys and values goes with them.",
-        Dimension.FFN: "The KV cache stays as it is: it depends on layers and heads only.",
-        Dimension.HIDDEN: "The KV cache stays as it is: it depends on layers and heads only.",
+        Dimension.LAYERS: " The KV cache of the removed layers goes with them.",
+        Dimension.HEADS: " The KV cache of the removed heads of keys and values goes with them.",
+        Dimension.FFN: " The KV cache stays as it is: it depends on layers and heads only.",
+        Dimension.HIDDEN: " The KV cache stays as it is: it depends on layers and heads only.",
     }
     wider = ""
     if file_format is Format.GGUF and what_if.dimension is not Dimension.LAYERS:
         wider = " Rows that blocks of 256 do not divide take a wider type than the scheme's."
     return Reasons(
         download=f"What is left is a smaller dense model, and every removed weight is gone from the file.{wider}",
-        memory=f"Weights shrink by count. {cache[what_if.dimension]}",
-        speed="Decode reads and multiplies, and prefill multiplies, fewer weights: both get faster by count, "
+        memory=f"Weights shrink by count.{'' if encoder else cache[what_if.dimension]}",
+        speed="Fewer weights are multiplied: faster by count, less what a call costs in any case."
+        if encoder
+        else "Decode reads and multiplies, and prefill multiplies, fewer weights: both get faster by count, "
         "less what a call costs in any case.",
         kernel_exists=True,
         kernel="The same kernels run it: only widths and counts differ.",
@@ -223,6 +234,7 @@ def _tie(file_format: Format) -> Reasons:
 
 
 def _narrow_embedding(entry: ModelEntry, file_format: Format) -> Reasons:
+    kept = "layers and activations" if entry.kind is ModelKind.ENCODER else "layers, KV cache and activations"
     speed = (
         "Rows are looked up, not multiplied: no faster, and one small projection more."
         if entry.kind is ModelKind.ENCODER
@@ -230,7 +242,7 @@ def _narrow_embedding(entry: ModelEntry, file_format: Format) -> Reasons:
     )
     return Reasons(
         download="The vocabulary's table shrinks to its new width; a small matrix projects it to the hidden state.",
-        memory="The table shrinks where the runtime holds it; layers, KV cache and activations stay as they are.",
+        memory=f"The table shrinks where the runtime holds it; {kept} stay as they are.",
         speed=speed,
         kernel_exists=file_format in _HOLDS_ITS_GRAPH,
         kernel=_graph(file_format),

@@ -38,7 +38,7 @@ def reshaped(what_if: Reshaping, entry: ModelEntry) -> ModelEntry:
     shape = _changed(what_if, entry.name, shape_of(entry))
     return replace(
         entry,
-        name=f"{entry.name}, {described(what_if)}",
+        name=f"{entry.name}, {'then ' if entry.reshaped_from else ''}{described(what_if)}",
         shape=shape,
         parameters=parameter_count(shape),
         active_parameters=None if entry.active_parameters is None else active_parameters(shape),

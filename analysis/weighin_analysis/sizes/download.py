@@ -90,8 +90,12 @@ def with_runtime(size: DownloadSize) -> DownloadSize:
 
 def transfer_bytes(size: DownloadSize) -> int:
     """Bytes of a first visit: model, tokenizer where it is a file of its own, and runtime."""
-    tokenizer = 0 if size.format in _TOKENIZER_INSIDE else size.tokenizer_bytes
-    return size.bytes + tokenizer + (size.runtime_bytes or 0)
+    return size.bytes + (size.tokenizer_bytes if tokenizer_is_apart(size) else 0) + (size.runtime_bytes or 0)
+
+
+def tokenizer_is_apart(size: DownloadSize) -> bool:
+    """Return whether a tokenizer comes as a file of its own, beside the model."""
+    return size.format not in _TOKENIZER_INSIDE and size.tokenizer_bytes > 0
 
 
 def download_seconds(size_bytes: int, link_bits_per_second: float) -> float:
