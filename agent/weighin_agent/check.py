@@ -9,7 +9,7 @@ from weighin_agent.device import Device
 from weighin_agent.errors import UsageError
 from weighin_agent.fleet.actions import NewestRun
 from weighin_agent.weigh_in import card_of, device_facts
-from weighin_analysis.answers.changes import Change, changes
+from weighin_analysis.answers.changes import Change, changes, published_elsewhere
 from weighin_analysis.answers.check import CheckRow, Question, check, size_class_name
 from weighin_analysis.answers.found import FoundModel, candidate_of, setting_of, what_if_results
 from weighin_analysis.answers.shrunk import WhatIfResult
@@ -101,13 +101,11 @@ def answer(request: Request, newest: NewestRun, now: Device, now_time: datetime)
             f"{wanted}: the newest run measured {known}; run `weighin-agent run --ep all`, or ask for that"
         )
     short = _short_of_disk(rows[0], now.storage.free_bytes, has_file=here is not None)
-    made_for = candidate.entry.context_tokens
-    too_long = made_for is not None and setting.context_tokens > made_for
-    beyond = f"it was made for a context of at most {made_for:,} tokens" if too_long else None
+    elsewhere = published_elsewhere(rows[0].requirement)
     return Answer(
         found=found,
         context_tokens=setting.context_tokens,
-        reasons=(*rows[0].reasons, *(reason for reason in (short, beyond) if reason)),
+        reasons=(*rows[0].reasons, *(reason for reason in (short, elsewhere) if reason)),
         rows=rows,
         changes=changes(question, evidence, rows, memory_total_bytes=now.memory.total_bytes),
         what_ifs=results,
@@ -128,17 +126,21 @@ def _short_of_disk(row: CheckRow, free_bytes: int | None, *, has_file: bool) -> 
 
 
 def document(answer: Answer, links_bits_per_second: Sequence[float] = LINKS_BITS_PER_SECOND) -> dict[str, Any]:
-    """Return what `check --json` prints: the best row's keys, what is known of the model, and all rows."""
+    """Return what `check --json` prints: the best row's keys, what is known of the model, and all rows.
+
+    Parameters are those of the model that is judged: with what-ifs, of the changed one.
+    """
     found = answer.found
     best = answer.rows[0] if answer.rows else None
+    counted = answer.what_ifs[-1].after.candidate.entry if answer.what_ifs else found
     return {
         "model": found.name,
         "known": found.known,
         "disclosed": found.disclosed,
         "published": found.published,
         "reason": found.reason,
-        "parameters": found.parameters,
-        "active_parameters": found.active_parameters,
+        "parameters": counted.parameters,
+        "active_parameters": counted.active_parameters,
         "runs": answer.runs,
         **_row_document(found, best, links_bits_per_second),
         "reasons": list(answer.reasons),
@@ -166,29 +168,31 @@ _ESTIMATES = (
 
 
 def _row_document(found: FoundModel, row: CheckRow | None, links_bits_per_second: Sequence[float]) -> dict[str, Any]:
-    """Return one answer under the keys of a card's row, and what a card does not tell; null is not known."""
+    """Return one answer under the keys of a card's row, and what a card does not tell; null is not known.
+
+    The rest is what `size` tells, two of its keys renamed: a card's ``basis`` is that of the speed, its
+    ``memory_bytes`` the total.
+    """
     estimates = {name: getattr(row, name) if row else None for name in _ESTIMATES}
     needed = requirement_document(row.requirement if row else None, links_bits_per_second)
+    parts_bytes, size_basis = needed.pop("memory_bytes"), needed.pop("basis")
     entry = row.requirement.candidate.entry if row else found.entry
     return {
         "size_class": size_class_name(entry) if entry and row else found.size_class,
         "architecture": entry.name if entry else None,
         "architecture_kind": entry.kind if entry else None,
-        "scheme": needed["scheme"],
-        "format": needed["format"],
         "measured_scheme": row.measured_scheme if row else None,
         "execution_provider": row.execution_provider if row else None,
         "threads": row.threads if row else None,
+        "decode_context_depth": row.decode_context_depth if row else None,
         **{name: asdict(value) if value else None for name, value in estimates.items()},
+        **needed,
         "memory_bytes": row.requirement.memory_bytes if row else None,
-        "memory_parts_bytes": needed["memory_bytes"],
+        "memory_parts_bytes": parts_bytes,
         "memory_free_bytes": row.memory_free_bytes if row else None,
-        "download_bytes": needed["download_bytes"],
-        "download_seconds": needed["download_seconds"],
-        "disk_bytes": needed["disk_bytes"],
         "verdict": row.verdict if row else None,
         "reasons": list(row.reasons) if row else [],
         "basis": row.basis if row else None,
-        "size_basis": needed["basis"],
+        "size_basis": size_basis,
         "counts": row.counts if row else None,
     }

@@ -24,6 +24,7 @@ from weighin_agent.run import Run
 from weighin_agent.terminal_check import print_check
 from weighin_agent.wire import run_to_message
 from weighin_analysis.answers.found import find_model
+from weighin_analysis.answers.words import LINKS_BITS_PER_SECOND, requirement_document
 from weighin_analysis.card import Verdict
 from weighin_analysis.scheme import Scheme
 
@@ -132,7 +133,7 @@ def test_a_real_file_is_judged_by_what_its_header_tells_and_needs_no_disk(tmp_pa
     assert (row.requirement.candidate.scheme, row.measured_scheme) == ("Q4_0", Scheme.INT4_BLOCK32)
     assert row.requirement.download_bytes == path.stat().st_size
     assert row.decode_tokens_per_second is not None
-    assert row.basis == "formula"  # smaller than everything that was run
+    assert row.basis == "neighbours"  # another runtime's kernels
     assert found.runs
 
 
@@ -152,10 +153,34 @@ def test_an_adapter_comes_on_top_of_the_file_that_is_here(tmp_path: Path) -> Non
     assert row.requirement.download_bytes == result.after.download_bytes == path.stat().st_size + adapter_bytes
 
 
-def test_a_context_beyond_the_models_own_is_said_to_be() -> None:
-    found = ask("SmolLM2-135M", context_tokens=100_000)
-    assert found.reasons[-1] == "it was made for a context of at most 8,192 tokens"
+def test_a_context_beyond_the_models_own_is_a_no_that_names_it() -> None:
+    found = ask("SmolLM2-135M", context_tokens=32_768)
+    assert not found.runs
+    assert found.reasons[0] == "made for a context of at most 8,192 tokens: ask for --context 8192 or less"
+    assert [change.change for change in found.changes] == ["with a context of 8,192 tokens"]
     assert not any("made for a context" in reason for reason in ask("SmolLM2-135M").reasons)
+
+
+def test_the_document_tells_of_sizes_what_size_tells() -> None:
+    asked = ask("Qwen3-0.6B")
+    found, sized = document(asked), requirement_document(asked.rows[0].requirement, LINKS_BITS_PER_SECOND)
+    renamed = {"basis": "size_basis", "memory_bytes": "memory_parts_bytes"}
+    for row in (found, found["rows"][0]):
+        assert {key: row[renamed.get(key, key)] for key in sized} == sized
+    assert found["memory_basis"] == "counted"
+
+
+def test_a_what_if_tells_the_parameters_before_and_after() -> None:
+    found = document(ask("Qwen3-1.7B", what_ifs=("prune-layers=14",)))
+    whole = find_model("Qwen3-1.7B").parameters
+    assert found["what_ifs"][0]["parameters"] == {"before": whole, "after": found["parameters"]}
+    assert found["parameters"] < whole
+    assert found["size_class"] == "1B"
+
+
+def test_a_mixture_tells_its_active_parameters_and_a_guessed_size_what_is_published() -> None:
+    assert document(ask("Qwen3-30B-A3B"))["active_parameters"] == 3_353_032_704
+    assert any("litert int4, 3.66 GB" in reason for reason in ask("gemma-3n-E2B").reasons)
 
 
 def test_a_what_if_is_judged_as_the_model_that_it_makes() -> None:

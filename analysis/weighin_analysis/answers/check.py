@@ -1,40 +1,37 @@
 """Can a device run a model? One model, judged from what a run of the device says and from what is free on it now."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from weighin_analysis.answers.candidate import Candidate
 from weighin_analysis.answers.requirement import Requirement, Setting, requirement
-from weighin_analysis.card import Basis, CardRow, Estimate, Verdict
+from weighin_analysis.answers.speed import decode_depth, deepened, has_few_bits, stand_in, widened
+from weighin_analysis.card import Basis, Estimate, Verdict
 from weighin_analysis.catalog import size_class_of, size_classes
 from weighin_analysis.errors import EstimateError
-from weighin_analysis.evidence import Evidence, Group, Subject, model_times
+from weighin_analysis.evidence import DeviceFacts, Evidence, Group, Subject, model_times
 from weighin_analysis.footprint import bytes_read_per_token
 from weighin_analysis.judge import Needs, timed_row
-from weighin_analysis.memory.runtimes import Runtime
+from weighin_analysis.memory.runtimes import Pool, Runtime, free_bytes
 from weighin_analysis.models.entry import ModelEntry, ModelKind
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes.artefact import DownloadSize, Format
 
-# A scheme that was measured speaks for one whose weights have at most so many times more bits, or fewer.
-_MOST_BITS_RATIO = 1.5
-_BITS = {
-    Scheme.FP32: 32,
-    Scheme.FP16: 16,
-    Scheme.INT8_DYNAMIC: 8,
-    Scheme.INT8_BLOCK32: 8,
-    Scheme.INT4_BLOCK32: 4,
+# What runs a format on the processor and on a GPU. OpenVINO computes on GPUs of one maker, LiteRT's memory on a GPU is
+# not known, and what runs RKLLM is an NPU.
+_ON_CPU = {
+    Format.ONNX: Runtime.ONNXRUNTIME,
+    Format.GGUF: Runtime.LLAMA_CPP,
+    Format.LITERT: Runtime.LITERT,
+    Format.OPENVINO: Runtime.OPENVINO,
 }
-# What runs a format where the execution provider is not the processor.
-_ON_GPU = {Format.ONNX: Runtime.ONNXRUNTIME_GPU, Format.GGUF: Runtime.LLAMA_CPP_GPU}
-# What Transformers.js calls the same kernels.
-_SAME_KERNELS = {
-    Scheme.INT8_DYNAMIC: ("int8", "uint8", "q8", "quantized"),
-    Scheme.INT4_BLOCK32: ("q4",),
+_ON_GPU = {
+    Format.ONNX: Runtime.ONNXRUNTIME_GPU,
+    Format.GGUF: Runtime.LLAMA_CPP_GPU,
+    Format.MLC: Runtime.WEBLLM,
 }
-# From the best answer to the worst; None, not known, is better than a no.
-_ORDER = (Verdict.COMFORTABLE, Verdict.USABLE, None, Verdict.TOO_SLOW, Verdict.DOES_NOT_FIT)
+# What leads, first to last: a yes, a known no, and then None, which is no answer.
+_ORDER = (Verdict.COMFORTABLE, Verdict.USABLE, Verdict.TOO_SLOW, Verdict.DOES_NOT_FIT, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +54,11 @@ class Question:
 class CheckRow:
     """A model in one scheme on one execution provider.
 
-    ``verdict`` is None where the memory would do and the run says nothing of the speed; then ``basis`` is None, too.
+    ``verdict`` is None where the memory would do and the run says nothing of the speed, and then ``basis`` is, too; and
+    where the model has no context of such a length (``beyond_context``), which no device changes.
     ``measured_scheme`` is the scheme of ONNX Runtime whose speed is told, None where none is. ``memory_free_bytes`` is
-    free now in the pool that the execution provider uses, None where the device does not tell.
+    free now in the pool that the execution provider uses, None where the device does not tell. Decode is behind
+    ``decode_context_depth`` tokens, None where there is no decode.
     """
 
     requirement: Requirement
@@ -67,6 +66,7 @@ class CheckRow:
     threads: int
     memory_free_bytes: int | None
     measured_scheme: Scheme | None
+    decode_context_depth: int | None
     decode_tokens_per_second: Estimate | None
     prefill_tokens_per_second: Estimate | None
     time_to_first_token_seconds: Estimate | None
@@ -75,6 +75,7 @@ class CheckRow:
     reasons: tuple[str, ...]
     basis: Basis | None
     counts: bool
+    beyond_context: bool = False
 
     @property
     def runs(self) -> bool:
@@ -95,7 +96,7 @@ def check(question: Question, evidence: Evidence) -> tuple[CheckRow, ...]:
             for g in groups
         ]
     else:
-        rows = [_row(question, group, evidence) for group in _nearest_groups(question.candidate.scheme, groups)]
+        rows = [_row(question, group, evidence) for group in _nearest_groups(question.candidate, groups)]
     return tuple(sorted(rows, key=_badness))
 
 
@@ -109,51 +110,37 @@ def _badness(row: CheckRow) -> tuple[bool, int, float]:
     return not row.counts, _ORDER.index(row.verdict), -decode.value if decode else 0.0
 
 
-def _nearest_groups(scheme: str, groups: Collection[Group]) -> list[Group]:
-    """Return for every execution provider the group whose speed is nearest; any of its groups where none is near."""
+def _nearest_groups(candidate: Candidate, groups: Collection[Group]) -> list[Group]:
+    """Return for every execution provider the group whose speed is nearest; any of its groups where none is near.
+
+    An execution provider that runs no such file is left out, unless there is no other.
+    """
     found = []
     for provider in dict.fromkeys(group[0] for group in groups):
         own = [group for group in groups if group[0] == provider]
-        near = nearest_scheme(scheme, [group[1] for group in own])
-        found.append(next((group for group in own if group[1] is near), own[0]))
-    return found
+        near = stand_in(candidate.format, candidate.scheme, [group[1] for group in own])
+        found.append(next((group for group in own if near and group[1] is near.scheme), own[0]))
+    return [group for group in found if _runtime_on(group[0], candidate.format)] or found[:1]
 
 
-def nearest_scheme(scheme: str, measured: Collection[Scheme]) -> Scheme | None:
-    """Return the measured scheme whose speed stands for that of a scheme of any format, None where none is near.
-
-    It is the scheme itself, else the nearest by the bits that the name states: ``Q4_K_M``, ``q4f16_1``, ``IQ3_XXS``,
-    ``BF16``. Unpacking fewer bits takes no less time, so that the fewest that were measured stand for those below.
-    """
-    same = next((one for one in measured if scheme in {one, *_SAME_KERNELS.get(one, ())}), None)
-    if same is not None:
-        return same
-    bits = _stated_bits(scheme)
-    if bits is None or not measured:
-        return None
-    bits = max(bits, min(_BITS[one] for one in measured))
-    ratios = {one: max(_BITS[one], bits) / min(_BITS[one], bits) for one in measured}
-    nearest = min(ratios, key=lambda one: (ratios[one], one))
-    return nearest if ratios[nearest] <= _MOST_BITS_RATIO else None
-
-
-def _stated_bits(scheme: str) -> int | None:
-    """Return the bits that a scheme's name states; in ``q0f16`` the 0 says that nothing is quantized."""
-    numbers = [int(number) for number in re.findall(r"[0-9]+", scheme[:40])]
-    return next((number for number in numbers if 0 < number <= 32), None)
+def _runtime_on(provider: str, form: Format) -> Runtime | None:
+    """Return what runs a format on the device of an execution provider, None where nothing does."""
+    return (_ON_CPU if provider == "cpu" else _ON_GPU).get(form)
 
 
 def _row(question: Question, group: Group, evidence: Evidence) -> CheckRow:
-    provider, measured, threads = group
+    provider, _, threads = group
     candidate, facts, limits = question.candidate, evidence.facts, evidence.limits
     encoder = candidate.entry.kind is ModelKind.ENCODER
+    runtime = _runtime_on(provider, candidate.format)
     setting = Setting(
         context_tokens=question.context_tokens,
         prompt_tokens=limits.encoder_tokens if encoder else limits.prompt_tokens,
-        runtime=None if provider == "cpu" else _ON_GPU.get(candidate.format),
+        runtime=runtime,
     )
     needed = requirement(candidate, setting, file_size=question.file_size)
-    free = facts.memory_for(provider)
+    free = facts.memory_for(provider) if runtime else _free_elsewhere(needed.runtime, facts)
+    too_long = _beyond_context(candidate.entry, question.context_tokens)
     lacking = needed.memory_bytes is not None and free is not None and needed.memory_bytes > limits.memory_share * free
     untimed = CheckRow(
         requirement=needed,
@@ -161,48 +148,65 @@ def _row(question: Question, group: Group, evidence: Evidence) -> CheckRow:
         threads=threads,
         memory_free_bytes=free,
         measured_scheme=None,
+        decode_context_depth=None,
         decode_tokens_per_second=None,
         prefill_tokens_per_second=None,
         time_to_first_token_seconds=None,
         latency_seconds=None,
-        verdict=Verdict.DOES_NOT_FIT if lacking else None,
-        reasons=needed.missing,
+        verdict=Verdict.DOES_NOT_FIT if lacking and not too_long else None,
+        reasons=(*too_long, *needed.missing),
         basis=None,
         counts=provider not in facts.software_providers,
+        beyond_context=bool(too_long),
     )
+    if too_long:
+        return untimed
     try:
-        timed = _timed_row(needed, group, evidence)
+        return _timed(untimed, question, group, evidence)
     except EstimateError as error:
         return replace(untimed, reasons=(*untimed.reasons, str(error)))
-    stands_for = f"the speed is ONNX Runtime's with {measured}, the nearest scheme that was measured"
-    return replace(
-        untimed,
-        threads=timed.threads,
-        measured_scheme=measured,
-        decode_tokens_per_second=timed.decode_tokens_per_second,
-        prefill_tokens_per_second=timed.prefill_tokens_per_second,
-        time_to_first_token_seconds=timed.time_to_first_token_seconds,
-        latency_seconds=timed.latency_seconds,
-        verdict=timed.verdict,
-        reasons=(*timed.reasons, *untimed.reasons, *(() if candidate.scheme == measured else (stands_for,))),
-        basis=timed.basis,
+
+
+def _free_elsewhere(runtime: Runtime | None, facts: DeviceFacts) -> int | None:
+    """Return what is free in the memory that a runtime takes on a device on which it was not measured."""
+    return free_bytes(
+        runtime.pool if runtime else Pool.MAIN,
+        main_bytes=facts.memory_available_bytes,
+        accelerator_bytes=facts.accelerator_memory_bytes,
     )
 
 
-def _timed_row(needed: Requirement, group: Group, evidence: Evidence) -> CardRow:
-    """Return the row of a card; EstimateError, whose text is for a person, where the run says nothing of the model."""
-    entry, scheme, (provider, measured, threads) = needed.candidate.entry, needed.candidate.scheme, group
+def _beyond_context(entry: ModelEntry, context_tokens: int) -> tuple[str, ...]:
+    """Return why a model cannot have so many tokens of context, and what to do; empty where it can."""
+    most = entry.context_tokens
+    if most is None or context_tokens <= most:
+        return ()
+    return (f"made for a context of at most {most:,} tokens: ask for --context {most} or less",)
+
+
+def _timed(untimed: CheckRow, question: Question, group: Group, evidence: Evidence) -> CheckRow:
+    """Return a row with its speed; EstimateError, whose text is for a person, where the run says nothing of it."""
+    needed, limits, (provider, measured, threads) = untimed.requirement, evidence.limits, group
+    candidate, entry = needed.candidate, needed.candidate.entry
+    if _runtime_on(provider, candidate.format) is None:
+        raise EstimateError(_not_run_here(candidate.format, provider))
     if entry.shape is None:
         raise EstimateError(f"no speed: no dense transformer whose shape is published describes {entry.name}")
-    if nearest_scheme(scheme, [group[1] for group in evidence.groups if group[0] == provider]) is not measured:
-        raise EstimateError(f"no speed: no scheme near {scheme} was measured on {provider}")
+    near = stand_in(candidate.format, candidate.scheme, [one[1] for one in evidence.groups if one[0] == provider])
+    if near is None or near.scheme is not measured:
+        why = f"no scheme near {candidate.scheme} was measured on {provider}"
+        few = f"{candidate.scheme} takes longer to unpack than its size says, and was not measured; ask for 4 bits"
+        raise EstimateError(f"no speed: {few if has_few_bits(candidate.scheme) else why}")
     if needed.memory_bytes is None or needed.download_bytes is None:
         raise EstimateError("not judged without its memory")
     shape = replace(entry.shape.active_architecture, name=entry.name)
     subject = Subject(shape, provider, measured, threads)
-    return timed_row(
+    times = model_times(subject, evidence)
+    depth, reference = decode_depth(question.context_tokens, limits), limits.decode_context_depth
+    deep = deepened(times, subject, depth, evidence)
+    timed = timed_row(
         subject,
-        model_times(subject, evidence),
+        widened(deep or times, near.sd),
         Needs(
             size_class=size_class_name(entry),
             memory_bytes=needed.memory_bytes,
@@ -211,6 +215,35 @@ def _timed_row(needed: Requirement, group: Group, evidence: Evidence) -> CardRow
         ),
         evidence,
     )
+    notes = []
+    if times.decode and depth != reference:
+        holds = f"decode behind {depth:,} tokens is extrapolated" if deep else f"decode holds behind {reference} tokens"
+        notes.append(f"{holds}; the first token is that of a prompt of {limits.prompt_tokens}")
+    if near.sd:
+        runtime = "" if candidate.format is Format.ONNX else f" {needed.runtime} may be faster or slower"
+        notes.append(f"the speed is ONNX Runtime's with {measured}, the nearest scheme that was measured;{runtime}")
+    return replace(
+        untimed,
+        threads=timed.threads,
+        measured_scheme=measured,
+        decode_context_depth=None if times.decode is None else depth if deep else reference,
+        decode_tokens_per_second=timed.decode_tokens_per_second,
+        prefill_tokens_per_second=timed.prefill_tokens_per_second,
+        time_to_first_token_seconds=timed.time_to_first_token_seconds,
+        latency_seconds=timed.latency_seconds,
+        verdict=timed.verdict,
+        reasons=(*untimed.reasons, *timed.reasons, *notes),
+        basis=timed.basis,
+    )
+
+
+def _not_run_here(form: Format, provider: str) -> str:
+    """Return why a run on an execution provider says nothing of a file's speed."""
+    if form in _ON_GPU:
+        return f"no speed: {form} runs on a GPU, and the run measured none; run `weighin-agent run --ep all`"
+    if form in _ON_CPU:
+        return f"no speed: {form} is judged on the processor alone, not on {provider}; ask for --ep cpu"
+    return f"no speed: nothing that weighin measures runs {form}; ask for another --format"
 
 
 def size_class_name(entry: ModelEntry) -> str:

@@ -63,6 +63,10 @@ def what_if_documents(results: Sequence[WhatIfResult]) -> list[dict[str, Any]]:
             "model": one.after.candidate.entry.name,
             "format": one.after.candidate.format,
             "scheme": one.after.candidate.scheme,
+            "parameters": {
+                "before": one.before.candidate.entry.parameters,
+                "after": one.after.candidate.entry.parameters,
+            },
             "download_bytes": {"before": one.before.download_bytes, "after": one.after.download_bytes},
             "memory_bytes": {"before": one.before.memory_bytes, "after": one.after.memory_bytes},
             "work": {
