@@ -11,7 +11,7 @@ from scripted_aggregator import deaf_address, scripted_aggregator
 from spooled import NOON_SECONDS, HandClock
 
 from weighin.v1 import run_pb2
-from weighin_agent.errors import DeliveryError, StateError, UsageError
+from weighin_agent.errors import DamagedRunError, DeliveryError, StateError, UsageError
 from weighin_agent.fleet.actions import (
     deliver_runs,
     enroll_insecure,
@@ -84,23 +84,25 @@ def test_the_newest_run_stays_on_the_device_once_it_was_delivered(state: State) 
 
 
 @pytest.mark.parametrize("content", [b"", b"not sealed", seal(b"")[:-1], seal(b"no envelope"), seal(b"")])
-def test_a_damaged_newest_run_is_none_until_the_next_run_replaces_it(state: State, content: bytes) -> None:
+def test_a_damaged_newest_run_is_refused_until_the_next_run_replaces_it(state: State, content: bytes) -> None:
     with working(state) as spool:
         assert newest_run(state) is None
         (state.folder / "newest_run").write_bytes(content)
-        assert newest_run(state) is None
+        with pytest.raises(DamagedRunError, match="newest run"):
+            newest_run(state)
         entry = keep_run(state, spool, run_to_message(FILLED).SerializeToString())
     newest = newest_run(state)
     assert newest is not None
     assert newest.run_id == entry.run_id
 
 
-def test_a_newest_run_of_another_contract_is_none(state: State) -> None:
+def test_a_newest_run_of_another_contract_is_refused(state: State) -> None:
     message = run_to_message(FILLED)
     message.schema_version += 1
     with working(state) as spool:
         keep_run(state, spool, message.SerializeToString())
-    assert newest_run(state) is None
+    with pytest.raises(DamagedRunError, match="this version cannot read"):
+        newest_run(state)
 
 
 def test_without_an_enrolment_runs_wait_and_that_is_no_error(state: State) -> None:

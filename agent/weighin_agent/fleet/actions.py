@@ -95,12 +95,18 @@ def keep_run(state: State, spool: Spool, run: bytes) -> Entry:
 
 
 def newest_run(state: State) -> NewestRun | None:
-    """Read the newest run of this device; None where there is none, or none that this version can read."""
-    try:
-        envelope = services_pb2.RunEnvelope.FromString(state.newest_run() or b"")
-        return NewestRun(run_id=envelope.run_id, run=message_to_run(run_pb2.Run.FromString(envelope.run)))
-    except (DecodeError, ValueError):
+    """Read the newest run of this device, None where there is none.
+
+    Raises DamagedRunError where it is damaged, or of a contract that this version cannot read.
+    """
+    sealed = state.newest_run()
+    if sealed is None:
         return None
+    try:
+        envelope = services_pb2.RunEnvelope.FromString(sealed)
+        return NewestRun(run_id=envelope.run_id, run=message_to_run(run_pb2.Run.FromString(envelope.run)))
+    except (DecodeError, ValueError) as error:
+        raise DamagedRunError(f"this version cannot read the newest run in {state.folder}") from error
 
 
 def deliver_runs(

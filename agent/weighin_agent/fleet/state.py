@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from weighin_agent import files
-from weighin_agent.errors import StateError
+from weighin_agent.errors import DamagedRunError, StateError
 from weighin_agent.fleet.sealed import seal, unseal
 
 _DAMAGED_SUFFIX = ".damaged"
@@ -125,11 +125,13 @@ class State:
         self._write_json(self._last_delivery_path, record)
 
     def newest_run(self) -> bytes | None:
-        """Read the newest run that this device made; None where there is none, or where it is damaged."""
+        """Read the newest run that this device made, None where there is none; DamagedRunError."""
         try:
             return unseal(self._newest_run_path.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise DamagedRunError(f"the newest run in {self.folder} is damaged") from error
         except OSError as error:
             raise self._refused(error) from error
 

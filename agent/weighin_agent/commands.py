@@ -1,0 +1,430 @@
+"""The commands of `weighin-agent`: their arguments, and what each prints where. The only wiring of the agent."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from weighin_agent import terminal
+from weighin_agent.check import Request, unanswerable
+from weighin_agent.check import answer as answer_from
+from weighin_agent.check import document as check_document
+from weighin_agent.errors import DamagedRunError, EnvironmentFailure, UsageError
+from weighin_agent.files import write_durably
+from weighin_agent.fleet import actions as fleet
+from weighin_agent.fleet.delivery import DeliveryReport
+from weighin_agent.fleet.state import State, state_folder
+from weighin_agent.output import silence_output
+from weighin_agent.probe import probe
+from weighin_agent.run import CaseFailureReason, Run
+from weighin_agent.terminal_check import print_check
+from weighin_agent.verify import Bench, Step, own_layers_loads, own_layers_plan, run_plan, unseen_loads, unseen_plan
+from weighin_agent.weigh_in import card_of, check_execution_provider, weigh_in, work_folder
+from weighin_agent.wire import message_to_json, run_to_message
+from weighin_analysis.accuracy import OWN_LAYERS_RULE, UNSEEN_RULE, cells_of, verification
+from weighin_analysis.answers.found import check_question, find_model
+from weighin_analysis.answers.words import LINKS_BITS_PER_SECOND
+from weighin_analysis.architecture import Architecture
+from weighin_analysis.catalog import architecture, parse_architecture
+from weighin_analysis.commands.question import add_question
+from weighin_analysis.errors import CatalogError
+from weighin_analysis.scheme import Scheme
+from weighin_analysis.suite import SUITE_NAMES, load_suite, suite_case
+
+CONSENT_VERSION = 1
+CONSENT_TEXT = """\
+weighin sends what `weighin-agent probe` shows and the raw timings of each weigh-in; `weighin-agent preview` prints the
+exact message. It never reads or sends serial numbers, MAC or network addresses, host or user names, paths, files,
+packages or processes. The device is known by a random number made on it."""
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line; ``options.command`` answers it with an exit code."""
+    program = argparse.ArgumentParser(
+        prog="weighin-agent",
+        description="Weigh this device in: which LLM size classes can it run, how fast, how sure.",
+        epilog="example: weighin-agent run --no-submit",
+    )
+    program.add_argument("--version", action="version", version=f"weighin-agent {version('weighin-agent')}")
+    commands = program.add_subparsers(required=True, metavar="COMMAND")
+    _add_probe(commands)
+    _add_run(commands)
+    _add_check(commands)
+    _add_verify(commands)
+    _add_enroll(commands)
+    _add_simple(commands, "submit", _submit, "send the runs that wait in the spool")
+    _add_simple(commands, "status", _status, "where things stand: enrolment, spool, last delivery")
+    _add_simple(commands, "preview", _preview, "print the exact messages that wait to be sent")
+    return program
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Command,
+    about: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=about, description=about, epilog=f"example: weighin-agent {example}")
+    parser.set_defaults(command=command)
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text for people")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps identity and spool (default: $WEIGHIN_STATE_DIR, else the system's place for it)",
+    )
+    return parser
+
+
+def _add_simple(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, about: str
+) -> None:
+    _add(commands, name, command, about, f"{name} --json")
+
+
+def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    _add(commands, "probe", _probe, "read what this device is, without a benchmark", "probe --json")
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "probe and benchmark this device, print its card, keep the run and send it if enrolled"
+    parser = _add(commands, "run", _run, about, "run --no-submit --json")
+    parser.add_argument("--suite", choices=SUITE_NAMES, default="standard", help="what to run (default: %(default)s)")
+    _add_execution_provider(parser)
+    parser.add_argument(
+        "--allow-software-adapter",
+        action="store_true",
+        help="with --ep webgpu or all: measure a GPU driver that computes on the processor; never counted in tiers",
+    )
+    parser.add_argument("--no-submit", action="store_true", help="keep the run in the spool; send nothing now")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON document to FILE")
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "can this device download and run a model? judged from its newest run and what is free now"
+    parser = _add(commands, "check", _check, about, "check Qwen3-0.6B --context 4096")
+    add_question(parser)
+    parser.add_argument(
+        "--ep", type=str.lower, metavar="NAME", help="execution provider to run it on (default: any that was measured)"
+    )
+
+
+def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "run full models beside their own layer probes and print the error of the prediction"
+    parser = _add(commands, "verify", _verify, about, "verify --architecture Qwen2.5-0.5B --scheme int8_block32")
+    parser.add_argument(
+        "--architecture",
+        action="append",
+        metavar="NAME|FILE.json",
+        help="a reference architecture or a file that describes one (default: Qwen2.5-0.5B); may be repeated",
+    )
+    parser.add_argument(
+        "--scheme",
+        action="append",
+        type=Scheme,
+        choices=[s for s in Scheme if s is not Scheme.FP16],
+        help="quantization scheme (default: int4_block32); may be repeated",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=_positive,
+        default=3,
+        metavar="N",
+        help="loads of every model, each in a process of its own; their medians count (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--unseen",
+        action="store_true",
+        help="predict from the layers of the suite's other shapes alone, timed before and after each load",
+    )
+    _add_execution_provider(parser)
+
+
+def _add_enroll(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "enroll",
+        _enroll,
+        "join the fleet of an aggregator on this machine",
+        f"enroll --insecure 127.0.0.1:50051 --accept-consent {CONSENT_VERSION}",
+    )
+    parser.add_argument("address", metavar="HOST:PORT", help="where the aggregator listens")
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        required=True,
+        help="plain text; loopback only. Required: mutual TLS with an enrolment token is not built yet",
+    )
+    parser.add_argument(
+        "--accept-consent",
+        type=int,
+        metavar="VERSION",
+        default=0,
+        help=f"accept what is sent, without being asked; the present version is {CONSENT_VERSION}",
+    )
+
+
+def _add_execution_provider(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ep",
+        type=str.lower,
+        default="auto",
+        metavar="NAME",
+        help="execution provider to measure: auto, all, or a name that `probe` lists as measured (default: auto)",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _state(options: argparse.Namespace) -> State:
+    return State(state_folder(options.state))
+
+
+def _console() -> Console:
+    """Return standard output for people, wide where it is no terminal: whoever reads it later wraps it."""
+    console = _Output(highlight=False)
+    return console if console.is_terminal else _Output(highlight=False, width=140)
+
+
+class _Output(Console):
+    """Standard output whose reader may leave early: the command goes on, and its exit code stays."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        silence_output()
+
+
+def _print_json(document: object) -> None:
+    _print(json.dumps(document, indent=2))
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        silence_output()
+
+
+def _execution_provider(options: argparse.Namespace) -> str:
+    # A full model is held against its layers on one execution provider: the processor, unless another is named.
+    return "cpu" if options.ep in ("auto", "all") else options.ep
+
+
+def _probe(options: argparse.Namespace) -> int:
+    device, gaps = probe(_state(options).folder)
+    if options.json:
+        _print_json({"device": asdict(device), "probe_gaps": [asdict(gap) for gap in gaps]})
+    else:
+        terminal.print_device(_console(), device, gaps)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    state, suite = _state(options), load_suite(options.suite)
+    errors = Console(stderr=True, highlight=False)
+    if options.output:
+        _check_output(options.output)
+    with fleet.working(state) as spool:
+        enrolment = state.enrolment()
+        with terminal.suite_progress(errors, suite) as watch:
+            run = weigh_in(
+                suite,
+                execution_provider=options.ep,
+                allow_software_adapter=options.allow_software_adapter,
+                state_folder=state.folder,
+                consent_version=enrolment.consent_version if enrolment else 0,
+                watch=watch,
+            )
+        message = run_to_message(run)
+        entry = fleet.keep_run(state, spool, message.SerializeToString())
+        card = card_of(run)
+        document = {"run_id": entry.run_id, "run": message_to_json(message), **_card_document(asdict(card))}
+        if options.json:
+            _print_json(document)
+        else:
+            terminal.print_card(_console(), card, run)
+        if options.output:
+            _write_output(options.output, document)
+        report = None if options.no_submit else fleet.deliver_runs(state, spool)
+    print(_delivery_line(entry.run_id, report), file=sys.stderr)
+    failed = _some_part_failed(run) or card.unjudged
+    return 1 if failed or (report and report.quarantined) else 0
+
+
+def _check_output(path: Path) -> None:
+    """Complain about a place that cannot take the document before a minute of measuring, not after it."""
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise UsageError(f"--output {path}: is a folder; name a file in it")
+
+
+def _write_output(path: Path, document: object) -> None:
+    try:
+        write_durably(path, (json.dumps(document, indent=2) + "\n").encode())
+    except OSError as error:
+        text = f"--output {path}: {error.strerror or error}; the run is kept in the spool all the same"
+        raise EnvironmentFailure(text) from error
+
+
+def _card_document(card: dict[str, object]) -> dict[str, object]:
+    """Return the judgements: the rows under "card", what they say together beside it."""
+    return {"card": card.pop("rows"), **card}
+
+
+def _some_part_failed(run: Run) -> bool:
+    """Return whether a case failed; a class that does not fit is an answer, not a failure."""
+    return any(failure.reason is not CaseFailureReason.MEMORY_GATE for failure in run.failures)
+
+
+def _delivery_line(run_id: str | None, report: DeliveryReport | None) -> str:
+    if report is None:
+        return f"run {run_id} is kept in the spool; send it with `weighin-agent submit`"
+    parts = []
+    if report.stored_count:
+        parts.append(f"{report.stored_count} run(s) stored by the aggregator")
+    if report.duplicate_count:
+        parts.append(f"{report.duplicate_count} run(s) were stored there already")
+    parts += [f"set aside: {run.reason}: {run.detail}" for run in report.quarantined]
+    if report.kept_count:
+        parts.append(f"{report.kept_count} run(s) kept in the spool: {report.kept_detail}")
+    return "; ".join(parts) or "nothing waits to be sent"
+
+
+def _check(options: argparse.Namespace) -> int:
+    state, found = _state(options), find_model(options.model)
+    check_question(options.format, options.scheme, options.what_if or ())
+    request = Request(
+        found=found,
+        format=options.format,
+        scheme=options.scheme,
+        context_tokens=options.context,
+        execution_provider=options.ep,
+        what_ifs=tuple(options.what_if or ()),
+    )
+    answer = unanswerable(request)
+    if answer is None:
+        try:
+            newest = fleet.newest_run(state)
+        except DamagedRunError as error:
+            raise UsageError(f"{error}: run `weighin-agent run` first") from error
+        if newest is None:
+            raise UsageError(f"no run is kept in {state.folder} yet: run `weighin-agent run` first")
+        now, _ = probe(state.folder, bandwidth=False)
+        answer = answer_from(request, newest, now, datetime.now(UTC))
+    links = (1e6 * options.link_mbit,) if options.link_mbit else LINKS_BITS_PER_SECOND
+    if options.json:
+        _print_json(check_document(answer, links))
+    else:
+        print_check(_console(), answer, links)
+    return 0 if answer.runs else 1
+
+
+def _verify(options: argparse.Namespace) -> int:
+    state, suite = _state(options), load_suite("standard")
+    shapes = [_read_architecture(text) for text in options.architecture or ["Qwen2.5-0.5B"]]
+    if len({shape.name for shape in shapes}) < len(shapes):
+        raise UsageError("--architecture: two have the same name")
+    schemes = dict.fromkeys(options.scheme or [Scheme.INT4_BLOCK32])
+    cases = [suite_case(shape, scheme, suite.probe) for shape in shapes for scheme in schemes]
+    if options.unseen and not all(case.head_columns for case in cases):
+        raise UsageError("--unseen: an encoder cannot be predicted from the suite, whose layers are those of decoders")
+    plan = unseen_plan(suite, cases, options.repeats) if options.unseen else own_layers_plan(cases, options.repeats)
+    provider, errors = _execution_provider(options), Console(stderr=True, highlight=False)
+    spinner = errors.status("reading the device") if errors.is_terminal else nullcontext()
+    with fleet.working(state), spinner as status, work_folder(state.folder) as folder:
+        device, gaps = probe(state.folder, bandwidth=False)
+        check_execution_provider(device, gaps, provider)
+
+        def on_step(index: int, step: Step, share: float) -> None:
+            if status:
+                status.update(terminal.step_line(step, f"{index + 1} of {len(plan)}, {share:.0%}"))
+
+        bench = Bench(suite=suite, device=device, execution_provider=provider, folder=folder)
+        results = run_plan(bench, plan, on_step)
+    loads = unseen_loads(results) if options.unseen else own_layers_loads(results)
+    found = verification(cells_of(loads), UNSEEN_RULE if options.unseen else OWN_LAYERS_RULE)
+    if options.json:
+        _print_json(asdict(found) | {"repeats": options.repeats})
+    else:
+        terminal.print_verification(_console(), found)
+    return 0 if found.passed else 1
+
+
+def _read_architecture(text: str) -> Architecture:
+    """Return a reference architecture by name, or the one that a JSON file describes."""
+    try:
+        if not text.endswith(".json"):
+            return architecture(text)
+        return parse_architecture(Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--architecture {text}: {error.strerror or error}") from error
+    except (CatalogError, UnicodeDecodeError) as error:
+        raise UsageError(f"--architecture {text}: {error}") from error
+
+
+def _enroll(options: argparse.Namespace) -> int:
+    state = _state(options)
+    consent = options.accept_consent or _ask_consent()
+    if consent != CONSENT_VERSION:
+        raise UsageError(f"consent version {consent} is not offered; accept with --accept-consent {CONSENT_VERSION}")
+    with fleet.working(state) as spool:
+        enrolment = fleet.enroll_insecure(state, spool, options.address, consent)
+    if options.json:
+        _print_json(asdict(enrolment))
+    else:
+        _print(f"enrolled with the aggregator at {enrolment.aggregator_address}; `weighin-agent run` sends to it")
+    return 0
+
+
+def _ask_consent() -> int:
+    print(CONSENT_TEXT, file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise UsageError(f"nothing is sent without consent; accept it with --accept-consent {CONSENT_VERSION}")
+    print("Send this? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("not enrolled: consent was not given")
+    return CONSENT_VERSION
+
+
+def _submit(options: argparse.Namespace) -> int:
+    state = _state(options)
+    with fleet.working(state) as spool:
+        report = fleet.deliver_runs(state, spool)
+    if options.json:
+        _print_json(asdict(report))
+    else:
+        _print(_delivery_line(None, report))
+    return 1 if report.quarantined else 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = fleet.status(_state(options))
+    if options.json:
+        _print_json(asdict(status) | {"state_folder": str(status.state_folder)})
+    else:
+        terminal.print_status(_console(), status)
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    pending = fleet.preview(_state(options))
+    if pending or options.json:
+        _print_json([asdict(one) for one in pending])
+    else:
+        _print("nothing waits to be sent")
+    return 0
