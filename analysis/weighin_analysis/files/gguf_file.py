@@ -14,7 +14,7 @@ from weighin_analysis.files.gguf_shape import describe
 from weighin_analysis.files.gguf_types import INTEGERS, SCHEMES, TENSOR_TYPES, base_type, substitute
 from weighin_analysis.files.metadata import Array, Metadata, Value
 from weighin_analysis.files.model_file import Contents, StoredTensor
-from weighin_analysis.files.reading import MOST_TENSORS, Reader, check_apart, opened, product, shown
+from weighin_analysis.files.reading import MOST_TENSORS, Reader, check_apart, note_of_integers, opened, product, shown
 from weighin_analysis.files.shards import shards
 from weighin_analysis.sizes.artefact import Format
 
@@ -60,6 +60,8 @@ def read_gguf(path: Path) -> Contents:
         raise ModelFileError(f"{name}: is one of {parts} parts, whose names must say so: NAME-00001-of-{parts:05}.gguf")
     if expected is not None and expected != len(tensors):
         raise ModelFileError(f"{name}: its parts hold {len(tensors)} tensors of {expected}; download them again")
+    integer_bytes = sum(tensor.byte_count for tensor in tensors if tensor.type in INTEGERS)
+    unclear = note_of_integers(path, integer_bytes, sum(tensor.byte_count for tensor in tensors))
     if not any(tensor.parameters for tensor in tensors):
         raise ModelFileError(f"{name}: holds no weights; it may be a vocabulary alone")
     if metadata.text("general.type") == "imatrix":
@@ -67,7 +69,7 @@ def read_gguf(path: Path) -> Contents:
     scheme, notes = _scheme(metadata, tensors)
     return describe(
         metadata,
-        Contents(format=Format.GGUF, scheme=scheme, tensors=tensors, files=paths, notes=notes),
+        Contents(format=Format.GGUF, scheme=scheme, tensors=tensors, files=paths, notes=(*notes, *unclear)),
     )
 
 

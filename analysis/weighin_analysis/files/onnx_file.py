@@ -8,7 +8,7 @@ from weighin_analysis.errors import ModelFileError
 from weighin_analysis.files.model_file import Contents, StoredTensor
 from weighin_analysis.files.onnx_graph import Graph, read_graph
 from weighin_analysis.files.onnx_weights import Weight, weights
-from weighin_analysis.files.reading import shown
+from weighin_analysis.files.reading import note_of_integers, shown
 from weighin_analysis.models.entry import KvCache, ModelKind
 from weighin_analysis.sizes.artefact import Format
 
@@ -20,8 +20,8 @@ _LEAST_SHARE = 0.9
 def read_onnx(path: Path) -> Contents:
     """Return what the headers of an ONNX model say."""
     graph = read_graph(path)
-    found = weights(graph)
-    if not found:
+    found, unclear_bytes = weights(graph)
+    if not found and not unclear_bytes:
         raise ModelFileError(f"{shown(path.name)}: holds no weights; another file of the model may")
     by_place = {weight.tensor.place: weight for weight in found}
     tensors: dict[tuple[Path, int, int], StoredTensor] = {}
@@ -36,7 +36,11 @@ def read_onnx(path: Path) -> Contents:
                 parameters=weight.parameters if weight else 0,
             )
             tensors.setdefault(tensor.place, kept)
+    unclear = note_of_integers(path, unclear_bytes, sum(tensor.byte_count for tensor in tensors.values()))
+    if not found:
+        raise ModelFileError(f"{shown(path.name)}: holds no weights; another file of the model may")
     scheme, notes = _scheme(graph, found)
+    notes += unclear
     table = max((weight for weight in found if weight.table), key=lambda weight: weight.parameters, default=None)
     vocab = table.tensor.dims[0] if table and table.tensor.dims else None
     if any(tensor.sparse for scope in graph.scopes for tensor in scope.tensors.values()):

@@ -37,6 +37,7 @@ ELEMENTS = {
     27: ("FLOAT6E2M3", 6), 28: ("FLOAT6E3M2", 6),
 }  # fmt: skip
 _ATTRIBUTES = frozenset({"K", "N", "bits", "block_size", "expert_weight_bits"})
+_MOST_NESTED_CALLS = 16
 _FLOAT_ITEMS = (4, 10)  # float_data and double_data; the other fields hold numbers of varying length
 
 
@@ -61,13 +62,19 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     numbers: dict[str, int]
+    domain: str = ""
+    overload: str = ""
 
 
 @dataclass(slots=True)
 class Scope:
-    """The names of one graph; those that it does not define are looked for in its parent, None at the top."""
+    """The names of one graph; those that it does not define are looked for in its parent, None at the top.
+
+    ``bound`` are the inputs and outputs of a called function: which name of which graph each of them is.
+    """
 
     parent: int | None
+    bound: dict[str, tuple[int, str]] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, GraphTensor] = field(default_factory=dict)
     inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -101,6 +108,15 @@ class _Parts:
     where: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A function of the model: its inputs and outputs by name, and its graphs, those within it included."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    scopes: range
+
+
 class _Walk:
     """One pass over a file. Messages are read field by field; what is not asked for is passed over."""
 
@@ -110,6 +126,7 @@ class _Walk:
         self.node_count = 0
         self.tensor_count = 0
         self.text_count = 0
+        self.functions: dict[tuple[str, str, str], _Function] = {}
         self.external: dict[str, tuple[Path, int]] = {}
         self.places: dict[Path, dict[tuple[int, int], str]] = {}
 
@@ -123,6 +140,7 @@ class _Walk:
                 self.function(end)
         if graphs != 1 or not any(scope.nodes for scope in self.scopes):
             raise self.reader.error("is not an ONNX model: it does not hold one graph with nodes")
+        self.put_in_place_of_calls()
         for places in self.places.values():
             check_apart(self.reader, [(begin, end, name) for (begin, end), name in places.items()])
         files = {self.reader.path: None} | {path: None for path, _ in self.external.values()}
@@ -199,9 +217,68 @@ class _Walk:
 
     def function(self, end: int) -> None:
         index = self.new_scope(None)
+        key = {1: "", 10: "", 13: ""}
+        inputs, outputs = [], []
         for number, after in self.messages(end):
-            if number == 7:
-                self.node(after, index, 0)
+            match number:
+                case 1 | 10 | 13:
+                    key[number] = self.text(after, "the name of a function")
+                case 4:
+                    inputs.append(self.text(after, "the name of an input"))
+                case 5:
+                    outputs.append(self.text(after, "the name of an output"))
+                case 7:
+                    self.node(after, index, 0)
+        within = range(index, len(self.scopes))
+        self.functions[key[10], key[1], key[13]] = _Function(tuple(inputs), tuple(outputs), within)
+
+    def put_in_place_of_calls(self) -> None:
+        """Put a copy of a function's graphs in place of every call: what a tensor is may follow from what is inside."""
+        if not self.functions:
+            return
+        originals = {index for function in self.functions.values() for index in function.scopes}
+        waiting = [(index, 0) for index in range(len(self.scopes)) if index not in originals]
+        called = set[int]()
+        while waiting:
+            index, depth = waiting.pop()
+            nodes = []
+            for node in self.scopes[index].nodes:
+                function = self.functions.get((node.domain, node.operator, node.overload))
+                if function is None:
+                    nodes.append(node)
+                    continue
+                if depth == _MOST_NESTED_CALLS:
+                    raise self.reader.error("functions call functions more deeply than in any model")
+                called.update(function.scopes)
+                waiting += [(copy, depth + 1) for copy in self.copy_for(node, index, function)]
+            self.scopes[index].nodes = nodes
+        for index in called:
+            self.scopes[index] = Scope(None)
+
+    def copy_for(self, call: Node, caller: int, function: _Function) -> range:
+        """Append a function's graphs, its inputs and outputs bound to those of a call, and return where they are."""
+        first = len(self.scopes)
+        for index in function.scopes:
+            original = self.scopes[index]
+            parent = None if original.parent is None else original.parent - function.scopes.start + first
+            scope = self.scopes[self.new_scope(parent)]
+            self.count_nodes(len(original.nodes))
+            self.count_tensors(len(original.tensors))
+            scope.nodes, scope.tensors = original.nodes, original.tensors
+            scope.inputs, scope.outputs = original.inputs, original.outputs
+        bound = [*zip(function.inputs, call.inputs, strict=False), *zip(function.outputs, call.outputs, strict=False)]
+        self.scopes[first].bound = {formal: (caller, name) for formal, name in bound if name}
+        return range(first, len(self.scopes))
+
+    def count_tensors(self, count: int) -> None:
+        self.tensor_count += count
+        if self.tensor_count > MOST_TENSORS:
+            raise self.reader.error(f"holds more than {MOST_TENSORS:,} tensors")
+
+    def count_nodes(self, count: int) -> None:
+        self.node_count += count
+        if self.node_count > _MOST_NODES:
+            raise self.reader.error(f"holds more than {_MOST_NODES:,} nodes")
 
     def keep(self, scope: Scope, tensor: GraphTensor) -> None:
         if tensor.name in scope.tensors:
@@ -209,10 +286,8 @@ class _Walk:
         scope.tensors[tensor.name] = tensor
 
     def node(self, end: int, scope: int, depth: int) -> None:
-        self.node_count += 1
-        if self.node_count > _MOST_NODES:
-            raise self.reader.error(f"holds more than {_MOST_NODES:,} nodes")
-        inputs, outputs, operator = [], [], ""
+        self.count_nodes(1)
+        inputs, outputs, operator, domain, overload = [], [], "", "", ""
         numbers: dict[str, int] = {}
         constant: GraphTensor | None = None
         for number, after in self.messages(end):
@@ -225,14 +300,25 @@ class _Walk:
                     operator = self.text(after, "the name of an operator")
                 case 5:
                     constant = self.attribute(after, scope, depth, numbers) or constant
+                case 7:
+                    domain = self.text(after, "the domain of an operator")
+                case 8:
+                    overload = self.text(after, "the overload of a function")
         if operator == "Constant" and constant is not None and outputs:
             self.keep(self.scopes[scope], replace(constant, name=outputs[0]))
         self.scopes[scope].nodes.append(
-            Node(operator=operator, inputs=tuple(inputs), outputs=tuple(outputs), numbers=numbers)
+            Node(
+                operator=operator,
+                inputs=tuple(inputs),
+                outputs=tuple(outputs),
+                numbers=numbers,
+                domain=domain,
+                overload=overload,
+            )
         )
 
     def attribute(self, end: int, scope: int, depth: int, numbers: dict[str, int]) -> GraphTensor | None:
-        name, whole, tensor = "", None, None
+        name, whole, tensor, floats, begin = "", None, None, 0, self.reader.position
         for number, wire, value in self.fields(end):
             match number, wire:
                 case 1, 2:
@@ -241,10 +327,17 @@ class _Walk:
                     whole = value
                 case 5, 2:
                     tensor = self.tensor(value)
+                case 7, (2 | 5):
+                    floats += 1 if wire == 5 else (value - self.reader.position) // 4
                 case ((6 | 11), 2):
                     self.graph(value, scope, depth + 1)
         if name in _ATTRIBUTES and whole is not None:
             numbers[name] = whole
+        if name == "value_floats" and floats:
+            tensor = GraphTensor(
+                name="", type="FLOAT", dims=(floats,), elements=floats, byte_count=4 * floats,
+                place=(self.reader.path, begin, end),
+            )  # fmt: skip
         return tensor
 
     def value_info(self, end: int) -> tuple[str, tuple[int, ...]]:
@@ -273,9 +366,7 @@ class _Walk:
             self.keep(scope, replace(self.tensor(after), sparse=True))
 
     def tensor(self, end: int) -> GraphTensor:
-        self.tensor_count += 1
-        if self.tensor_count > MOST_TENSORS:
-            raise self.reader.error(f"holds more than {MOST_TENSORS:,} tensors")
+        self.count_tensors(1)
         begin = self.reader.position
         parts = self.tensor_parts(end)
         name, dims = parts.name, tuple(parts.dims)

@@ -3,7 +3,8 @@
 A graph stores parameters, scales, constants of its exporter and shapes alike. What a tensor is, is decided by what it
 feeds, through operators that only move elements:
 
-- an integer tensor is a parameter where a quantized operator takes its weights, else a shape, a mask or an index;
+- an integer tensor is a parameter where a quantized operator takes its weights, or where it is of a byte or less and a
+  product takes it as a float or a constant scales it; else a shape, a mask or an index;
 - a floating one is a parameter unless all that it feeds takes a scale or a zero point, compares or selects, turns it
   into rotary positions, or adds it to attention scores; a single number is a factor, not a parameter.
 
@@ -37,10 +38,17 @@ _CONSTANTS = {
     "Where": {1, 2}, "OneHot": {2}, "Range": {0, 1, 2}, "Pow": {0, 1}, "Equal": {0, 1}, "Less": {0, 1},
     "LessOrEqual": {0, 1}, "Greater": {0, 1}, "GreaterOrEqual": {0, 1},
 }  # fmt: skip
-_MOVES = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Slice"})
+_MOVES = frozenset(
+    {"Identity", "Cast", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Slice", "Split"}
+)
 _LOOKS_UP = _MOVES | {"Gather", "Concat"}
 _POSITIONS = _LOOKS_UP | {"Mul", "MatMul", "Einsum", "Div"}
 _ANGLES = {"Sin": {0}, "Cos": {0}, "RotaryEmbedding": {1, 2, 3}, "GroupQueryAttention": {7, 8}}
+_NARROW = frozenset({"INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"})
+# Those that hold packed weights where they hold any, and inputs that take such a number for what it is.
+_PACKING = _NARROW | {"INT16", "UINT16", "INT32", "UINT32"}
+_COUNTS = {"Gather": {1}, "GatherElements": {1}, "GatherND": {1}, "GatherBlockQuantized": {1}, "Where": {0}}
+_FLOAT_PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
 _INTEGER_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
 _MOST_STEPS = 4_000_000  # a graph of 20,000 nodes takes 200,000
 
@@ -84,16 +92,25 @@ class Flow:
                     if name:
                         self.uses.setdefault(self.value(index, name), []).append((node, place, index))
                 for name in node.outputs:
-                    self.makers[index, name] = node, 0, index
+                    self.makers[self.value(index, name)] = node, 0, index
 
     def value(self, scope: int, name: str) -> Value:
         """Return the value that a name means in a graph."""
         at: int | None = scope
         while at is not None:
-            if name in self._defined[at]:
+            bound = self.graph.scopes[at].bound.get(name)
+            if bound is not None:
+                scope, name = bound
+                at = scope
+            elif name in self._defined[at]:
                 return at, name
-            at = self.graph.scopes[at].parent
+            else:
+                at = self.graph.scopes[at].parent
         return scope, name
+
+    def tensor(self, value: Value) -> GraphTensor | None:
+        """Return the stored tensor that a value is, None where it is none."""
+        return self.graph.scopes[value[0]].tensors.get(value[1])
 
     def step(self) -> None:
         """Count the work: a hostile graph may have as many paths as it likes."""
@@ -109,9 +126,9 @@ class Flow:
             for use in self.uses.get(waiting.pop(), ()):
                 self.step()
                 yield use
-                node, _, scope = use
-                if node.operator in through:
-                    made = {(scope, name) for name in node.outputs} - seen
+                node, place, scope = use
+                if node.operator in through and (place == 0 or node.operator == "Concat"):
+                    made = {self.value(scope, name) for name in node.outputs} - seen
                     seen |= made
                     waiting += made
 
@@ -129,22 +146,40 @@ class Flow:
         return seen
 
 
-def weights(graph: Graph) -> list[Weight]:
-    """Return the tensors that hold parameters; bytes that two names share, and alike branches, only once."""
+def weights(graph: Graph) -> tuple[list[Weight], int]:
+    """Return the tensors that hold parameters; bytes that two names share, and alike branches, only once.
+
+    And the bytes of integers that may hold others: nothing that is known reads them.
+    """
     flow = Flow(graph)
     constants = _rotary(flow) | _tables_of_rotation(flow) | _added_to_scores(flow) | _integer_scales(flow)
+    unpacked, scales = _scaled_after_cast(flow)
+    constants |= scales
     found: dict[object, Weight] = {}
+    unclear: dict[object, int] = {}
     for index, scope in enumerate(graph.scopes):
         for tensor in scope.tensors.values():
             value = (index, tensor.name)
             uses = [use for use in flow.after(value, _LOOKS_UP) if use[0].operator not in _MOVES]
             weight = None if value in constants else _weight(graph, tensor, uses)
-            if weight is None:
-                continue
-            inner = scope.parent is not None
-            key = (tensor.name, tensor.dims, tensor.type) if inner else tensor.place
-            found.setdefault(key, weight)
-    return list(found.values())
+            if weight is None and value in unpacked:
+                operators = frozenset(node.operator for node, _, _ in uses)
+                weight = Weight(tensor=tensor, parameters=tensor.elements, type=tensor.type, operators=operators)
+            if weight is not None:
+                inner = scope.parent is not None
+                key = (tensor.name, tensor.dims, tensor.type) if inner else tensor.place
+                found.setdefault(key, weight)
+            elif _may_hold_weights(tensor, uses):
+                unclear[tensor.place] = tensor.byte_count
+    counted = {weight.tensor.place for weight in found.values()}
+    return list(found.values()), sum(count for place, count in unclear.items() if place not in counted)
+
+
+def _may_hold_weights(tensor: GraphTensor, uses: list[Use]) -> bool:
+    """Whether these are integers that something reads of which they are not known to be no weights."""
+    is_mask = len(tensor.dims) == 4 and tensor.dims[:2] == (1, 1)  # one for all heads
+    told = (place in _CONSTANTS.get(n.operator, ()) or place in _COUNTS.get(n.operator, ()) for n, place, _ in uses)
+    return tensor.type in _PACKING and not is_mask and not all(told)
 
 
 def _weight(graph: Graph, tensor: GraphTensor, uses: list[Use]) -> Weight | None:
@@ -213,16 +248,19 @@ def _rotary(flow: Flow) -> set[Value]:
 
 
 def _tables_of_rotation(flow: Flow) -> set[Value]:
-    """Tables of cosines and sines: two of equal dimensions that are multiplied with what one sum then joins."""
+    """Tables of cosines and sines: two of equal dimensions that are multiplied with what one sum then joins.
+
+    One row is no table of positions: two gates of a mixture have that form.
+    """
     sums: dict[tuple[object, ...], set[Value]] = {}
     for index, scope in enumerate(flow.graph.scopes):
         for tensor in scope.tensors.values():
-            if len(tensor.dims) < 2 or not tensor.type.startswith(("FLOAT", "BFLOAT")):
+            if not _is_table(tensor) or not tensor.type.startswith(("FLOAT", "BFLOAT")):
                 continue
             for node, _, at in flow.after((index, tensor.name), _LOOKS_UP):
                 if node.operator == "Mul":
                     for name in node.outputs:
-                        for user, _, where in flow.uses.get((at, name), ()):
+                        for user, _, where in flow.uses.get(flow.value(at, name), ()):
                             flow.step()
                             if user.operator in ("Add", "Sub"):
                                 key = (tensor.dims, where, user.outputs)
@@ -231,7 +269,7 @@ def _tables_of_rotation(flow: Flow) -> set[Value]:
 
 
 def _added_to_scores(flow: Flow) -> set[Value]:
-    """Masks and slopes: tables that are added to what a softmax takes. A bias in that place is a vector."""
+    """Masks and slopes: tables that are added to what a softmax takes. A bias in that place is one row."""
     ends = [
         flow.value(index, node.inputs[0])
         for index, scope in enumerate(flow.graph.scopes)
@@ -241,7 +279,7 @@ def _added_to_scores(flow: Flow) -> set[Value]:
     found = flow.before(ends, _MOVES | {"Add"})
     tensors = {
         (index, name) for index, scope in enumerate(flow.graph.scopes)
-        for name, tensor in scope.tensors.items() if len(tensor.dims) > 1
+        for name, tensor in scope.tensors.items() if _is_table(tensor)
     }  # fmt: skip
     return found & tensors
 
@@ -249,7 +287,7 @@ def _added_to_scores(flow: Flow) -> set[Value]:
 def _integer_scales(flow: Flow) -> set[Value]:
     """Scales that a product of integers is multiplied with: the next factor after the cast, and what it is made of."""
     products = [
-        (index, name)
+        flow.value(index, name)
         for index, scope in enumerate(flow.graph.scopes)
         for node in scope.nodes
         if node.operator in _INTEGER_PRODUCTS
@@ -263,3 +301,45 @@ def _integer_scales(flow: Flow) -> set[Value]:
                 factors += [one for one in inputs if one in flow.makers and flow.makers[one][0].operator == "Mul"]
                 factors += [one for one in inputs if one not in flow.makers]
     return flow.before(factors, frozenset({"Mul"}))
+
+
+def _is_table(tensor: GraphTensor) -> bool:
+    """Whether more than one of its dimensions is larger than 1."""
+    return sum(dim > 1 for dim in tensor.dims) > 1
+
+
+def _scaled_after_cast(flow: Flow) -> tuple[set[Value], set[Value]]:
+    """Narrow integers that a graph turns into weights step by step, and the scales and zero points of that.
+
+    The steps are a cast, the zero point's subtraction and the product with a constant; without the last two it is a
+    matrix that a product takes. A mask is multiplied with what is no constant, or subtracted itself.
+    """
+    unpacked, scales = set[Value](), set[Value]()
+    for index, scope in enumerate(flow.graph.scopes):
+        for tensor in scope.tensors.values():
+            if tensor.type not in _NARROW:
+                continue
+            value, offsets = (index, tensor.name), set[Value]()
+            seen, waiting = {value}, [value]
+            while waiting:
+                for node, place, at in flow.after(waiting.pop(), _LOOKS_UP):
+                    others = [flow.value(at, name) for i, name in enumerate(node.inputs) if name and i != place]
+                    if node.operator in _FLOAT_PRODUCTS:
+                        unpacked.add(value)
+                    elif node.operator == "Sub" and place == 0:
+                        offsets |= _floats_among(flow, others)
+                        made = {flow.value(at, name) for name in node.outputs} - seen
+                        seen |= made
+                        waiting += made
+                    elif node.operator == "Mul" or (node.operator == "Div" and place == 0):
+                        factors = _floats_among(flow, others)
+                        if factors:
+                            unpacked.add(value)
+                            scales |= factors | offsets
+    return unpacked, scales
+
+
+def _floats_among(flow: Flow, values: list[Value]) -> set[Value]:
+    """Return the stored floats that these values are, or are moved from."""
+    stored = ((value, flow.tensor(value)) for value in flow.before(values, _MOVES))
+    return {value for value, tensor in stored if tensor is not None and tensor.type.startswith(("FLOAT", "BFLOAT"))}

@@ -15,13 +15,14 @@ from typing import BinaryIO
 
 from weighin_analysis.errors import ModelFileError
 
-# Far above real headers: a graph of 20,000 nodes takes a million reads, a tokenizer of 262,144 tokens two million.
-MOST_READS = 8_000_000
-MOST_BYTES = 256 * 2**20
-MOST_TENSORS = 262_144  # the largest mixtures of experts have 140,000, scales included
+# Above real headers: a graph of 20,000 nodes takes a million reads, three texts for each of 262,144 tokens 800,000.
+MOST_READS = 3_000_000
+MOST_BYTES = 64 * 2**20
+MOST_TENSORS = 200_000  # the largest mixtures of experts have 140,000, scales included
 MOST_DIMS = 8
 _CHUNK = 2**16
 _MOST_SHOWN = 80
+_MOST_UNCLEAR, _LEAST_UNCLEAR = 0.1, 0.01  # of the bytes
 
 
 def shown(text: str) -> str:
@@ -95,6 +96,12 @@ class Reader:
 
     def varint(self, what: str) -> int:
         """Return the next number of seven bits a byte, the lowest first, as protobuf writes them: at most 64 bits."""
+        at = self.position - self._start
+        if at < len(self._buffer) and self.reads < MOST_READS and self._buffer[at] < 128:  # most are of one byte
+            self.reads += 1
+            self.bytes_read += 1
+            self.position += 1
+            return self._buffer[at]
         number = 0
         for shift in range(0, 70, 7):
             byte = self.take(1, what)[0]
@@ -178,3 +185,18 @@ def check_apart(reader: Reader, places: list[tuple[int, int, str]]) -> None:
     for (_, end, name), (begin, _, other) in pairwise(places):
         if begin < end:
             raise reader.error(f"tensors {shown(name)!r} and {shown(other)!r} overlap")
+
+
+def note_of_integers(path: Path, unclear_bytes: int, all_bytes: int) -> list[str]:
+    """Return a note where integers that may hold uncounted weights are more than a hundredth of a model's bytes.
+
+    ModelFileError where they are more than a tenth: the number of the others would not be that of the model.
+    """
+    if unclear_bytes > _MOST_UNCLEAR * all_bytes:
+        raise ModelFileError(
+            f"{shown(path.name)}: {unclear_bytes / all_bytes:.0%} of it may be weights packed into integers (as by "
+            "GPTQ, AWQ, MLX or bitsandbytes); its header does not tell their number, so name the model instead"
+        )
+    if unclear_bytes > _LEAST_UNCLEAR * all_bytes:
+        return [f"{unclear_bytes / all_bytes:.1%} of it are integers of no known use; weights in them are not counted."]
+    return []

@@ -14,11 +14,11 @@ from typing import Any
 
 from weighin_analysis.errors import ModelFileError
 from weighin_analysis.files.model_file import Contents, StoredTensor
-from weighin_analysis.files.reading import MOST_TENSORS, Reader, opened, product, shown
+from weighin_analysis.files.reading import MOST_TENSORS, Reader, note_of_integers, opened, product, shown
 from weighin_analysis.files.shards import shards
 from weighin_analysis.sizes.artefact import Format
 
-MOST_HEADER_BYTES = 100_000_000  # the format's own limit
+MOST_HEADER_BYTES = 40_000_000  # the format allows 100 MB; 140,000 tensors take 20
 _MOST_ENTRY_BYTES = 2**16
 _MOST_TEXTS = 2**16  # of the metadata; trainers of adapters write a hundred
 _BITS = {
@@ -28,6 +28,8 @@ _BITS = {
 }  # fmt: skip
 # Buffers that older exports stored beside the weights: the frequencies of rotary positions, masks, position numbers.
 _CONSTANT = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|(cos|sin)_cached|\w*scale_inv|(input|weight)_scale)$")
+# How those name integers that hold packed weights, however few. A matrix that is stored as integers is one, too.
+_PACKED = re.compile(r"(^|[._])(qweight|weight_packed|W_q|codes|blocks)$|(^|\.)weight(\._(data|packed))?$")
 _MASK = re.compile(r"(^|\.)(attn|attention)\.bias$")
 _TABLES = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 _HEADS = ("lm_head.weight", "embed_out.weight")
@@ -57,18 +59,23 @@ def read_safetensors(path: Path) -> Contents:
         weights[tensor.type] += tensor.parameters
     total = weights.total()
     # Weights that were packed by several into an integer lie in tensors that are no parameters by their type.
-    packed = sum(t.byte_count for t in tensors if t.type[0] in "IU" and not _is_constant(t.name, t.dims))
-    if packed > sum(tensor.byte_count for tensor in tensors) // 10:
+    integers = [t for t in tensors if t.type[0] in "IU" and not _is_constant(t.name, t.dims)]
+    packed = next((tensor.name for tensor in integers if _PACKED.search(tensor.name)), None)
+    if packed is not None:
         raise ModelFileError(
-            f"{name}: much of it is packed into integers (GPTQ, AWQ, MLX or bitsandbytes); its header does not tell "
-            "the number of weights, so name the model instead"
+            f"{name}: {shown(packed)!r} is packed into integers (as by GPTQ, AWQ, MLX or bitsandbytes); its header "
+            "does not tell the number of weights, so name the model instead"
         )
+    unclear_bytes = sum(tensor.byte_count for tensor in integers)
+    notes = note_of_integers(path, unclear_bytes, sum(tensor.byte_count for tensor in tensors))
     if not total:
         raise ModelFileError(f"{name}: holds no weights")
     table = next((one.dims for one in tensors if one.name.endswith(_TABLES) and len(one.dims) == 2), None)
     most, count = weights.most_common(1)[0]
     shares = ", ".join(f"{n / total:.0%} {kind}" for kind, n in weights.most_common() if n)
     alike = count > 0.9 * total
+    if not alike:
+        notes.append(f"The weights are {shares}.")
     return Contents(
         format=Format.SAFETENSORS,
         scheme=most if alike else "mixed",
@@ -77,7 +84,7 @@ def read_safetensors(path: Path) -> Contents:
         head_copy=_head_copy(tensors),
         vocab=table[0] if table else None,
         hidden=table[1] if table else None,
-        notes=() if alike else (f"The weights are {shares}.",),
+        notes=tuple(notes),
     )
 
 
@@ -91,7 +98,7 @@ def _head_copy(tensors: list[StoredTensor]) -> int:
 def _read_header(reader: Reader) -> list[StoredTensor]:
     count = reader.unsigned(8, "the length of the header")
     if count > MOST_HEADER_BYTES:
-        raise reader.error(f"claims a header of {count:,} bytes; the format allows {MOST_HEADER_BYTES:,}")
+        raise reader.error(f"claims a header of {count:,} bytes; no model has more than {MOST_HEADER_BYTES:,}")
     header = reader.take(count, "the header")
     data_bytes = reader.byte_count - reader.position
     tensors, places, names = [], [], set[str]()

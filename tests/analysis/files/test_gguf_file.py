@@ -217,3 +217,15 @@ def test_arrays_in_arrays_and_long_texts_are_passed_over(tmp_path: Path) -> None
     general = {"tokenizer.chat_template": "x" * 5000, "nested": [[1, 2], [3]], "texts": ["a", "b" * 3000]}
     found = inspect(write_gguf(tmp_path / "m.gguf", llama_tensors(), general=general))
     assert found.entry.shape
+
+
+def test_matrices_of_integers_are_refused_and_those_of_double_precision_count(tmp_path: Path) -> None:
+    tensors = {"a.weight": (8, 256), "b.weight": (64, 256)}
+    path = tmp_path / "m.gguf"
+    for kind in ("I8", "I16", "I32"):
+        with pytest.raises(ModelFileError, match="packed into integers"):
+            inspect(write_gguf(path, tensors, metadata={}, matrix_type="F16", types={"b.weight": kind}))
+    found = inspect(write_gguf(path, tensors, metadata={}, matrix_type="F16", types={"b.weight": "F64"}))
+    assert found.parameters == 72 * 256
+    found = inspect(write_gguf(path, tensors, metadata={}, matrix_type="F32", types={"a.weight": "I8"}))
+    assert "3.0% of it are integers of no known use" in str(found.notes)

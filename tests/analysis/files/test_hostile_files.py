@@ -171,8 +171,8 @@ def header_of(**tensors: object) -> bytes:
 
 
 HOSTILE_SAFETENSORS = {
-    "header of 10 GB": (safetensors_bytes(b"{}", length=10**10), "the format allows 100,000,000"),
-    "header of 2^63 bytes": (safetensors_bytes(b"{}", length=2**63), "the format allows"),
+    "header of 10 GB": (safetensors_bytes(b"{}", length=10**10), "no model has more than 40,000,000"),
+    "header of 2^63 bytes": (safetensors_bytes(b"{}", length=2**63), "no model has more"),
     "header beyond the end": (safetensors_bytes(b"{}", length=5000), "ends within the header"),
     "a list": (safetensors_bytes(b"{[]}"), "not JSON"),
     "deeply nested": (safetensors_bytes(b'{"a":' + b"[" * 100_000), "does not end the entry"),
@@ -395,6 +395,25 @@ def test_a_hundred_thousand_empty_messages_cost_no_more_than_they_are_long(
     assert len(counted) <= 20_100
 
 
+@pytest.mark.parametrize(
+    ("calls", "reason"),
+    [({"f0": ["f0"]}, "more deeply"), ({f"f{i}": [f"f{i + 1}"] * 2 for i in range(12)}, "more than 500 graphs")],
+    ids=["a function that calls itself", "functions that each call the next twice"],
+)
+def test_functions_are_not_put_in_place_of_their_calls_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: dict[str, list[str]], reason: str
+) -> None:
+    monkeypatch.setattr("weighin_analysis.files.onnx_graph._MOST_SCOPES", 500)
+    model = product_with(floats("w", 8, 8))
+    model.graph.node.append(helper.make_node("f0", ["x"], ["z"], domain="local"))
+    for name, called in calls.items():
+        nodes = [helper.make_node(other, ["i"], ["o"], domain="local") for other in called]
+        model.functions.append(helper.make_function("local", name, ["i"], ["o"], nodes, []))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert reason in refusal(path)
+
+
 def test_a_graph_of_many_paths_is_not_followed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor feeds the head of one long chain, so that each would be followed through all of it."""
     monkeypatch.setattr("weighin_analysis.files.onnx_weights._MOST_STEPS", 50_000)
@@ -433,7 +452,11 @@ def small_graph(path: Path) -> Path:
     ]
     tensors = [numpy_helper.from_array(np.zeros((8, 1, 16), np.uint8), "q"), floats("s", 8), floats("w", 8, 8)]
     tensors.append(helper.make_tensor("typed", 1, [3], [1.0, 2.0, 3.0]))
-    onnx.save(model_of(nodes, tensors, inputs={"x": [1, 32]}, outputs={"y": [1, 8]}), path)
+    nodes.append(helper.make_node("Block", ["y", "w"], ["v"], domain="local"))
+    model = model_of(nodes, tensors, inputs={"x": [1, 32]}, outputs={"y": [1, 8]})
+    inner = helper.make_node("MatMul", ["i", "k"], ["o"])
+    model.functions.append(helper.make_function("local", "Block", ["i", "k"], ["o"], [inner], []))
+    onnx.save(model, path)
     return path
 
 

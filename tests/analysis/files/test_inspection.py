@@ -59,6 +59,16 @@ def test_of_a_folder_with_several_models_one_must_be_named(tmp_path: Path) -> No
     assert "name one" in str(caught.value)
 
 
+def test_numbered_parts_without_their_count_are_one_model(tmp_path: Path) -> None:
+    paths = [tmp_path / f"consolidated.{number:02}.safetensors" for number in range(3)]
+    for path in paths:
+        write_safetensors(path, {path.stem: ("F32", (8, 8))})
+    assert inspect(tmp_path).parameters == inspect(paths[1]).parameters == 3 * 64
+    paths[1].unlink()
+    with pytest.raises(ModelFileError, match=r"consolidated\.01\.safetensors: No such file"):
+        inspect(tmp_path)
+
+
 def test_a_folder_without_a_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"holds no \.gguf, \.onnx or \.safetensors file"):
         inspect(tmp_path)

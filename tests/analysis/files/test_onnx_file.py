@@ -208,6 +208,139 @@ def test_whole_numbers_count_where_they_are_dequantized_and_nowhere_else(tmp_pat
     assert (found.parameters, found.scheme) == (64 + 8, "int8")
 
 
+def integers(name: str, *shape: int, kind: type = np.int8) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.ones(shape, kind), name)
+
+
+def test_a_matrix_that_is_cast_and_scaled_counts_and_its_scales_and_zero_points_do_not(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["w"], ["c"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["zero_points"], ["z"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["c", "z"], ["centred"]),
+        helper.make_node("Unsqueeze", ["scale", "axes"], ["s"]),
+        helper.make_node("Mul", ["centred", "s"], ["weights"]),
+        helper.make_node("MatMul", ["x", "weights"], ["a"]),
+        helper.make_node("Mul", ["a", "gain"], ["y"]),
+    ]
+    tensors = [integers("w", 8, 8), integers("zero_points", 8), floats("scale", 8), floats("gain", 8)]
+    tensors.append(numpy_helper.from_array(np.array([0]), "axes"))
+    found = inspect(saved(decoder(nodes, tensors), tmp_path / "m.onnx"))
+    assert (found.parameters, found.scheme) == (64 + 8, "int8")
+
+
+def test_a_mask_of_bytes_that_is_multiplied_with_scores_is_no_parameter(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        helper.make_node("Cast", ["mask"], ["m"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["scores", "m"], ["y"]),
+    ]
+    tensors = [floats("w", 8, 8), integers("mask", 1, 1, 16, 16, kind=np.uint8)]
+    found = inspect(saved(decoder(nodes, tensors), tmp_path / "m.onnx"))
+    assert (found.parameters, found.notes[:-1]) == (64, ())
+
+
+def test_a_matrix_that_is_split_before_it_is_dequantized_counts(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Split", ["w"], ["a", "b"], axis=0),
+        helper.make_node("DequantizeLinear", ["a", "scale"], ["wa"]),
+        helper.make_node("DequantizeLinear", ["b", "scale"], ["wb"]),
+        helper.make_node("MatMul", ["x", "wa"], ["h"]),
+        helper.make_node("MatMul", ["h", "wb"], ["y"]),
+    ]
+    tensors = [integers("w", 16, 8), numpy_helper.from_array(np.array(1, np.float32), "scale")]
+    assert inspect(saved(decoder(nodes, tensors), tmp_path / "m.onnx")).parameters == 128
+
+
+def test_weights_count_that_a_function_of_the_file_dequantizes(tmp_path: Path) -> None:
+    """The function is called twice, with weights of its own each time, and calls another."""
+    inner = helper.make_function(
+        "local", "Weights", ["q", "s"], ["f"], [helper.make_node("DequantizeLinear", ["q", "s"], ["f"])],
+        [helper.make_opsetid("", 17)],
+    )  # fmt: skip
+    outer = helper.make_function(
+        "local", "Linear", ["i", "q", "s"], ["o"],
+        [
+            helper.make_node("Weights", ["q", "s"], ["f"], domain="local"),
+            helper.make_node("MatMul", ["i", "f"], ["o"]),
+        ],
+        [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)],
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("Linear", ["x", "w", "scale"], ["a"], domain="local"),
+        helper.make_node("Linear", ["a", "v", "scale"], ["b"], domain="local"),
+        helper.make_node("MatMul", ["b", "u"], ["y"]),
+    ]
+    model = decoder(nodes, [integers("w", 8, 16), integers("v", 16, 8), floats("scale", 8), floats("u", 8, 8)])
+    model.functions.extend([outer, inner])
+    found = inspect(saved(model, tmp_path / "m.onnx"))
+    assert found.parameters_by_type == {"INT8": 256, "FLOAT": 64}
+
+
+def test_what_a_function_moves_at_one_call_is_not_taken_for_what_it_moves_at_another(tmp_path: Path) -> None:
+    """Frequencies become cosines and a matrix does not, though both pass through one function."""
+    function = helper.make_function(
+        "local", "Turn", ["i"], ["o"], [helper.make_node("Transpose", ["i"], ["o"])], [helper.make_opsetid("", 17)]
+    )
+    nodes = [
+        helper.make_node("Turn", ["frequencies"], ["f"], domain="local"),
+        helper.make_node("Cos", ["f"], ["cosines"]),
+        helper.make_node("Turn", ["w"], ["turned"], domain="local"),
+        helper.make_node("MatMul", ["x", "turned"], ["h"]),
+        helper.make_node("Mul", ["h", "cosines"], ["y"]),
+    ]
+    model = decoder(nodes, [floats("frequencies", 8, 4), floats("w", 8, 8)])
+    model.functions.append(function)
+    assert inspect(saved(model, tmp_path / "m.onnx")).parameters == 64
+
+
+def test_integers_that_no_known_operator_reads_are_never_left_out_silently(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("MatMulOfTheFuture", ["a", "packed"], ["y"], domain="another"),
+    ]
+
+    def of_rows(rows: int) -> Path:
+        model = decoder(nodes, [floats("w", 8, 80), integers("packed", rows, 32, kind=np.uint8)])
+        return saved(model, tmp_path / "m.onnx")
+
+    found = inspect(of_rows(4))
+    assert found.parameters == 640
+    assert found.notes == ("4.8% of it are integers of no known use; weights in them are not counted.",)
+    with pytest.raises(ModelFileError, match="44% of it may be weights packed into integers"):
+        inspect(of_rows(64))
+
+
+def test_two_gates_of_one_row_are_parameters_though_a_sum_joins_them(tmp_path: Path) -> None:
+    """As in the time mixes of RWKV: a rotation's tables have a row for every position."""
+    nodes = [
+        helper.make_node("Mul", ["x", "a"], ["now"]),
+        helper.make_node("Mul", ["past", "b"], ["before"]),
+        helper.make_node("Add", ["now", "before"], ["y"]),
+    ]
+    model = decoder(nodes, [floats("a", 1, 16), floats("b", 1, 16)])
+    assert inspect(saved(model, tmp_path / "m.onnx")).parameters == 32
+
+
+def test_the_bias_of_a_classifier_is_a_parameter_though_a_softmax_follows(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Add", ["a", "bias"], ["b"]),
+        helper.make_node("Softmax", ["b"], ["y"]),
+    ]
+    model = decoder(nodes, [floats("w", 8, 8), floats("bias", 1, 8)])
+    assert inspect(saved(model, tmp_path / "m.onnx")).parameters == 64 + 8
+
+
+def test_weights_in_a_list_of_floats_count_as_weights_and_as_bytes(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["gain"], value_floats=[1.0] * 8),
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Mul", ["a", "gain"], ["y"]),
+    ]
+    found = inspect(saved(decoder(nodes, [floats("w", 8, 8)]), tmp_path / "m.onnx"))
+    assert (found.parameters, found.tensor_bytes) == (64 + 8, 4 * (64 + 8))
+
+
 def test_weights_in_constants_and_in_functions_count(tmp_path: Path) -> None:
     constant = helper.make_node("Constant", [], ["w"], value=floats("", 8, 8))
     inner = helper.make_node("Constant", [], ["v"], value=floats("", 4, 8))

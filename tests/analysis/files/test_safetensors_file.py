@@ -86,6 +86,22 @@ def test_weights_packed_into_integers_are_refused_and_not_miscounted(tmp_path: P
         inspect(write_safetensors(tmp_path / "m.safetensors", tensors))
 
 
+@pytest.mark.parametrize(
+    "packed", ["layer.qweight", "layer.weight_packed", "layer.weight", "layer.W_q", "mlp.down_proj_blocks"]
+)
+def test_a_few_packed_weights_beside_a_large_table_are_refused_by_their_name(tmp_path: Path, packed: str) -> None:
+    tensors = {"wte.weight": ("F16", (2000, 64)), packed: ("I32", (8, 64)), "layer.scales": ("F16", (1, 64))}
+    with pytest.raises(ModelFileError, match=f"'{packed}' is packed into integers"):
+        inspect(write_safetensors(tmp_path / "m.safetensors", tensors))
+
+
+def test_integers_of_no_known_use_are_pointed_out(tmp_path: Path) -> None:
+    tensors = {"wte.weight": ("F32", (100, 10)), "positions": ("I32", (5, 10))}
+    found = inspect(write_safetensors(tmp_path / "m.safetensors", tensors))
+    assert found.parameters == 1000
+    assert "4.8% of it are integers of no known use" in found.notes[0]
+
+
 def test_the_configuration_beside_it_tells_shape_context_and_kind(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "model.safetensors", llama())
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
