@@ -35,7 +35,7 @@ _CONVERSION = re.compile(
     _BEFORE
     + r"(?:[0-9]{5}-of-[0-9]{5}|part[-_]?[0-9]{1,3}of[0-9]{1,3}"
     + r"|ekv[0-9]+|(?:multi-)?prefill(?:-seq)?(?:-[0-9]+)?|seq[0-9]+"
-    + r"|(?:g|gs|b|group)(?:32|64|128)|(?:32|64|128)g|(?:[0-9]\.)?[0-9]{1,2}bpw|ud|i1|imat(?:rix)?)"
+    + r"|(?:g|gs|b|group)(?:32|64|128)|(?:32|64|128)g|(?:[0-9]\.)?[0-9]{1,2}bpw|ud|i1|(?<!\.)imat(?:rix)?)"
     + _AFTER
 )
 _EXTENSIONS = {

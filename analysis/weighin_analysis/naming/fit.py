@@ -22,8 +22,11 @@ class Fit:
 def fits(parts: NameParts) -> list[Fit]:
     """Return every key that a text holds, in the order of the catalogue."""
     texts = texts_of(parts.words)
-    named = (key for key in keys_with(parts) if key.texts <= texts)
-    return [fit for key in named if (fit := _fit(key, parts)) is not None]
+    named = [key for key in keys_with(parts) if key.texts <= texts]
+    # Gemini Nano runs on phones: where its words stand, in whatever version, the line of Gemini is not meant.
+    narrower = [key.texts for key in named if key.closed is not None and not key.is_undisclosed and not key.sizes]
+    meant = (key for key in named if not (key.is_undisclosed and any(key.texts < texts for texts in narrower)))
+    return [fit for key in meant if (fit := _fit(key, parts)) is not None]
 
 
 def fits_by_size(parts: NameParts) -> list[Fit]:
@@ -59,9 +62,11 @@ def _fit(key: Key, parts: NameParts) -> Fit | None:
     core = frozenset(matched) | key.sizes
     if key.is_undisclosed:
         return _closed_fit(key, core, parts, extra)
-    if not key.sizes and not key.parts.tags <= parts.tags:
+    if not key.sizes and not (key.parts.tags <= parts.tags and key.parts.marks <= parts.marks):
         return None
     words = name_words()
+    if key.closed is not None:
+        extra = tuple(text for text in extra if text not in words.product)
     blocking = words.other_weights | words.part
     if key.entry.kind is ModelKind.ENCODER:
         blocking |= words.encoder_vocabularies

@@ -8,14 +8,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from math import inf, log
 
 from weighin_analysis.catalog import size_class_of, size_classes
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.naming.artefact import NamedArtefact, read_artefact
 from weighin_analysis.naming.fit import Fit, fits, fits_by_size
-from weighin_analysis.naming.index import Key, is_bare, known_keys, name_words, parts_of, relatives, respelled
-from weighin_analysis.naming.tokens import LONGEST_NAME, NameParts, SizeKind, fold
+from weighin_analysis.naming.index import (
+    Key,
+    is_bare,
+    is_other_name,
+    is_version,
+    known_keys,
+    name_words,
+    of_same_size,
+    parts_of,
+    relatives,
+    respelled,
+)
+from weighin_analysis.naming.tokens import LONGEST_NAME, NameParts, SizeKind, fold, readings, with_versions_for_tags
 from weighin_analysis.sizes.artefact import Format
 
 _MOST_CANDIDATES = 5
@@ -39,9 +51,10 @@ class Identification:
     """What a text tells of a model. ``reason`` is one sentence for a person and holds nothing of the text but sizes.
 
     ``entry`` is the model of the catalogue, or one without published weights; None when it is not known. Then
-    ``parameters`` and ``active_parameters`` are what the name states, None where it states none. ``disclosed``: every
-    model that the text may mean has a published size, and there is one. ``scheme`` is spelled as ``format`` spells it,
-    and as the name does where the format is None. ``candidates`` are names of the catalogue, nearest first.
+    ``parameters`` and ``active_parameters`` are what the name states, None where it states none. ``disclosed``: the
+    model is known, and its size is published; of a text that is not known, nothing is said. ``scheme`` is spelled as
+    ``format`` spells it, and as the name does where the format is None. ``candidates`` are names of the catalogue,
+    nearest first.
     """
 
     text: str
@@ -72,6 +85,7 @@ class Identification:
 class _Finding:
     """What the parts of a name amount to: a fit, or the reason why there is none and who was meant perhaps."""
 
+    parts: NameParts
     reason: str
     fit: Fit | None = None
     perhaps: tuple[Key, ...] = ()
@@ -82,41 +96,85 @@ def identify(text: str) -> Identification:
     if len(text) > LONGEST_NAME:
         return Identification(text=text, how=How.UNKNOWN, reason=f"no name is longer than {LONGEST_NAME} characters")
     artefact = read_artefact(_without_query(fold(text)))
-    name, parts = _telling_component(artefact.rest)
-    finding = _find(parts)
+    name, telling = _telling_component(artefact.rest)
+    finding = _find(telling)
     if finding.fit is not None:
-        recognised = _recognised(text, artefact, parts, finding.fit, finding.reason)
+        recognised = _recognised(text, artefact, finding, finding.fit)
         is_name = recognised.how is How.ALIAS and name.strip(" -_.:") == fold(finding.fit.key.entry.name)
         return replace(recognised, how=How.NAME) if is_name else recognised
-    return _unrecognised(text, artefact, parts, finding)
+    return _unrecognised(text, artefact, finding)
 
 
 def _without_query(folded: str) -> str:
     return folded.partition("?")[0] if "://" in folded else folded
 
 
-def _telling_component(path: str) -> tuple[str, NameParts]:
-    """Return the last component of a path that says more than the role of a file, as onnx/model does not."""
+def _telling_component(path: str) -> tuple[str, str]:
+    """Return the last component of a path that says more than the role of a file, as onnx/model does not.
+
+    Once as it stands, and once with the size that a folder of its own states.
+    """
     gathered = ""
     for component in reversed([one for one in re.split(r"[/\\]+|--", path) if one.strip()]):
         parts = parts_of(component)
         if {word.text for word in parts.words} - name_words().generic and not _is_hash(component):
-            return (component, parts) if not gathered else (path, parts_of(f"{component} {gathered}"))
+            return (component, component) if not gathered else (path, f"{component} {gathered}")
         if parts.sizes:  # google/gemma/2b
             gathered = f"{component} {gathered}"
-    return path, parts_of(gathered or path)
+    return path, gathered or path
 
 
 def _is_hash(component: str) -> bool:
     return re.fullmatch(r"\s*[0-9a-f]{16,64}\s*", component) is not None
 
 
-def _find(parts: NameParts) -> _Finding:
+def _find(text: str) -> _Finding:
+    """Return what a text amounts to in the one reading that the catalogue knows, or that all readings agree on."""
+    findings = [_of_reading(parts_of(reading)) for reading in readings(text)]
+    known = {finding.fit.key.entry.name: finding for finding in reversed(findings) if finding.fit is not None}
+    if len(known) == 1:
+        return next(iter(known.values()))
+    sizes = {finding.parts.sizes for finding in findings}
+    if len(known) > 1 or len(sizes) > 1:
+        perhaps = tuple(key for finding in findings for key in finding.perhaps)
+        perhaps += tuple(finding.fit.key for finding in known.values() if finding.fit is not None)
+        parts = replace(findings[0].parts, sizes=frozenset())
+        return _Finding(
+            parts=parts, reason="its underscores may be points or gaps, and the size depends", perhaps=perhaps
+        )
+    as_version = _of_reading(parts_of(with_versions_for_tags(text)))
+    return as_version if as_version.fit is not None else findings[0]
+
+
+def _of_reading(parts: NameParts) -> _Finding:
+    finding = _of_parts(parts)
+    if finding.fit is not None:
+        return finding
+    perhaps: list[Key] = []
+    for word, size in parts.glued:
+        words = tuple(word if one.text == word.text else one for one in parts.words)
+        apart = replace(parts, words=words, sizes=frozenset({size}), glued=())
+        other = _of_parts(apart)
+        if other.fit is not None or is_version(word):
+            perhaps += [other.fit.key] if other.fit is not None else relatives(apart)
+    if perhaps:
+        perhaps += [key for key in finding.perhaps if key.sizes == parts.sizes]
+        reason = "its digits may be a size, or a version and a size"
+        return _Finding(parts=replace(parts, sizes=frozenset()), reason=reason, perhaps=tuple(perhaps))
+    return finding
+
+
+def _of_parts(parts: NameParts) -> _Finding:
+    nothing = partial(_Finding, parts=parts)
     if len(parts.words) > _MOST_WORDS:
-        return _Finding(reason=f"no name has more than {_MOST_WORDS} words")
+        return nothing(reason=f"no name has more than {_MOST_WORDS} words")
     part = next((word.text for word in parts.words if word.text in name_words().part), None)
     if part is not None:
-        return _Finding(reason=f"“{part}” names something that goes with a model, not a model")
+        return nothing(reason=f"“{part}” names something that goes with a model, not a model")
+    if parts.is_twofold:
+        return nothing(
+            reason="the name states one size twice, as for two halves", perhaps=tuple(relatives(respelled(parts)))
+        )
     found = fits(parts)
     if any(fit.key.sizes and fit.key.closed is None for fit in found):
         # No weights of a closed model are about: beside an open model's name and size it is a teacher or a boast.
@@ -128,7 +186,7 @@ def _find(parts: NameParts) -> _Finding:
     entries = list(dict.fromkeys(fit.key.entry.name for fit in widest))
     if len(cores) > 1 and len(entries) > 1:
         named = " and ".join(entries[:3])
-        return _Finding(reason=f"the name fits {named}, which are different models", perhaps=_keys(widest))
+        return nothing(reason=f"the name fits {named}, which are different models", perhaps=_keys(widest))
     return _one_of(widest, parts)
 
 
@@ -140,7 +198,8 @@ def _of_size(parts: NameParts) -> _Finding:
     if all(_weigh_the_same(found[0].key.entry, other) for other in entries.values()):
         return _one_of(found, parts)
     named = " and ".join(list(entries)[:3])
-    return _Finding(reason=f"the family has several models of that size: {named}", perhaps=_keys(found))
+    reason = f"the family has several models of that size: {named}"
+    return _Finding(parts=parts, reason=reason, perhaps=_keys(found))
 
 
 def _one_of(widest: Sequence[Fit], parts: NameParts) -> _Finding:
@@ -150,11 +209,11 @@ def _one_of(widest: Sequence[Fit], parts: NameParts) -> _Finding:
     first = best[0]
     others = {fit.key.entry.name: fit.key.entry for fit in best if fit.key.entry.name != first.key.entry.name}
     if not others:
-        return _Finding(reason="", fit=first)
+        return _Finding(parts=parts, reason="", fit=first)
     named = " or ".join([first.key.entry.name, *list(others)[:3]])
     if all(_weigh_the_same(first.key.entry, other) for other in others.values()):
-        return _Finding(reason=f"{named}, which weigh the same; taken as the first", fit=first)
-    return _Finding(reason=f"the name fits {named}, which differ in size", perhaps=_keys(best))
+        return _Finding(parts=parts, reason=f"{named}, which weigh the same; taken as the first", fit=first)
+    return _Finding(parts=parts, reason=f"the name fits {named}, which differ in size", perhaps=_keys(best))
 
 
 def _agreement(fit: Fit, parts: NameParts) -> tuple[int, int, int]:
@@ -173,12 +232,13 @@ def _weigh_the_same(one: ModelEntry, other: ModelEntry) -> bool:
 
 
 def _nothing_found(parts: NameParts) -> _Finding:
-    near = tuple(relatives(respelled(parts)))
+    near = tuple(relatives(respelled(parts)) or of_same_size(parts))
+    nothing = partial(_Finding, parts=parts, perhaps=near)
     sizes = {(size.kind, size.parameters, size.experts) for size in parts.sizes}
     if len([1 for kind, _, _ in sizes if kind is SizeKind.TOTAL]) > 1:
-        return _Finding(reason="the name states several sizes that contradict each other", perhaps=near)
+        return nothing(reason="the name states several sizes that contradict each other")
     if sizes:
-        return _Finding(reason="", perhaps=near)  # the size itself is the answer
+        return nothing(reason="")  # the size itself is the answer
     texts = {word.text for word in parts.words}
     of_family = [key for key in near if texts & key.texts]
     names_of_family = {text for key in of_family for text in key.texts}
@@ -188,30 +248,34 @@ def _nothing_found(parts: NameParts) -> _Finding:
         for word in parts.words
     )
     if of_family and is_family:
-        return _Finding(reason="the name leaves open which model of the family is meant", perhaps=near)
+        return nothing(reason="the name leaves open which model of the family is meant")
     if of_family:
-        return _Finding(reason="the catalogue has models of that family, but not this one", perhaps=near)
-    return _Finding(reason="no model of the catalogue has such a name", perhaps=near)
+        return nothing(reason="the catalogue has models of that family, but not this one")
+    return nothing(reason="no model of the catalogue has such a name")
 
 
 def _keys(found: Sequence[Fit]) -> tuple[Key, ...]:
     return tuple(fit.key for fit in found)
 
 
-def _recognised(text: str, artefact: NamedArtefact, parts: NameParts, fit: Fit, choice: str) -> Identification:
-    entry, closed = fit.key.entry, fit.key.closed
+def _recognised(text: str, artefact: NamedArtefact, finding: _Finding, fit: Fit) -> Identification:
+    entry, closed, parts = fit.key.entry, fit.key.closed, finding.parts
     if closed is not None and not entry.disclosed:
         how, reason = How.UNDISCLOSED, f"{closed.publisher} does not tell how many parameters {entry.name} has"
+        if frozenset(parts.words) != frozenset(parts_of(fold(entry.name)).words):
+            reason = f"one of the {entry.name} line; {closed.publisher} does not tell how many parameters it has"
     elif fit.extra:
-        how, reason = How.BASE, f"by its name made from {entry.name}, whose family and size it states"
+        how, reason = How.BASE, f"it names family and size of {entry.name}, and is taken to have its shape"
+    elif is_other_name(fit.key):
+        how, reason = How.ALIAS, f"it has the shape of {entry.name}, which is in the catalogue"
     else:
         how, reason = How.ALIAS, f"{entry.name} is in the catalogue"
         if is_bare(fit.key) and not parts.sizes:
             reason = f"{reason}; the name does not say which of its family, and usually means this one"
     if closed is not None and entry.disclosed:
         reason = f"{closed.publisher} published the number of parameters of {entry.name}, but not its weights"
-    if choice:
-        reason = f"{reason} ({choice})"
+    if finding.reason:
+        reason = f"{reason} ({finding.reason})"
     return Identification(
         text=text,
         how=how,
@@ -232,7 +296,8 @@ def _with_true_size(reason: str, parts: NameParts, entry: ModelEntry) -> str:
     return f"{reason}; the name says {say_parameters(stated[0])}, it has {say_parameters(entry.parameters)}"
 
 
-def _unrecognised(text: str, artefact: NamedArtefact, parts: NameParts, finding: _Finding) -> Identification:
+def _unrecognised(text: str, artefact: NamedArtefact, finding: _Finding) -> Identification:
+    parts = finding.parts
     totals = {size.parameters for size in parts.sizes if size.kind is SizeKind.TOTAL}
     active = {size.parameters for size in parts.sizes if size.kind in {SizeKind.ACTIVE, SizeKind.EFFECTIVE}}
     per_expert = [size for size in parts.sizes if size.kind is SizeKind.PER_EXPERT]
@@ -255,7 +320,6 @@ def _unrecognised(text: str, artefact: NamedArtefact, parts: NameParts, finding:
         reason=reason,
         parameters=parameters if how is How.STATED else None,
         active_parameters=active.pop() if len(active) == 1 else None,
-        disclosed=how is How.UNKNOWN and bool(finding.perhaps) and all(key.entry.disclosed for key in finding.perhaps),
         format=artefact.format,
         scheme=artefact.scheme,
         candidates=_nearest(perhaps, parts, parameters),

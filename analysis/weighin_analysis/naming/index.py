@@ -80,6 +80,23 @@ def relatives(parts: NameParts) -> list[Key]:
     return [key for key in keys_with(parts) if key.texts & texts or key.words & lettered]
 
 
+def is_other_name(key: Key) -> bool:
+    """Whether a key is the name of another model than that of its entry, which has the same shape."""
+    own = _required(parts_of(fold(key.entry.name)))
+    texts = texts_of(own) | name_words().size_words
+    return any(word.text not in texts or (word.version and word not in own) for word in key.words)
+
+
+def is_version(word: Word) -> bool:
+    """Whether a model of the catalogue has that word with that version in its name."""
+    return word in _index().words
+
+
+def of_same_size(parts: NameParts) -> list[Key]:
+    """Return the keys that state the sizes of a text."""
+    return [key for key in _index().keys if parts.sizes and key.sizes == parts.sizes]
+
+
 def respelled(parts: NameParts) -> NameParts:
     """Return a text that names no family with its words read as the families that they are spelled most like."""
     index = _index()
@@ -101,6 +118,7 @@ class _Index:
     keys: tuple[Key, ...]
     by_word: dict[str, tuple[int, ...]]  # places in keys
     by_pair: dict[str, tuple[str, ...]]  # families by the pairs of letters that they are spelled with
+    words: frozenset[Word]
     families: frozenset[str]
     common: frozenset[str]  # words that are no family's
 
@@ -125,6 +143,7 @@ def _index() -> _Index:
         keys=keys,
         by_word={text: tuple(found) for text, found in by_word.items()},
         by_pair={pair: tuple(found) for pair, found in by_pair.items()},
+        words=frozenset(word for key in keys for word in key.words),
         families=families,
         common=common,
     )
@@ -217,7 +236,7 @@ def _letter_pairs(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _family_like(text: str) -> str | None:
-    """Return the family that is spelled most like a word, None where none is much like it."""
+    """Return the family that a word is spelled most like, or else ends in; None where there is none."""
     index, pairs = _index(), _letter_pairs(text)
     if len(text) < 3 or text in index.common:
         return None
@@ -227,9 +246,11 @@ def _family_like(text: str) -> str | None:
         for family, count in shared.items()
         if 3 * count >= len(pairs)
     }
-    return max(
+    alike = max(
         (family for family in likeness if likeness[family] >= _LIKE), key=lambda one: likeness[one], default=None
     )
+    endings = (text[start:] for start in range(1, len(text) - 3))  # shieldgemma is one of the Gemmas
+    return alike or next((ending for ending in endings if ending in index.families), None)
 
 
 def _letters_in_common(one: str, other: str) -> float:

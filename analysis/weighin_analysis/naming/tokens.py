@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise, product
 
 LONGEST_NAME = 4096  # characters; a path may be long, no model's name is longer
 _LONGEST_WORD = 40
@@ -41,21 +42,57 @@ class NameParts:
     """A name taken apart. ``words`` stand in their order; ``tags`` are versions written v0.3, without the v.
 
     ``marks`` tell revisions of one model apart and nothing of its size: lengths of contexts (128k), dates and builds
-    (2507).
+    (2507). ``glued`` are other readings of a size that stands right behind letters: of llama27b, llama 2 and 7b.
+    ``is_twofold``: one size stands twice in a row, as for an encoder and a decoder.
     """
 
     words: tuple[Word, ...]
     sizes: frozenset[StatedSize]
     tags: frozenset[str]
     marks: frozenset[str]
+    glued: tuple[tuple[Word, StatedSize], ...] = ()
+    is_twofold: bool = False
 
 
 def fold(text: str) -> str:
     """Return a text with small letters, compatible characters made one and invisible ones left out."""
     if text.isascii():
         return text.lower()
+    text = re.sub("(.?)([¼-¾⅐-⅞])", _decimal, text, flags=re.DOTALL).replace("×", "x")
     plain = unicodedata.normalize("NFKC", text).casefold()[:LONGEST_NAME]
     return "".join(character for character in plain if unicodedata.category(character) != "Cf")
+
+
+def _decimal(fraction: re.Match[str]) -> str:
+    """Return ½ as 0.500 and 1½ as 1.500; else its compatible characters 1⁄2 and 11⁄2 are read as sizes."""
+    before, value = fraction[1], f"{unicodedata.numeric(fraction[2]):.3f}"
+    return before + (value[1:] if before.isdigit() else value)
+
+
+_MOST_READ_TWICE = 3  # underscores of a name, each as a point and as a gap
+_BETWEEN_DIGITS = re.compile(r"(?<=[0-9])_(?=[0-9])")
+# The last point of v1_1 is one; one in T0_3B is none: a version is not a part of the size that follows it.
+_TAG_POINT = re.compile(r"(?<![^\W_])(v[0-9]+)_([0-9]+)(?![^\W_]|\.[0-9])")
+_GLUED_SIZE = re.compile(r"(?<![^\W_])[^\W\d_]+[0-9]+\.[0-9]+(?:\.[0-9]+)*[bm](?![^\W_])")
+_WORD_TAG = re.compile(r"(?<![^\W_])([^\W\d_]{2,})[-_ ]v(?=[0-9])")
+
+
+def readings(folded: str) -> Iterator[str]:
+    """Yield a folded name with its underscores between digits as gaps and as points: qwen3_0_6b is qwen3 0.6b."""
+    text = _TAG_POINT.sub(r"\1.\2", folded)
+    places = [match.start() for match in _BETWEEN_DIGITS.finditer(text)][:_MOST_READ_TWICE]
+    for marks in product("_.", repeat=len(places)):
+        letters = list(text)
+        for place, mark in zip(places, marks, strict=True):
+            letters[place] = mark
+        reading = "".join(letters)
+        if "." not in marks or len(_GLUED_SIZE.findall(reading)) == len(_GLUED_SIZE.findall(text)):
+            yield reading
+
+
+def with_versions_for_tags(folded: str) -> str:
+    """Return a folded name with what is written as a tag behind a word as its version: llama-v3.1 is llama 3.1."""
+    return _WORD_TAG.sub(r"\1 ", folded)
 
 
 def take_apart(folded: str) -> NameParts:
@@ -64,13 +101,28 @@ def take_apart(folded: str) -> NameParts:
     A number behind a word is its version, unless it is a date or a build. Beside a size in billions, 1M is the length
     of a context and 3T are tokens of training.
     """
-    pieces = list(_with_parted_units(list(_pieces(folded))))
+    pieces = list(_with_parted_units(list(_pieces(_respelled(folded)))))
     return NameParts(
         words=tuple(_words(pieces)),
-        sizes=frozenset(_without_lengths([_size(value) for kind, value in pieces if kind == "size"])),
+        sizes=frozenset(_without_lengths([_size(value) for kind, value in pieces if kind in _SIZES])),
         tags=frozenset(_trimmed(value) for kind, value in pieces if kind == "tag"),
         marks=frozenset(value for kind, value in pieces if kind == "length" or (kind == "number" and _is_build(value))),
+        glued=tuple(
+            (Word(text=word, version=version), size)
+            for (_, word), (kind, value) in pairwise(pieces)
+            if kind == "glued"
+            for version, size in _glued(value)
+        ),
+        is_twofold=any(one == other and one[0] == "size" for one, other in pairwise(pieces)),
     )
+
+
+def _glued(text: str) -> Iterator[tuple[str, StatedSize]]:
+    """Yield the ways to part the digits of a size into a version and a size: of 257b, 2 and 57b, 2.5 and 7b."""
+    whole = re.match("[0-9]*", text)
+    for end in range(1, len(whole[0]) if whole else 0):
+        if _SIZE.fullmatch(text[end:]):
+            yield ".".join(text[:end]), _size(text[end:])
 
 
 def _words(pieces: list[tuple[str, str]]) -> list[Word]:
@@ -94,9 +146,10 @@ def _words(pieces: list[tuple[str, str]]) -> list[Word]:
 
 
 _UNIT_PARAMETERS = {"k": 1e3, "m": 1e6, "mn": 1e6, "b": 1e9, "bn": 1e9, "t": 1e12}
-_UNIT_PARAMETERS |= {"million": 1e6, "billion": 1e9, "trillion": 1e12}
+_UNIT_PARAMETERS |= {"million": 1e6, "billion": 1e9, "trillion": 1e12, "亿": 1e8, "億": 1e8}
 _PARTED_UNITS = frozenset(_UNIT_PARAMETERS) - {"k", "t"}
-_UNIT = "million|billion|trillion|bn|mn|[kmbt]"
+_UNIT = "million|billion|trillion|bn|mn|[kmbt亿億]"
+_SIZES = frozenset({"size", "glued"})
 _AMOUNT = r"[0-9]{1,4}(?:\.[0-9]{1,3})?"
 _SIZE = re.compile(rf"(?P<prefix>[ea]?)(?P<amount>{_AMOUNT})(?P<unit>{_UNIT})")
 _SPLIT_SIZE = re.compile(r"([0-9]{1,3})([bm])([0-9])")  # 1b7 is 1.7b
@@ -119,12 +172,33 @@ _CONTEXTS_K = frozenset({1, 2, 3, 4, 6, 8, 10, 16, 20, 32, 48, 64, 80, 96, 100, 
 _LONG_CONTEXTS_K = frozenset({400, 500, 512, 524, 1000, 1024, 1048, 2048, 4096})
 
 
-def _pieces(folded: str) -> Iterator[tuple[str, str]]:
-    """Yield (kind, text) from left to right: word, number, size or tag."""
-    points = re.sub(r"(?<![0-9])\.|\.(?![0-9])", " ", folded.replace("+", " plus "))
-    if "-" in points or ":" in points:  # internlm2_5-7b: with another separator about, this one is a point
-        points = re.sub(r"(?<=[0-9])_(?=[0-9])", ".", points)
-    for chunk in _CHUNK.findall(points):
+# Spellings of numbers, each by the one that the rest of this file reads.
+_SPELLINGS = [
+    (re.compile(spelled), plain)
+    for spelled, plain in (
+        (r"(?<![0-9])([1-9][0-9]{0,2}),([0-9]{3})(?![0-9])", r"\1\2"),  # 1,100 million
+        (r"(?<=[0-9]),(?=[0-9])", "."),  # 0,6b
+        (r"(?<![^\W_])([0-9]{1,3})[-_ ]?[x*][-_ ]?(?=[0-9.]{1,8}[bm](?![^\W_]))", r"\1x"),  # 8 x 7b
+        (r"(?<![0-9])[0-9](?:\.[0-9])?e-[0-9]{1,2}(?![^\W_])", " "),  # lr2e-5
+        (r"(?<=[^0-9.][0-9])p(?=[0-9](?![^\W_]))", "."),  # qwen2p5
+        (r"(?<=[0-9][bm])(?=v[0-9])", " "),  # 7bv0.3
+        (r"(?<=[0-9]b)(?=[0-9]{1,2}t(?![^\W_]))", " "),  # 2b4t
+        (r"(?<=[亿億])", " "),
+        (r"\+", " plus "),
+        (r"(?<![0-9])\.|\.(?![0-9])", " "),
+    )
+]
+
+
+def _respelled(folded: str) -> str:
+    for spelled, plain in _SPELLINGS:
+        folded = spelled.sub(plain, folded)
+    return folded
+
+
+def _pieces(respelled: str) -> Iterator[tuple[str, str]]:
+    """Yield (kind, text) from left to right: word, number, size, glued (a size right behind a word) or tag."""
+    for chunk in _CHUNK.findall(respelled):
         if len(chunk) > _LONGEST_WORD:
             yield "word", chunk[:_LONGEST_WORD]
         else:
@@ -139,7 +213,8 @@ def _pieces_of(chunk: str) -> Iterator[tuple[str, str]]:
     if piece := _piece(chunk):
         yield piece
     elif letters and (piece := _piece(number + rest)):
-        yield from (("word", letters), piece)
+        kind, value = piece
+        yield from (("word", letters), ("glued" if kind == "size" and value[0].isdigit() else kind, value))
     elif letters:
         yield "word", chunk  # gpt4all is not GPT-4
     else:
@@ -158,15 +233,16 @@ def _piece(text: str) -> tuple[str, str] | None:
 
 def _with_parted_units(pieces: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Join a number and a unit that stand apart: 0.5 B, 7 billion. A size beside 16E counts what a token passes."""
-    has_expert_count = any(kind == "experts" for kind, _ in pieces)
     index = 0
     while index < len(pieces):
         kind, value = pieces[index]
         following = pieces[index + 1][1] if index + 1 < len(pieces) else ""
+        neighbours = (pieces[at][0] for at in (index - 1, index + 1) if 0 <= at < len(pieces))
+        is_active = following in {"active", "activated"} or "experts" in neighbours
         if kind == "number" and following in _PARTED_UNITS and _SIZE.fullmatch(value + following):
             yield "size", value + following
             index += 1
-        elif kind == "size" and has_expert_count and value[0].isdigit() and "x" not in value:
+        elif kind in _SIZES and is_active and value[0].isdigit() and "x" not in value:
             yield "size", f"a{value}"
         else:
             yield kind, value
