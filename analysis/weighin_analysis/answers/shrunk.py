@@ -1,14 +1,15 @@
 """What a shrinking technique changes of a model, and what it does not: download, memory and work, never quality."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from weighin_analysis.answers.candidate import Candidate
 from weighin_analysis.answers.requirement import Requirement, Setting, requirement
+from weighin_analysis.answers.shipped import reshaped_size
 from weighin_analysis.errors import SizeError, WhatIfError
 from weighin_analysis.models.catalogue import entry as catalogue_entry
 from weighin_analysis.models.entry import ModelEntry
-from weighin_analysis.numbers import number
+from weighin_analysis.numbers import gb, gib, number
 from weighin_analysis.shrinking.adapter import adapter
 from weighin_analysis.shrinking.reasons import Reasons, reasons
 from weighin_analysis.shrinking.reshape import reshaped, shape_of
@@ -47,8 +48,7 @@ def apply_all(
     before = requirement(candidate, setting, file_size=file_size)
     for what_if in what_ifs:
         changed = _changed(what_if, before.candidate)
-        if replace(changed, adapters=()) != replace(candidate, adapters=()):
-            file_size = None
+        file_size = file_size and _own_size(before, changed)
         after = requirement(changed, setting, file_size=file_size)
         results.append(_result(what_if, before, after))
         before = after
@@ -60,29 +60,28 @@ def told(result: WhatIfResult) -> tuple[str, ...]:
     before, after, why = result.before, result.after, result.reasons
     work = _work_told(result.work_before, result.work_after)
     return (
-        f"download {_bytes_told(before.download_bytes, after.download_bytes)}. {why.download}",
-        f"memory {_bytes_told(before.memory_bytes, after.memory_bytes)}. {why.memory}",
+        f"download {_change_told(before.download_bytes, after.download_bytes, gb)}. {why.download}",
+        f"memory {_change_told(before.memory_bytes, after.memory_bytes, gib)}. {why.memory}",
         f"work of a token {work}. {why.speed}",
         f"kernel {'exists' if why.kernel_exists else 'missing'}. {why.kernel}",
         result.quality,
     )
 
 
-def _bytes_told(before: int | None, after: int | None) -> str:
-    return "not known" if before is None or after is None else _change_told(before, after, "GB", "MB")
-
-
 def _work_told(before: Work | None, after: Work | None) -> str:
     if before is None or after is None:
         return "not known"
-    multiply_adds = _change_told(before.multiply_adds, after.multiply_adds, "billion", "million")
-    return f"reads {_bytes_told(before.weight_bytes_read, after.weight_bytes_read)}; multiply-adds {multiply_adds}"
+    read = _change_told(before.weight_bytes_read, after.weight_bytes_read, gb)
+    return f"reads {read}; multiply-adds {_change_told(before.multiply_adds, after.multiply_adds, _amount)}"
 
 
-def _change_told(before: int, after: int, large: str, small: str) -> str:
-    def amount(count: int) -> str:
-        return f"{number(count / 1e9)} {large}" if count >= 1e9 else f"{number(count / 1e6)} {small}"
+def _amount(count: float) -> str:
+    return f"{number(count / 1e9)} billion" if count >= 1e9 else f"{number(count / 1e6)} million"
 
+
+def _change_told(before: int | None, after: int | None, amount: Callable[[float], str]) -> str:
+    if before is None or after is None:
+        return "not known"
     if before == after:
         return f"{amount(before)}, unchanged"
     if amount(before) != amount(after):
@@ -119,6 +118,16 @@ def _changed(what_if: WhatIf, candidate: Candidate) -> Candidate:
     if isinstance(what_if, Distill):
         return replace(candidate, entry=_student(what_if.student, candidate.entry))
     return replace(candidate, entry=reshaped(what_if, candidate.entry))
+
+
+def _own_size(before: Requirement, changed: Candidate) -> DownloadSize | None:
+    """Return what the model's own files weigh after a what-if, None where others take their place."""
+    same = replace(before.candidate, adapters=changed.adapters)
+    if before.download is None or changed == same:
+        return before.download
+    if changed.scheme != same.scheme or changed.entry.reshaped_from is None:
+        return None
+    return reshaped_size(before.download, same, changed)
 
 
 def _student(name: str, teacher: ModelEntry) -> ModelEntry:

@@ -75,7 +75,9 @@ def _table_bytes(entry: ModelEntry, artefact: DownloadSize) -> int:
     if known:
         return known
     if entry.shape is not None:
-        table_weights = entry.shape.architecture.embedding_weight_count
+        arch = entry.shape.architecture
+        width = entry.shape.embedding_width if arch.tied_embeddings else None
+        table_weights = arch.vocab * (width or arch.hidden)
     elif entry.vocab is not None and entry.hidden is not None:
         table_weights = entry.vocab * entry.hidden
     else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 
-from weighin_analysis.architecture import Architecture
+from weighin_analysis.architecture import Architecture, ArchitectureKind
 from weighin_analysis.data_files import read_data
 from weighin_analysis.errors import SizeError
 from weighin_analysis.footprint import RUNTIME_BYTES, activation_bytes, bytes_read_per_token
@@ -18,7 +18,7 @@ from weighin_analysis.memory.llama_cpp import MICRO_BATCH_TOKENS, Backend, compu
 from weighin_analysis.models.entry import ModelEntry
 from weighin_analysis.models.shape import Shape
 from weighin_analysis.scheme import Scheme
-from weighin_analysis.sizes.artefact import DownloadSize, SizeBasis
+from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
 
 
 class Runtime(StrEnum):
@@ -41,6 +41,11 @@ class Runtime(StrEnum):
         on_processor = self in {Runtime.ONNXRUNTIME, Runtime.LLAMA_CPP, Runtime.LITERT}
         return Pool.MAIN if on_processor else Pool.ACCELERATOR
 
+    @property
+    def format(self) -> Format:
+        """The one format whose files it runs."""
+        return _FORMATS[self]
+
 
 class Pool(StrEnum):
     """A memory: main memory, or that of an accelerator, which is main memory where it has none of its own."""
@@ -61,7 +66,7 @@ class MemoryUse:
     """Bytes in use, by part; ``low`` to ``high`` is where the total may lie.
 
     ``weights`` are those that the runtime holds, ``activations`` all of its buffers. ``runtime`` is the program itself,
-    None where nobody measured it apart; the total is without it then. ``pool`` is where the layers' weights lie.
+    None where nobody measured it apart; the total is without it then.
     """
 
     weights: int
@@ -71,7 +76,6 @@ class MemoryUse:
     low: int
     high: int
     kv_type: KvType
-    pool: Pool
     basis: MemoryBasis
     notes: tuple[str, ...] = ()
 
@@ -99,15 +103,15 @@ def memory_use(
         low=0,
         high=0,
         kv_type=parts.kv_type,
-        pool=runtime.pool,
         basis=MemoryBasis.FITTED if parts.fitted or artefact.basis is SizeBasis.FITTED else MemoryBasis.COUNTED,
         notes=parts.notes,
     )
     error = _constants(runtime)["error"]
+    less, more = (artefact.bytes - artefact.low, artefact.high - artefact.bytes) if parts.follows_file else (0, 0)
     return replace(
         use,
-        low=round((use.total - artefact.bytes + artefact.low) / (1 + error)),
-        high=round((use.total - artefact.bytes + artefact.high) * (1 + error)),
+        low=round((use.total - less) / (1 + error)),
+        high=round((use.total + more) * (1 + error)),
     )
 
 
@@ -139,6 +143,7 @@ class _Parts:
     kv_type: KvType
     runtime: int | None = None
     fitted: bool = False
+    follows_file: bool = True  # larger in memory where the file is larger
     notes: tuple[str, ...] = ()
 
 
@@ -154,6 +159,15 @@ _BACKENDS = {
     Runtime.LLAMA_CPP_OPENCL: Backend.OPENCL,
     Runtime.LLAMA_CPP_HEXAGON: Backend.HEXAGON,
 }
+
+_FORMATS = {
+    Runtime.ONNXRUNTIME: Format.ONNX,
+    Runtime.ONNXRUNTIME_GPU: Format.ONNX,
+    Runtime.LITERT: Format.LITERT,
+    Runtime.OPENVINO: Format.OPENVINO,
+    Runtime.RKLLM: Format.RKLLM,
+    Runtime.WEBLLM: Format.MLC,
+} | dict.fromkeys(_BACKENDS, Format.GGUF)
 
 # The kernels that run an export of Transformers.js, as far as what they pack is concerned.
 _KERNELS = {scheme.value: scheme for scheme in Scheme} | {
@@ -180,10 +194,12 @@ def _onnxruntime(entry: ModelEntry, artefact: DownloadSize, request: _Request) -
             notes=("Its weights are counted as stored: how the runtime packs them was not measured.",),
         )
     return _Parts(
-        weights=bytes_read_per_token(_with_all_experts(entry.shape), scheme),
+        weights=bytes_read_per_token(_with_all_experts(entry.shape), scheme)
+        - round(_narrow_head_saves(entry.shape) * scheme.resident_bytes_per_weight),
         activations=activation_bytes(entry.shape.active_architecture, request.prompt_tokens),
         kv_type=KvType.FP32,
         runtime=RUNTIME_BYTES,
+        follows_file=False,
         notes=("The input embedding stays in the file, which the runtime maps; loaded from memory, it counts, too.",),
     )
 
@@ -217,7 +233,10 @@ def _litert(entry: ModelEntry, artefact: DownloadSize, request: _Request) -> _Pa
         kv_type=KvType.FP32,
         runtime=round(_constants(request.runtime)["runtime_bytes"]),
         fitted=True,
-        notes=("With the mapped file, as the system counts it; the memory of a GPU comes on top.",),
+        notes=(
+            "With the mapped file, as the system counts it; the memory of a GPU comes on top.",
+            "Measured with two models only, and different on each device: this memory is not good enough to decide by.",
+        ),
     )
 
 
@@ -282,6 +301,14 @@ def _with_all_experts(shape: Shape) -> Architecture:
     return replace(shape.architecture, ffn=experts.count * shape.architecture.ffn + experts.shared_ffn)
 
 
+def _narrow_head_saves(shape: Shape) -> int:
+    """Return the weights that a head does without which shares a narrow table, less those of both projections."""
+    arch = shape.architecture
+    if shape.embedding_width is None or arch.kind is ArchitectureKind.ENCODER or not arch.tied_embeddings:
+        return 0
+    return arch.vocab * (arch.hidden - shape.embedding_width) - 2 * arch.hidden * shape.embedding_width
+
+
 def _elements(entry: ModelEntry, prompt_tokens: int) -> int:
     """Elements alive for a prompt; without a shape the hidden states before and after a block, and the logits."""
     if entry.shape is not None:
@@ -300,7 +327,7 @@ def _block_width(entry: ModelEntry) -> int:
 def _table(entry: ModelEntry) -> tuple[int, int]:
     """Return rows and width of the vocabulary's table."""
     if entry.shape is not None:
-        return entry.shape.architecture.vocab, entry.shape.architecture.hidden
+        return entry.shape.architecture.vocab, entry.shape.embedding_width or entry.shape.architecture.hidden
     if entry.vocab is None or entry.hidden is None:
         raise SizeError(f"{entry.name}: its vocabulary is not in the catalogue")
     return entry.vocab, entry.hidden

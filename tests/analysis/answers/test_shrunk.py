@@ -1,5 +1,6 @@
 """What each technique changes of a model that is shipped, and what it leaves as it was."""
 
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -7,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighin_analysis.answers.candidate import Candidate
-from weighin_analysis.answers.requirement import Setting
+from weighin_analysis.answers.requirement import Setting, requirement
 from weighin_analysis.answers.shrunk import WhatIfResult, apply_all, told
 from weighin_analysis.errors import AnalysisError, CatalogError, SizeError, WhatIfError
 from weighin_analysis.memory.runtimes import Runtime
 from weighin_analysis.models.catalogue import catalogue, entry
 from weighin_analysis.shrinking.what_if import parse_what_if
 from weighin_analysis.sizes.artefact import DownloadSize, Format, SizeBasis
-from weighin_analysis.sizes.download import schemes_of
+from weighin_analysis.sizes.download import published_sizes, schemes_of
 
 T = TypeVar("T")
 SETTING = Setting(context_tokens=2048, prompt_tokens=512)
@@ -168,6 +169,78 @@ def test_the_exact_size_of_a_file_holds_until_the_file_would_be_another() -> Non
     assert SizeBasis.FILE not in bases[2:]
 
 
+PUBLISHED = sorted((one for one in published_sizes() if entry(one[0]).shape), key=str)
+
+
+@settings(max_examples=60, deadline=None)  # the first question of each format reads its data
+@given(st.sampled_from(PUBLISHED), st.sampled_from(["prune-layers=1", "prune-ffn=0.5", "share-layers=1"]))
+def test_no_published_model_grows_by_what_is_pruned(artefact: tuple[str, Format, str], text: str) -> None:
+    """Nor where its published file is smaller than its count."""
+    try:
+        found = result(text, shipped(*artefact))
+    except AnalysisError:
+        return  # llama.cpp shares no layers, encoders of one layer lose none
+    assert known(found.after.download_bytes) <= known(found.before.download_bytes)
+    assert (found.after.memory_bytes or 0) <= (found.before.memory_bytes or 0)
+    assert known(found.work_after).weight_bytes_read <= known(found.work_before).weight_bytes_read
+
+
+def test_a_technique_that_removes_nothing_leaves_the_bytes_of_a_published_file() -> None:
+    """Qwen3 publishes a second copy of its table, which no export to ONNX keeps."""
+    found = result("tie-embeddings", shipped("Qwen3-0.6B", scheme="q4"))
+    assert known(found.before.download).basis is SizeBasis.PUBLISHED
+    assert found.after.download_bytes == found.before.download_bytes
+    assert found.after.memory_bytes == found.before.memory_bytes
+    assert found.work_after == found.work_before
+
+
+def test_what_a_file_weighs_beside_its_count_stays_in_proportion() -> None:
+    counted = known(result("prune-layers=16", LLAMA).before.download)
+    file = file_of(counted.bytes * 11 // 10)
+    (found,) = apply_all([parse_what_if("prune-layers=16")], LLAMA, SETTING, file_size=file)
+    plain = known(result("prune-layers=16", LLAMA).after.download_bytes)
+    assert known(found.after.download_bytes) / plain == pytest.approx(1.1, abs=0.01)
+    assert known(found.after.download).basis is SizeBasis.FITTED
+
+
+def file_of(size: int) -> DownloadSize:
+    """Return a file whose header does not name its table and its head."""
+    return DownloadSize(
+        format=Format.GGUF,
+        scheme="Q4_K_M",
+        bytes=size,
+        low=size,
+        high=size,
+        basis=SizeBasis.FILE,
+        parts={"token_embedding": 0, "head": 0, "layers": size, "other": 0},
+        tokenizer_bytes=0,
+        runtime_bytes=None,
+    )
+
+
+@pytest.mark.parametrize("scheme", ["Q4_K_M", "of nobody"])
+def test_a_token_reads_no_input_table_of_a_file(scheme: str) -> None:
+    """Llama 3.1 has a head of its own: of 8.03 billion weights a token looks up a row of 0.53."""
+    file = replace(file_of(4_920_000_000), scheme=scheme)
+    candidate = replace(LLAMA, scheme=scheme)
+    (found,) = apply_all([parse_what_if("prune=0.5")], candidate, SETTING, file_size=file)
+    assert known(found.work_before).weight_bytes_read / file.bytes == pytest.approx(7.5 / 8.03, abs=0.015)
+
+
+def test_a_narrow_embedding_that_is_the_head_too_shrinks_memory() -> None:
+    found = result("embedding-width=64", shipped("Qwen2.5-0.5B", scheme="q4"))
+    saved = known(found.before.memory).weights - known(found.after.memory).weights
+    assert saved == pytest.approx((151_936 * (896 - 64) - 2 * 896 * 64) * 0.75, abs=1)
+
+
+def test_a_runtime_has_no_memory_for_a_format_that_it_does_not_run() -> None:
+    found = requirement(LLAMA, replace(SETTING, runtime=Runtime.WEBLLM))
+    assert (found.memory, found.missing) == (
+        None,
+        ("webllm runs mlc files and no gguf; name another --runtime or --format",),
+    )
+
+
 def test_a_format_that_no_runtime_runs_has_sizes_and_no_memory() -> None:
     found = result("prune-layers=16", shipped("Llama-3.1-8B", Format.SAFETENSORS, "BF16"))
     assert found.after.memory_bytes is None
@@ -207,7 +280,7 @@ def test_every_technique_says_that_quality_is_not_judged(text: str) -> None:
 
 def test_an_adapter_that_is_small_beside_its_model_is_seen_in_the_lines() -> None:
     assert told(result("lora=8:fp32", shipped("Llama-2-7B", Format.GGUF, "F16")))[0].startswith(
-        "download 13.5 GB + 16.8 MB. "
+        "download 13.48 GB -> 13.50 GB. "
     )
 
 
