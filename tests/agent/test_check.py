@@ -1,6 +1,7 @@
 """`weighin-agent check`: the newest run of a device, asked about one model."""
 
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_process import agent, only_document
+from agent_process import agent, agent_line, only_document
 from filled_run import FILLED
 from made_model_files import llama_tensors, write_gguf
 from made_runs import run_of
@@ -255,6 +256,9 @@ def test_a_yes_tells_a_person_speed_download_memory_and_what_is_free(state: Path
         ("SmolLM2-360M", "--ep", "cuda"),
         ("SmolLM2-360M", "--scheme", "q99"),
         ("SmolLM2-360M", "--what-if", "magic"),
+        ("GPT-4", "--what-if", "magic"),
+        ("GPT-4", "--scheme", "q99"),
+        ("",),
         ("./no-such-file.gguf",),
         (),
     ],
@@ -273,6 +277,56 @@ def test_a_name_that_no_terminal_can_print_is_escaped() -> None:
     assert printed.getvalue().splitlines()[0] == r"no\x1b such\udcff model"
 
 
+def test_a_scheme_that_nobody_here_knows_is_said_and_the_measured_ones_are_answered() -> None:
+    found = ask("Llama-3.2-3B-Instruct-4bit")
+    assert [row.requirement.candidate.scheme for row in found.rows] == ["int4_block32", "int8_dynamic"]
+    assert "weighin does not know the scheme 4bit" in printed(found, width=200)
+
+
+@pytest.mark.parametrize("model", ["Gemma-2B", "DistilBERT", "Qwen3-30B-A3B"])
+def test_on_a_terminal_of_80_columns_nothing_is_wider_and_later_pieces_are_indented(model: str) -> None:
+    lines = printed(ask(model), width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    start = next(place for place, line in enumerate(lines) if line.startswith("  memory"))
+    assert lines[start + 1].startswith(" " * 12)
+
+
+def test_what_is_no_terminal_gets_every_sentence_on_one_line() -> None:
+    output = StringIO()
+    print_check(Console(file=output, width=80), ask("Gemma-2B"), (1e6,))
+    assert [line for line in output.getvalue().splitlines() if line.endswith(REMINDER)]
+
+
+def test_every_scheme_that_is_not_judged_says_why() -> None:
+    text = printed(ask("DistilBERT"), width=200)
+    assert text.count("not known: ") == text.count("no encoder was run") == 2
+
+
+def test_an_unknown_name_is_told_once_and_with_what_to_do() -> None:
+    unknown = unanswerable(Request(found=find_model("FooBar-13B")))
+    assert unknown is not None
+    text = printed(unknown, width=200)
+    assert text.count("not in the catalogue") == 1
+    assert "weighin-analysis catalogue add" in text
+
+
+def printed(found: Answer, *, width: int) -> str:
+    """What a terminal without colours shows."""
+    output = StringIO()
+    print_check(Console(file=output, force_terminal=True, no_color=True, color_system=None, width=width), found, (1e6,))
+    return output.getvalue()
+
+
+def test_an_answer_whose_reader_left_keeps_its_exit_code(state: Path) -> None:
+    line = agent_line("check", "SmolLM2-360M", "--state", state)
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, b"")
+
+
 @pytest.mark.parametrize("damage", [None, b"", b"damaged"])
 def test_without_a_run_that_can_be_read_one_line_says_to_make_one(tmp_path: Path, damage: bytes | None) -> None:
     folder = tmp_path / "state"
@@ -282,4 +336,5 @@ def test_without_a_run_that_can_be_read_one_line_says_to_make_one(tmp_path: Path
     done = agent("check", "SmolLM2-360M", "--state", folder)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "run `weighin-agent run` first" in done.stderr
+    assert ("is damaged" in done.stderr) == (damage is not None)
     assert damage is not None or not folder.exists()
