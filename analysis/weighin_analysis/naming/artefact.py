@@ -67,9 +67,12 @@ _MEDIAPIPE = re.compile(r"[cg]pu[-_]int[48]")
 def read_artefact(folded: str) -> NamedArtefact:
     """Return what a folded name or path says of format and scheme; the last one counts where it says several."""
     matches = list(_SCHEME.finditer(folded))
-    kind = next((kind for kind in _KINDS if any(match.lastgroup == kind for match in matches)), None)
+    kinds = [kind for kind in _KINDS if any(match.lastgroup == kind for match in matches)]
+    form = _format(folded, kinds[0] if kinds else None)
+    if form is Format.ONNX and len(kinds) > 1 and kinds[0] == "other":
+        del kinds[0]  # in int4-awq-block-128 the second word tells how the first was found
+    kind = kinds[0] if kinds else None
     spelling = [match[0] for match in matches if match.lastgroup == kind][-1] if kind else None
-    form = _format(folded, kind)
     rest = _FORMAT_WORD.sub(" ", _CONVERSION.sub(" ", _SCHEME.sub(" ", folded)))
     return NamedArtefact(format=form, scheme=_scheme(spelling, form) if spelling else None, rest=rest)
 

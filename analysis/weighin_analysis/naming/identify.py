@@ -142,8 +142,16 @@ def _find(text: str) -> _Finding:
         return _Finding(
             parts=parts, reason="its underscores may be points or gaps, and the size depends", perhaps=perhaps
         )
-    as_version = _of_reading(parts_of(with_versions_for_tags(text)))
-    return as_version if as_version.fit is not None else findings[0]
+    return _with_versions(text, findings[0].parts) or findings[0]
+
+
+def _with_versions(text: str, parts: NameParts) -> _Finding | None:
+    """Return what a text amounts to with its tags as versions that its words have in the catalogue, None if nothing."""
+    versioned = parts_of(with_versions_for_tags(text))
+    if not all(is_version(word) for word in set(versioned.words) - set(parts.words)):
+        return None
+    finding = _of_reading(versioned)
+    return finding if finding.fit is not None else None
 
 
 def _of_reading(parts: NameParts) -> _Finding:
