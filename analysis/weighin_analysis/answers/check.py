@@ -97,7 +97,8 @@ def check(question: Question, evidence: Evidence) -> tuple[CheckRow, ...]:
         ]
     else:
         rows = [_row(question, group, evidence) for group in _nearest_groups(question.candidate, groups)]
-    return tuple(sorted(rows, key=_badness))
+    deepest = max((row.decode_context_depth or 0 for row in rows), default=0)
+    return tuple(sorted(rows, key=lambda row: _badness(row, deepest)))
 
 
 def better(verdict: Verdict | None, other: Verdict | None) -> bool:
@@ -105,9 +106,11 @@ def better(verdict: Verdict | None, other: Verdict | None) -> bool:
     return _ORDER.index(verdict) < _ORDER.index(other)
 
 
-def _badness(row: CheckRow) -> tuple[bool, int, float]:
-    decode = row.decode_tokens_per_second
-    return not row.counts, _ORDER.index(row.verdict), -decode.value if decode else 0.0
+def _badness(row: CheckRow, deepest: int) -> tuple[bool, bool, bool, int, float]:
+    """Return what sorts rows; a speed that holds behind fewer tokens than another's is a weaker answer than that."""
+    decode, depth = row.decode_tokens_per_second, row.decode_context_depth
+    shallow = depth is not None and depth < deepest
+    return not row.counts, row.verdict is None, shallow, _ORDER.index(row.verdict), -decode.value if decode else 0.0
 
 
 def _nearest_groups(candidate: Candidate, groups: Collection[Group]) -> list[Group]:

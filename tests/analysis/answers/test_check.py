@@ -348,6 +348,13 @@ def test_where_no_cost_model_tells_of_depth_the_answer_says_for_which_it_holds()
     assert row.reasons[-1].startswith("decode holds behind 512 tokens")
 
 
+def test_a_speed_behind_fewer_tokens_than_asked_for_does_not_lead() -> None:
+    found = evidence([*slower_with_depth(), *run_of((INT8,), names=("Qwen2.5-0.5B",), slowness=0.1)])
+    deep, shallow = check(question("Qwen2.5-0.5B", context_tokens=32_768), found)
+    assert (deep.decode_context_depth, shallow.decode_context_depth) == (32_768, 512)
+    assert (deep.verdict, shallow.verdict) == (Verdict.USABLE, Verdict.COMFORTABLE)
+
+
 def test_a_context_that_the_model_does_not_have_is_no_and_its_own_longest_is_the_change() -> None:
     asked = question("SmolLM2-135M", context_tokens=32_768)
     row = only(check(asked, evidence()))
