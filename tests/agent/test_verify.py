@@ -172,11 +172,11 @@ def test_an_architecture_file_that_cannot_be_used_is_refused_by_name(
     assert why in line
 
 
-def test_an_unknown_architecture_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_architecture_is_refused_with_the_nearest_ones(tmp_path: Path) -> None:
     done = agent("verify", "--state", tmp_path / "state", "--architecture", "GPT-9")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "unknown architecture 'GPT-9'; known are DistilBERT, SmolLM2-135M" in line
+    assert "unknown model 'GPT-9'; nearest are GPT-" in line
 
 
 def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
