@@ -66,17 +66,27 @@ def _kind(architecture: str, metadata: Metadata) -> ModelKind:
 
 
 def _kv_cache(architecture: str, metadata: Metadata) -> KvCache | None:
-    """Return what keeps keys and values; of unlike layers, those that have any, if they are alike."""
+    """Return what keeps keys and values; of unlike layers, those that have any, if they are alike.
+
+    Where a value is not as wide as a key, ``head_dim`` is the mean of both. Attention by latent vectors keeps one of
+    ``key_length`` and reads the values out of it; its keys' and values' own widths end in ``_mla``. The last layers may
+    use what others keep.
+    """
     layers = metadata.count(f"{architecture}.block_count")
     heads = metadata.count(f"{architecture}.attention.head_count_kv")
     each = [count for count in metadata.counts(f"{architecture}.attention.head_count_kv") if count]
     if len(set(each)) == 1:
         layers, heads = len(each), each[0]
-    width = metadata.count(f"{architecture}.attention.key_length")
+    elif layers is not None:
+        layers -= metadata.count(f"{architecture}.attention.shared_kv_layers") or 0
     hidden, queries = (metadata.count(f"{architecture}.{key}") for key in ("embedding_length", "attention.head_count"))
-    if width is None and hidden and queries:
-        width = hidden // queries
-    return KvCache(layers=layers, kv_heads=heads, head_dim=width) if layers and heads and width else None
+    usual = hidden // queries if hidden and queries else None
+    keys, values = (metadata.count(f"{architecture}.attention.{key}_length") or usual for key in ("key", "value"))
+    if metadata.count(f"{architecture}.attention.key_length_mla"):
+        values = 0
+    if not layers or layers < 0 or not heads or not keys or values is None:
+        return None
+    return KvCache(layers=layers, kv_heads=heads, head_dim=-(-(keys + values) // 2))
 
 
 def _rows(tensor: StoredTensor | None) -> int:

@@ -154,6 +154,33 @@ def test_of_unlike_layers_those_with_attention_keep_keys_and_values(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("metadata", "kept"),
+    [
+        ({"attention.key_length": 192, "attention.value_length": 128}, KvCache(layers=2, kv_heads=2, head_dim=160)),
+        ({"attention.value_length": 32}, KvCache(layers=2, kv_heads=2, head_dim=48)),
+        (
+            {
+                "attention.head_count_kv": 1,
+                "attention.key_length": 576,
+                "attention.value_length": 512,
+                "attention.key_length_mla": 192,
+                "attention.value_length_mla": 128,
+            },
+            KvCache(layers=2, kv_heads=1, head_dim=288),  # as the catalogue tells DeepSeek-V3's
+        ),
+        ({"attention.shared_kv_layers": 1}, KvCache(layers=1, kv_heads=2, head_dim=64)),
+        ({"attention.shared_kv_layers": 3}, None),
+    ],
+)
+def test_what_a_token_keeps_counts_values_by_their_own_width_and_only_layers_that_keep_any(
+    tmp_path: Path, metadata: dict[str, Any], kept: KvCache | None
+) -> None:
+    tensors = llama_tensors() | {"blk.1.attn_kv_b.weight": (64, 256)}
+    path = write_gguf(tmp_path / "model.gguf", tensors, metadata=LLAMA | metadata, architecture="deepseek2")
+    assert inspect(path).entry.kv_cache == kept
+
+
+@pytest.mark.parametrize(
     ("file_type", "types", "scheme"),
     [
         (15, {}, "Q4_K_M"),
