@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import comb
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -16,8 +17,8 @@ import numpy as np
 
 from weighin_analysis.data_files import read_data
 from weighin_analysis.errors import CatalogError
-from weighin_analysis.memory.llama_cpp import loading_bytes
-from weighin_analysis.memory.load_rule import LoadRule, fit_load_rule
+from weighin_analysis.memory.llama_cpp import loading_bytes, weights_bytes
+from weighin_analysis.memory.load_rule import LoadRule, fit_load_rule, load_peak_bytes
 from weighin_analysis.memory.runtimes import Runtime, llama_cpp_backend, memory_use
 from weighin_analysis.models.catalogue import entry as catalogue_entry
 from weighin_analysis.models.entry import CountBasis, KvCache, ModelEntry, ModelKind
@@ -28,6 +29,7 @@ from weighin_analysis.sizes.vendor_formats import download_size as vendor_size
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 MIB = 1 << 20
 GIB = 1 << 30
+CONTEXT_TOKENS = 2048  # of all tries to load
 PROMPT_TOKENS = 512
 
 
@@ -166,6 +168,7 @@ class Counted:
 
     row: MemoryRow
     counted_bytes: int
+    compute_bytes: int
     factors: tuple[float, ...]
 
     def total(self, constants: Sequence[float]) -> float:
@@ -198,7 +201,7 @@ def counted(row: MemoryRow) -> Counted:
         assert entry.shape is not None
         fitted += use.activations
         factors = (1.0, float(entry.shape.architecture.vocab))
-    return Counted(row=row, counted_bytes=use.total - fitted, factors=factors)
+    return Counted(row=row, counted_bytes=use.total - fitted, compute_bytes=use.activations, factors=factors)
 
 
 def fit(rows: Sequence[Counted]) -> tuple[float, ...]:
@@ -230,29 +233,53 @@ def median_and_p90(errors: Iterable[float]) -> tuple[float, float]:
 
 
 @cache
-def peak_bytes(row: FitRow, *, true_weights: bool) -> int:
-    """Return the peak of a row by the catalogue alone, or with the bytes of the very file that was loaded."""
+def peak_bytes(row: FitRow) -> int:
+    """Return the peak of a row as weighin tells it, from the catalogue alone."""
     entry = catalogue_entry(row.model)
     artefact = gguf.download_size(entry, row.scheme)
-    use = memory_use(entry, artefact, row.runtime, context_tokens=2048, prompt_tokens=PROMPT_TOKENS)
+    return load_peak_bytes(entry, artefact, row.runtime, context_tokens=CONTEXT_TOKENS)
+
+
+@cache
+def peak_with_logged_weights(row: FitRow) -> int:
+    """Return the peak with the weights that were logged on a larger phone: what a better count of them would bring."""
+    entry = catalogue_entry(row.model)
+    return peak_bytes(row) - weights_bytes(entry, gguf.download_size(entry, row.scheme)) + row.weights_bytes
+
+
+@cache
+def peak_without_copy(row: FitRow) -> int:
+    """Return the peak without the second copy of a tensor that OpenCL's back end makes while it loads."""
     backend = llama_cpp_backend(row.runtime)
     assert backend is not None
-    weights = row.weights_bytes if true_weights else use.weights
-    return use.total - use.weights + weights + loading_bytes(entry, artefact, backend)
+    entry = catalogue_entry(row.model)
+    return peak_bytes(row) - loading_bytes(entry, gguf.download_size(entry, row.scheme), backend)
 
 
 Feature = Callable[[FitRow], int]
 FEATURES: dict[str, Feature] = {
-    "total logged on the larger phone": lambda row: row.reference_total_bytes,
-    "peak, by the catalogue": lambda row: peak_bytes(row, true_weights=False),
-    "peak, with the file's bytes": lambda row: peak_bytes(row, true_weights=True),
+    "total logged on a larger phone": lambda row: row.reference_total_bytes,
+    "computed peak": peak_bytes,
+    "computed peak, weights logged on a larger phone": peak_with_logged_weights,
+    "computed peak, without OpenCL's copy": peak_without_copy,
 }
+CONSTANT_SHARE, SHIPPED = tuple(FEATURES.values())[:2]
+
+Fit = Callable[[Sequence[float], Sequence[bool]], LoadRule]
 
 
-def rule_of(rows: Iterable[FitRow], feature: Feature) -> LoadRule:
+def fewest_errors(peak_shares: Sequence[float], loaded: Sequence[bool]) -> LoadRule:
+    """Return the share with the fewest wrong answers, the median of such: another fit than the likeliest curve."""
+    shares = np.asarray(peak_shares)
+    borders = (np.sort(shares)[1:] + np.sort(shares)[:-1]) / 2
+    errors = ((shares <= borders[:, None]) != np.asarray(loaded)).sum(axis=1)
+    return LoadRule(share_of_ram=float(np.median(borders[errors == errors.min()])), spread=0.0)
+
+
+def rule_of(rows: Iterable[FitRow], feature: Feature, fit: Fit = fit_load_rule) -> LoadRule:
     """Return the rule that these rows make."""
     rows = tuple(rows)
-    return fit_load_rule([feature(row) / row.ram_bytes for row in rows], [row.loaded for row in rows])
+    return fit([feature(row) / row.ram_bytes for row in rows], [row.loaded for row in rows])
 
 
 def wrong(rows: Iterable[FitRow], feature: Feature, rule: LoadRule) -> list[FitRow]:
@@ -260,18 +287,76 @@ def wrong(rows: Iterable[FitRow], feature: Feature, rule: LoadRule) -> list[FitR
     return [row for row in rows if rule.loads(feature(row), row.ram_bytes) != row.loaded]
 
 
-def wrong_leaving_one_backend_out(rows: Sequence[FitRow], feature: Feature) -> list[FitRow]:
-    """Return the rows of which the rule of the other back ends says the opposite."""
+def wrong_leaving_out(
+    group: Callable[[FitRow], str], rows: Sequence[FitRow], feature: Feature, fit: Fit = fit_load_rule
+) -> list[FitRow]:
+    """Return the rows of which the rule of all other groups, back ends or models, says the opposite."""
     found = []
-    for runtime in dict.fromkeys(row.runtime for row in rows):
-        rule = rule_of((row for row in rows if row.runtime != runtime), feature)
-        found += wrong((row for row in rows if row.runtime == runtime), feature, rule)
+    for left_out in dict.fromkeys(map(group, rows)):
+        rule = rule_of((row for row in rows if group(row) != left_out), feature, fit)
+        found += wrong((row for row in rows if group(row) == left_out), feature, rule)
     return found
+
+
+def backend(row: FitRow) -> str:
+    """Return where llama.cpp computed."""
+    return row.runtime
+
+
+def model(row: FitRow) -> str:
+    """Return what was loaded."""
+    return row.model
+
+
+def only_one_errs(first: Sequence[FitRow], second: Sequence[FitRow]) -> tuple[int, int, float]:
+    """Return how many rows only the first and only the second gets wrong, and how likely chance parts them so far.
+
+    The two-sided sign test of McNemar, exact.
+    """
+    only_first, only_second = len([r for r in first if r not in second]), len([r for r in second if r not in first])
+    count, least = only_first + only_second, min(only_first, only_second)
+    return only_first, only_second, min(1.0, 2 * sum(comb(count, k) for k in range(least + 1)) / 2**count)
 
 
 def tried_phone(rows: Iterable[FitRow]) -> tuple[FitRow, ...]:
     """Return the rows of the one phone on which three back ends were tried, and the rule is fitted."""
     return tuple(row for row in rows if row.device.startswith("Galaxy S23"))
+
+
+def print_load_rule(rows: Sequence[FitRow]) -> dict[str, float]:
+    """Print how the load rule and others do, and return the constants of the one that ships."""
+    phone = tried_phone(rows)
+    refused = [row for row in phone if not row.loaded]
+    print(f"{len(phone)} tries, {len(refused)} did not load, of {len({row.model for row in refused})} models")
+    for name, feature in FEATURES.items():
+        rule = rule_of(phone, feature)
+        by_backend = wrong_leaving_out(backend, phone, feature)
+        print(
+            f"{name}: {rule}; wrong in-sample {_split(wrong(phone, feature, rule))}, leaving a back end out "
+            f"{_split(by_backend)}, a model {_split(wrong_leaving_out(model, phone, feature))}; fewest errors, leaving "
+            f"a back end out {_split(wrong_leaving_out(backend, phone, feature, fewest_errors))}"
+        )
+        for row in by_backend:
+            print(f"    {row.runtime:18} {row.model} {row.scheme} loaded={row.loaded} {feature(row) / MIB:.0f} MiB")
+    pair = [wrong_leaving_out(backend, phone, feature) for feature in (SHIPPED, CONSTANT_SHARE)]
+    print("only the computed peak errs, only the constant share, p: {} {} {:.2f}".format(*only_one_errs(*pair)))
+    rule = rule_of(phone, SHIPPED)
+    others = [row for row in rows if row not in phone]
+    print(
+        f"other phones: {_split(wrong(others, SHIPPED, rule))} of {len(others)} wrong; "
+        f"always yes {len([row for row in others if not row.loaded])}"
+    )
+    return {"share_of_ram": rule.share_of_ram, "spread": rule.spread}
+
+
+def _split(mistakes: Sequence[FitRow]) -> str:
+    """Return how many are wrong: said yes, did not load + said no, loaded."""
+    return f"{len(mistakes)} ({sum(not row.loaded for row in mistakes)} + {sum(row.loaded for row in mistakes)})"
+
+
+def buffer_error(rows: Iterable[Counted]) -> tuple[float, float]:
+    """Return how far off llama.cpp's compute buffers alone are, which totals hide: median and 90th percentile."""
+    return median_and_p90(one.compute_bytes / one.row.compute_bytes - 1 for one in rows if one.row.compute_bytes)
 
 
 def main() -> int:
@@ -287,21 +372,12 @@ def main() -> int:
         constants = dict(zip(CONSTANTS.get(runtime, ()), fit(own), strict=True))
         models = len({one.row.model for one in own})
         print(f"{runtime:18} n={len(own):3} models={models:2} median {middle:6.1%} p90 {p90:6.1%} {constants}")
+        if any(one.row.compute_bytes for one in own):
+            print("{:18} compute buffer alone: median {:6.1%} p90 {:6.1%}".format("", *buffer_error(own)))
         derived[runtime] = {"error": round(p90, 2)} | {name: round(value, -3) for name, value in constants.items()}
     middle, p90 = median_and_p90(everything)
     print(f"{'all':18} n={len(everything):3} median {middle:6.1%} p90 {p90:6.1%}")
-    phone = tried_phone(fit_rows())
-    others = [row for row in fit_rows() if row not in phone]
-    for name, feature in FEATURES.items():
-        rule = rule_of(phone, feature)
-        out = wrong_leaving_one_backend_out(phone, feature)
-        print(f"{name}: {rule}; wrong in-sample {len(wrong(phone, feature, rule))}, ", end="")
-        print(f"leaving one back end out {len(out)} of {len(phone)}; other phones", end=" ")
-        print(", ".join(f"{row.device} {row.model} {row.scheme}" for row in wrong(others, feature, rule)))
-        for row in out:
-            print(f"    {row.runtime:18} {row.model} {row.scheme} loaded={row.loaded} {feature(row) / MIB:.0f} MiB")
-    rule = rule_of(phone, FEATURES["peak, with the file's bytes"])
-    derived["load_rule"] = {"share_of_ram": rule.share_of_ram, "spread": rule.spread}
+    derived["load_rule"] = print_load_rule(fit_rows())
     told = read_data("memory_runtimes.toml")
     differing = {name: values for name, values in derived.items() if not _agree(told[name], values)}
     print(f"data/memory_runtimes.toml differs: {differing}" if differing else "data/memory_runtimes.toml agrees")

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from fit_memory import memory_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighin_analysis.errors import SizeError
 from weighin_analysis.memory.kv_cache import KvType, kv_cache_bytes
 from weighin_analysis.memory.llama_cpp import MICRO_BATCH_TOKENS
+from weighin_analysis.memory.runtimes import llama_cpp_backend
 from weighin_analysis.models.catalogue import catalogue, entry
 from weighin_analysis.models.entry import ModelEntry
 
@@ -41,6 +43,15 @@ def test_windowed_layers_keep_the_window_and_one_micro_batch_in_llama_cpp() -> N
     total = kv_cache_bytes(gemma, 2048, KvType.FP16, micro_batch_tokens=MICRO_BATCH_TOKENS)
     assert total == 30 * MIB
     assert total - whole * 2 * 256 * 2048 * 2 == 22 * MIB  # what the log of the windowed layers says
+
+
+def test_layers_of_two_widths_are_counted_between_what_each_back_end_keeps() -> None:
+    """Gemma 4 E2B, docs/memory.md: 12 windowed layers 256 wide, 3 others 512 wide; OpenCL widens the values of all."""
+    counted = kv_cache_bytes(entry("Gemma-4-E2B"), 2048, KvType.FP16, micro_batch_tokens=MICRO_BATCH_TOKENS)
+    rows = [row for row in memory_rows() if row.model == "Gemma-4-E2B" and llama_cpp_backend(row.runtime)]
+    kept = {row.kv_cache_bytes + row.kv_cache_not_logged_bytes for row in rows}
+    assert kept == {24 * MIB, 30 * MIB}
+    assert counted == 30 * MIB
 
 
 def test_other_runtimes_keep_the_whole_context_in_windowed_layers() -> None:

@@ -1,7 +1,21 @@
 """Whether a model loads: 252 tries of one phone of 8 GB, 336 of two others (tests/data/fits.csv names the sources)."""
 
 import pytest
-from fit_memory import FEATURES, Feature, FitRow, fit_rows, rule_of, tried_phone, wrong, wrong_leaving_one_backend_out
+from fit_memory import (
+    CONSTANT_SHARE,
+    SHIPPED,
+    Feature,
+    FitRow,
+    backend,
+    fewest_errors,
+    fit_rows,
+    only_one_errs,
+    peak_with_logged_weights,
+    rule_of,
+    tried_phone,
+    wrong,
+    wrong_leaving_out,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,9 +25,6 @@ from weighin_analysis.models.catalogue import entry
 from weighin_analysis.sizes import gguf
 
 GIB = 1 << 30
-CONSTANT = FEATURES["total logged on the larger phone"]
-BY_CATALOGUE = FEATURES["peak, by the catalogue"]
-BY_FILE = FEATURES["peak, with the file's bytes"]
 
 
 @pytest.fixture(scope="module")
@@ -21,24 +32,49 @@ def phone() -> tuple[FitRow, ...]:
     return tried_phone(fit_rows())
 
 
-@pytest.mark.parametrize("feature", [BY_CATALOGUE, BY_FILE])
+@pytest.mark.parametrize("feature", [SHIPPED, peak_with_logged_weights])
 def test_leaving_a_back_end_out_errs_less_than_the_best_constant_share(
     feature: Feature, phone: tuple[FitRow, ...]
 ) -> None:
     assert len(phone) == 252
-    mistakes = len(wrong_leaving_one_backend_out(phone, feature))
+    mistakes = len(wrong_leaving_out(backend, phone, feature))
     assert mistakes <= 8  # the best constant share of the logged total errs on 9
-    assert mistakes < len(wrong_leaving_one_backend_out(phone, CONSTANT))
+    assert mistakes < len(wrong_leaving_out(backend, phone, CONSTANT_SHARE))
+
+
+def test_chance_may_part_the_computed_peak_from_the_constant_share(phone: tuple[FitRow, ...]) -> None:
+    """No more is claimed than the figures of the split: only rows that one of both gets wrong tell them apart."""
+    peak, share = (wrong_leaving_out(backend, phone, feature) for feature in (SHIPPED, CONSTANT_SHARE))
+    only_peak, only_share, probability = only_one_errs(peak, share)
+    assert only_peak < only_share
+    assert probability > 0.05
+
+
+def test_the_sign_test_is_exact(phone: tuple[FitRow, ...]) -> None:
+    assert only_one_errs(phone[:3], phone[:3]) == (0, 0, 1.0)
+    assert only_one_errs(phone[:1], phone[1:6]) == (1, 5, 2 * (1 + 6) / 64)
+
+
+def test_the_border_with_the_fewest_errors_lies_between_what_loads_and_what_does_not() -> None:
+    assert fewest_errors([0.1, 0.2, 0.4, 0.5], [True, True, False, False]).share_of_ram == pytest.approx(0.3)
 
 
 def test_the_shipped_rule_follows_from_the_tries(phone: tuple[FitRow, ...]) -> None:
-    fitted = rule_of(phone, BY_FILE)
+    fitted = rule_of(phone, SHIPPED)
     assert load_rule().share_of_ram == pytest.approx(fitted.share_of_ram, rel=0.01)
+    assert load_rule().spread == fitted.spread
+
+
+def test_the_rule_is_fitted_on_the_very_peak_that_is_told(phone: tuple[FitRow, ...]) -> None:
+    for row in phone[:: len(phone) // 12]:
+        model = entry(row.model)
+        told = load_peak_bytes(model, gguf.download_size(model, row.scheme), row.runtime, context_tokens=2048)
+        assert SHIPPED(row) == told
 
 
 def test_on_other_phones_the_shipped_rule_only_errs_by_saying_no() -> None:
     others = [row for row in fit_rows() if not row.device.startswith("Galaxy S23")]
-    mistakes = wrong(others, BY_FILE, load_rule())
+    mistakes = wrong(others, SHIPPED, load_rule())
     assert len(others) == 336
     assert all(row.loaded for row in mistakes)
     assert len(mistakes) <= 8
