@@ -93,9 +93,9 @@ def runtime_problem(runtime: Runtime | None, file_format: Format) -> str | None:
     """Return a sentence that says why a runtime does not run a format, None where it does."""
     if runtime is None:
         return f"no runtime that weighin knows runs {file_format}"
-    if runtime.format is file_format:
+    if runtime.file_format is file_format:
         return None
-    return f"{runtime} runs {runtime.format} files and no {file_format}; name another --runtime or --format"
+    return f"{runtime} runs {runtime.file_format} files and no {file_format}; name another --runtime or --format"
 
 
 def _shape_hint(candidate: Candidate) -> str:

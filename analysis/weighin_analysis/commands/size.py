@@ -79,7 +79,7 @@ def _sized(found: FoundModel, options: argparse.Namespace) -> Sized:
     if found.entry is None or not found.published:
         return Sized(found=found, setting=None, links_bits_per_second=links, chosen=None, others=(), what_ifs=())
     setting = setting_of(found.entry, options.context, options.runtime)
-    form = options.format or (options.runtime.format if options.runtime and found.format is None else None)
+    form = options.format or (options.runtime.file_format if options.runtime and found.format is None else None)
     candidate = candidate_of(found, form, options.scheme)
     if options.runtime and (problem := runtime_problem(options.runtime, candidate.format)):
         raise QuestionError(problem)

@@ -42,7 +42,7 @@ class Runtime(StrEnum):
         return Pool.MAIN if on_processor else Pool.ACCELERATOR
 
     @property
-    def format(self) -> Format:
+    def file_format(self) -> Format:
         """The one format whose files it runs."""
         return _FORMATS[self]
 

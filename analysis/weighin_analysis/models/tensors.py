@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.models.shape import Experts, Shape
@@ -45,8 +46,13 @@ class Tensor:
         return self.copies * self.rows * self.columns
 
 
-def tensors(shape: Shape) -> Iterator[Tensor]:
-    """Yield every stored tensor of a model once: tied tables once, shared layers once, no head where it is tied."""
+@lru_cache(maxsize=64)  # every format and scheme counts the same tensors
+def tensors(shape: Shape) -> tuple[Tensor, ...]:
+    """Return every stored tensor of a model once: tied tables once, shared layers once, no head where it is tied."""
+    return tuple(_tensors(shape))
+
+
+def _tensors(shape: Shape) -> Iterator[Tensor]:
     arch = shape.architecture
     width = shape.embedding_width or arch.hidden
     yield Tensor(role=Role.TOKEN_EMBEDDING, rows=arch.vocab, columns=width)

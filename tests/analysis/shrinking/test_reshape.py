@@ -114,7 +114,7 @@ def test_a_narrow_embedding_narrows_the_head_that_shares_it() -> None:
 
 def test_a_model_of_another_shape_is_not_mistaken_for_the_published_one() -> None:
     changed = after("embedding-width=128", after("share-layers=1", BERT))
-    assert changed.name == "BERT-base-uncased, layers sharing the weights of 1, embedding of width 128"
+    assert changed.name == "BERT-base-uncased, layers sharing the weights of 1, then embedding of width 128"
     assert changed.name not in catalogue()
     assert changed.aliases == ()
     assert changed.teacher is None
