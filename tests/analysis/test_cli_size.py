@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from weighin_analysis.answers.words import wrapped
 from weighin_analysis.catalog import architecture
 from weighin_analysis.footprint import memory_bytes
 from weighin_analysis.scheme import Scheme
@@ -68,6 +69,71 @@ def test_a_name_may_state_format_and_scheme() -> None:
     assert document("mistral-7b-instruct-v0.3.Q4_K_M.gguf", "--scheme", "q4f16")["format"] == "onnx"
 
 
+@pytest.mark.parametrize(
+    ("name", "model", "scheme"),
+    [
+        ("mlx-community/Llama-3.2-3B-Instruct-4bit", "Llama-3.2-3B", "4bit"),
+        ("Mistral-7B-v0.1-AWQ", "Mistral-7B-v0.1", "AWQ"),
+        ("Phi-3-mini-4k-instruct-q4.gguf", "Phi-3-mini", "Q4"),
+    ],
+)
+def test_a_name_with_a_scheme_that_nobody_knows_is_known_without_a_size(name: str, model: str, scheme: str) -> None:
+    found = document(name)
+    assert (found["model"], found["known"], found["scheme"], found["download_bytes"]) == (model, True, scheme, None)
+    assert found["parameters"] > 0
+    assert scheme in found["missing"][0]
+    assert found["missing"][0] in size(name).stdout
+    assert document(name, "--format", "onnx", "--scheme", "q4")["download_bytes"] > 0
+
+
+def test_a_context_beyond_the_models_own_is_said_to_be() -> None:
+    beyond = "it was made for a context of at most 512 tokens"
+    assert beyond in document("BERT", "--context", "513")["notes"]
+    assert beyond not in document("BERT", "--context", "512")["notes"]
+
+
+def test_an_encoder_is_told_nothing_of_caches_and_decoding() -> None:
+    text = size("BERT", "--what-if", "prune-layers=4", "--what-if", "quantize=q4").stdout
+    assert "KV cache" not in text
+    assert "ecode" not in text
+
+
+def test_quantizing_to_the_same_scheme_changes_nothing() -> None:
+    (found,) = document("Qwen3-0.6B", "--scheme", "q4", "--what-if", "quantize=q4")["what_ifs"]
+    assert found["reasons"]["download"] == "It is in this scheme already."
+
+
+def test_memory_is_told_with_where_it_may_lie_and_how_it_is_known() -> None:
+    lines = size("Gemma-2B", "--format", "litert", "--scheme", "int4").stdout.splitlines()
+    assert [line for line in lines if line.startswith("  memory") and "(fitted, may be " in line]
+    assert [line for line in lines if "not good enough to decide by" in line]
+
+
+def test_an_answer_whose_reader_left_keeps_its_exit_code() -> None:
+    line = [sys.executable, "-m", "weighin_analysis.cli", "size", "Gemma-2B"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, b"")
+
+
+@pytest.mark.parametrize("line", ["  disk      1.2 GB " + 20 * "and more ", "Gemma-2B: " + 20 * "and more "])
+def test_a_line_that_is_too_wide_goes_on_below_its_text(line: str) -> None:
+    first, *rest = wrapped(line, 60)
+    indent = 12 if "disk" in line else 2
+    assert rest
+    assert all(len(piece) <= 60 and piece[:indent].isspace() and piece[indent] != " " for piece in rest)
+    assert " ".join([first, *map(str.strip, rest)]) == line.rstrip()
+
+
+def test_the_table_of_a_large_model_fits_80_columns() -> None:
+    lines = size("Llama-3.1-405B").stdout.splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("format"))
+    assert max(map(len, lines[start:])) <= 80
+
+
 def test_a_longer_context_takes_a_larger_cache_and_nothing_else() -> None:
     short, long = (document("Qwen3-0.6B", "--context", tokens)["memory_bytes"] for tokens in ("1024", "4096"))
     assert long["kv_cache"] == 4 * short["kv_cache"]
@@ -94,6 +160,7 @@ def test_an_unknown_model_is_an_answer_with_candidates_and_exit_code_1() -> None
     done = size("Gemma")
     assert (done.returncode, done.stderr) == (1, "")
     assert f"perhaps you mean: {', '.join(found['candidates'])}" in done.stdout.splitlines()
+    assert "weighin-analysis catalogue add" in done.stdout
 
 
 def test_the_speed_of_the_connection_tells_the_time() -> None:
@@ -173,6 +240,11 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
         ("Gemma-2B", "--link-mbit", "-1"),
         ("Gemma-2B", "--what-if", "magic"),
         ("Gemma-2B", "--what-if", "distill=nobody"),
+        ("GPT-4", "--what-if", "magic"),
+        ("GPT-4", "--scheme", "q99"),
+        ("no such model", "--what-if", "magic"),
+        ("Mistral-7B-AWQ", "--what-if", "lora=8"),
+        ("",),
     ],
 )
 def test_what_makes_no_sense_is_exit_code_2(arguments: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from weighin_analysis.data_files import read_text
 from weighin_analysis.errors import CatalogError
 from weighin_analysis.models.catalogue import key
-from weighin_analysis.models.catalogue_check import entry_problems, problems
+from weighin_analysis.models.catalogue_check import entry_problems, new_name_problems, problems
 from weighin_analysis.models.catalogue_file import format_entry, parse_catalogue
 from weighin_analysis.models.config_json import entry_from_config
 from weighin_analysis.models.entry import ModelEntry
@@ -44,7 +44,9 @@ def add_catalogue(commands: Any) -> argparse.ArgumentParser:
     add.add_argument("config", type=Path, metavar="CONFIG.json", help="the model's configuration, as it is published")
     add.add_argument("--name", required=True, metavar="NAME", help="what the model is called; must be new")
     add.add_argument("--source", required=True, metavar="URL", help="where the configuration is published")
-    add.add_argument("--file", type=Path, metavar="FILE", help="the catalogue to add it to; without it, it is printed")
+    add.add_argument(
+        "--file", type=Path, metavar="FILE", help="the catalogue to add it to, begun if need be; else it is printed"
+    )
     add.set_defaults(action=add_model)
     for action in (check, add):
         action.add_argument("--json", action="store_true", help="print one JSON document instead of text")
@@ -67,16 +69,21 @@ def check_catalogue(options: argparse.Namespace) -> tuple[str, int]:
 def add_model(options: argparse.Namespace) -> tuple[str, int]:
     """Return the entry of a new model, which is added to a file if there is one; CatalogError if it cannot be."""
     entry = entry_from_config(_read(options.config), options.name, options.source)
+    name = entry.name if entry.name.isprintable() else ascii(entry.name)
     found = entry_problems(entry)
     if found:
-        raise CatalogError(f"{entry.name}: {found[0]}")
-    for other in _entries(options.file):
+        raise CatalogError(f"{name}: {found[0]}")
+    begun = options.file is None or options.file.exists()
+    for other in _entries(options.file) if begun else ():
         if key(entry.name) in map(key, (other.name, *other.aliases)):
             raise CatalogError(f"{entry.name}: the catalogue already has it, as {other.name}; give it another name")
+    found = new_name_problems(entry.name)
+    if found:
+        raise CatalogError(f"{name}: {found[0]}")
     table = format_entry(entry)
     if options.file is not None:
         with options.file.open("a", encoding="utf-8") as file:
-            file.write(f"\n{table}")
+            file.write(f"\n{table}" if begun else table)
     if options.json:
         return json.dumps(_document(entry, options.file, table)), 0
     return f"{options.file}: added {entry.name}, {entry.parameters:,} parameters" if options.file else table, 0

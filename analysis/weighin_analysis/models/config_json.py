@@ -16,6 +16,7 @@ from weighin_analysis.models.entry import CountBasis, ModelEntry, ModelKind
 from weighin_analysis.models.shape import Experts, Norm, Shape
 from weighin_analysis.models.tensors import active_parameter_count, parameter_count
 
+_EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _MOST_COUNT = 2**31 - 1  # what one side of a tensor may have
 
 
@@ -61,6 +62,11 @@ class _Config:
             raise CatalogError(f"{key}: must be true or false")
         return value
 
+    def at_most_one(self, key: str) -> None:
+        """Refuse a number of experts where the kind of model has none: it would be counted as if it were dense."""
+        if self.fields.get(key) not in (None, 0, 1):
+            raise CatalogError(f"{key}: a model of this kind with experts cannot be counted")
+
     def without(self, key: str, *, unless: object = False) -> None:
         """Refuse a field that changes the weights in a way that no shape describes."""
         if self.fields.get(key) not in (None, unless):
@@ -76,6 +82,9 @@ def _entry(fields: Mapping[str, Any], name: str, source: str) -> ModelEntry:
         raise CatalogError(f"model_type: {str(model_type)[:40]!a} is none of {', '.join(sorted(_SHAPES))}")
     config = _Config(name, fields)
     shape = _SHAPES[model_type](config)
+    if shape.experts is None:
+        for told in _EXPERT_COUNTS:
+            config.at_most_one(told)
     problems = shape_problems(shape)
     if problems:
         raise CatalogError(problems[0])

@@ -75,6 +75,29 @@ def test_a_model_is_added_behind_those_that_are_there(config: Path, own: Path) -
     assert run("check", "--file", own).returncode == 0
 
 
+def test_a_file_that_is_not_there_is_begun(config: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.toml"
+    assert run("add", config, *NEW, "--file", new).returncode == 0
+    assert [one.name for one in parse_catalogue(new.read_text(encoding="utf-8"))] == ["Mine-95K"]
+
+
+@pytest.mark.parametrize("name", ["Q4_K_M", "7B", "Llama", "Mine-GGUF", "Mi\x1bne", "Mine\n"])
+def test_a_name_by_which_nobody_would_find_the_model_is_refused(config: Path, own: Path, name: str) -> None:
+    before = own.read_bytes()
+    done = run("add", config, "--name", name, "--source", "https://example.org", "--file", own)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert "name: " in done.stderr
+    assert own.read_bytes() == before
+
+
+def test_experts_of_a_kind_without_any_are_not_counted_as_dense(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CONFIG | {"num_local_experts": 8}), encoding="utf-8")
+    done = run("add", path, *NEW)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "num_local_experts" in done.stderr
+
+
 def test_an_addition_as_json_is_one_document(config: Path, own: Path) -> None:
     document = json.loads(run("add", config, *NEW, "--file", own, "--json").stdout)
     assert document["toml"] in own.read_text(encoding="utf-8")
