@@ -47,7 +47,8 @@ class ModelEntry:
     ``parameters`` counts a table once that input and output share; None when undisclosed. ``active_parameters`` are
     those that a token passes: fewer than all in a mixture of experts and where per-layer embeddings are looked up.
     ``shape`` is None where the configuration is not published in full or no dense transformer describes it; then
-    ``kv_cache`` may still be known, and ``vocab`` and ``hidden``, the rows and the width of the vocabulary's table.
+    ``kv_cache`` may still be known, and ``vocab`` and ``hidden``, the rows and the width of the vocabulary's table, and
+    ``per_layer_embedding_parameters``, those of the table from which every layer looks up a row of its own.
     ``aliases`` are further names of the same weights' size and shape, as people write them. ``teacher`` names the model
     that this one was distilled from, None if it was not. ``reshaped_from`` names the catalogued model that a what-if
     reshaped, whose files this one's would be laid out like; None for a published one. ``published`` is what the count
@@ -65,6 +66,7 @@ class ModelEntry:
     kv_cache: KvCache | None = None
     vocab: int | None = None
     hidden: int | None = None
+    per_layer_embedding_parameters: int | None = None
     aliases: tuple[str, ...] = ()
     teacher: str | None = None
     reshaped_from: str | None = None

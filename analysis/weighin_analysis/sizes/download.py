@@ -70,8 +70,8 @@ def default_artefact(scheme: Scheme) -> tuple[Format, str]:
 def download_size(entry: ModelEntry, format: Format, scheme: str) -> DownloadSize:  # noqa: A002
     """Return the bytes to download: of the published artefact where its exact size is known, else counted or fitted.
 
-    ``low`` to ``high`` spans the published artefacts of that name. SizeError where the format has no such scheme, or
-    the size cannot be told.
+    ``low`` to ``high`` spans the published artefacts of that name, and for GGUF, which anybody makes, what is counted
+    of others. SizeError where the format has no such scheme, or the size cannot be told.
     """
     scheme = scheme_of(format, scheme)
     known = published_sizes().get((entry.name, format, scheme))
@@ -130,11 +130,14 @@ def _as_published(entry: ModelEntry, artefacts: tuple[PublishedSize, ...]) -> Do
     first = artefacts[0]
     counted = _COUNT[first.format](entry, first.scheme)
     notes = () if counted.basis is SizeBasis.FITTED else counted.notes
+    possible = [one.bytes for one in artefacts]
+    if first.format is Format.GGUF and counted.basis is SizeBasis.COUNTED:
+        possible += [counted.low, counted.high]
     return replace(
         counted,
         bytes=first.bytes,
-        low=min(one.bytes for one in artefacts),
-        high=max(one.bytes for one in artefacts),
+        low=min(possible),
+        high=max(possible),
         basis=SizeBasis.PUBLISHED,
         parts=counted.parts | {"other": counted.parts["other"] + first.bytes - counted.bytes},
         notes=(*notes, f"Published as {first.file}, {first.source}."),

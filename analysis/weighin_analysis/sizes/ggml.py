@@ -33,6 +33,7 @@ class GgmlType(StrEnum):
     IQ3_S = "IQ3_S"
     IQ4_NL = "IQ4_NL"
     IQ4_XS = "IQ4_XS"
+    MXFP4 = "MXFP4"
 
     @property
     def block_weights(self) -> int:
@@ -76,6 +77,7 @@ _BLOCKS = {
     GgmlType.IQ3_S: (256, 110),
     GgmlType.IQ4_NL: (32, 18),
     GgmlType.IQ4_XS: (256, 136),
+    GgmlType.MXFP4: (32, 17),
 }
 _SUBSTITUTES = {
     GgmlType.Q2_K: GgmlType.Q4_0,

@@ -2,10 +2,12 @@
 
 The rules are facts of https://github.com/ggml-org/llama.cpp, ``src/llama-quant.cpp``. Where they changed, those hold by
 which most published files were made: until 2026 queries, keys and values that are one matrix had a type of their own.
+Names that llama.cpp does not know are those of uploaders: ``_L`` and ``Q3_K_XL`` by
+https://huggingface.co/bartowski/agentica-org_DeepCoder-14B-Preview-GGUF, other ``_XL`` by https://docs.unsloth.ai.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from weighin_analysis.models.tensors import Role
 from weighin_analysis.sizes.ggml import GgmlType as T
@@ -16,7 +18,7 @@ class Place:
     """Where a matrix stands: in which of how many layers of a model with so many experts, 1 without a mixture.
 
     ``queries_per_key``: query heads that share one key head. ``guided``: whether the quantizer was given an importance
-    matrix, as those who publish many files do.
+    matrix, as those who publish many files do. ``of_experts``: whether the matrix is the experts' of a layer.
     """
 
     layer: int
@@ -24,6 +26,7 @@ class Place:
     queries_per_key: int
     experts: int
     guided: bool
+    of_experts: bool
 
 
 Condition = Callable[[Place], bool]
@@ -120,6 +123,10 @@ def _unguided(place: Place) -> bool:
     return not place.guided
 
 
+def _of_experts(place: Place) -> bool:
+    return place.of_experts
+
+
 _KEY, _VALUE = (Role.KEY,), (Role.VALUE,)
 _OUTPUT, _DOWN, _INWARD = (Role.ATTENTION_OUTPUT,), (Role.DOWN,), (Role.GATE, Role.UP)
 
@@ -171,7 +178,11 @@ MIXTURES = {
     "Q3_K_L": Mixture(
         base=T.Q3_K,
         fused=T.Q4_K,
-        rules=(*_EIGHT, Rule((Role.VALUE, Role.DOWN, Role.ATTENTION_OUTPUT), T.Q5_K, _always)),
+        rules=(
+            *_EIGHT,
+            Rule(_OUTPUT, T.Q3_K, _eight_experts),
+            Rule((Role.VALUE, Role.DOWN, Role.ATTENTION_OUTPUT), T.Q5_K, _always),
+        ),
     ),
     "Q3_K_M": Mixture(
         base=T.Q3_K,
@@ -248,3 +259,42 @@ MIXTURES = {
 }
 # Q4_0 with its blocks interleaved for one processor's kernels, as files were published for some months of 2024.
 MIXTURES |= dict.fromkeys(("Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8"), MIXTURES["Q4_0"])
+# The experts in the type that gpt-oss is published in, all else in eight bits.
+_EXPERTS_IN_MXFP4 = Mixture(base=T.Q8_0, head=T.Q8_0, rules=(Rule((*_INWARD, *_DOWN), T.MXFP4, _of_experts),))
+MIXTURES |= dict.fromkeys(("MXFP4", "MXFP4_MOE"), _EXPERTS_IN_MXFP4)
+
+
+def _ends_in(kind: T, scheme: str) -> Mixture:
+    return replace(MIXTURES[scheme], head=kind, embedding=kind)
+
+
+_LARGE_ENDS = {"Q6_K_L": "Q6_K", "Q5_K_L": "Q5_K_M", "Q4_K_L": "Q4_K_M", "Q3_K_XL": "Q3_K_L", "Q2_K_L": "Q2_K"}
+MIXTURES |= {name: _ends_in(T.Q8_0, plain) for name, plain in _LARGE_ENDS.items()}
+
+# Types that each model is given one by one, by no rule: the plain schemes that lie below, nearest and above.
+DYNAMIC = {
+    "Q8_K_XL": ("Q6_K", "Q8_0", "BF16"),
+    "Q6_K_XL": ("Q5_K_M", "Q6_K", "Q8_0"),
+    "Q5_K_XL": ("Q4_K_M", "Q5_K_M", "Q6_K"),
+    "Q4_K_XL": ("Q3_K_L", "Q4_K_M", "Q5_K_M"),
+    "Q2_K_XL": ("IQ2_XS", "Q2_K_L", "Q3_K_M"),
+}
+
+
+def mixtures_found(scheme: str, *, query_key_norm: bool) -> Iterator[Mixture]:
+    """Yield every mixture of which files of a scheme's name are found, that of the scheme first.
+
+    ``query_key_norm``: whether the model normalises queries and keys.
+    """
+    mixture = MIXTURES[scheme]
+    yield mixture
+    if mixture.head in (T.Q5_K, T.Q6_K):
+        yield replace(mixture, head=T.Q8_0)  # Gemma as its publisher and Ollama have it
+    if query_key_norm and scheme in ("Q4_K_M", "Q8_0"):
+        yield replace(mixture, rules=(Rule(_VALUE, T.F16, _always), *mixture.rules))  # Qwen3 of Ollama
+    if mixture is _EXPERTS_IN_MXFP4:
+        yield replace(mixture, base=T.BF16, head=T.BF16)  # gpt-oss as published, and of Ollama
+    if scheme in _LARGE_ENDS:
+        yield _ends_in(T.F16, _LARGE_ENDS[scheme])  # those of summer 2024
+    if scheme == "Q3_K_XL":
+        yield MIXTURES["Q3_K_S"]  # the smallest that a dynamic one comes to

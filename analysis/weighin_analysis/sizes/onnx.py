@@ -20,6 +20,7 @@ SCHEMES = ("fp32", "fp16", "int8", "int8_block32", "q4", "q4f16", "bnb4")
 ALIASES = {"q8": "int8", "uint8": "int8", "quantized": "int8", "int8_dynamic": "int8", "int4_block32": "q4"}
 
 _FLOAT_BYTES = {"fp32": 4, "fp16": 2, "int8": 4, "int8_block32": 4, "q4": 4, "q4f16": 2, "bnb4": 4}
+_UNQUANTIZED = frozenset(("fp32", "fp16"))
 _INT8_SCALE_BYTES = 5  # one fp32 scale and one 8-bit zero point
 # Nodes with their names, and shapes as constants: 10 kB a layer in exports with fused attention, 15 to 30 kB in others.
 _GRAPH_BYTES_PER_LAYER = 20_000
@@ -61,12 +62,16 @@ class Export:
     ``head_apart``: a head that shares the vocabulary's table is stored as a second one. ``table_in_8_bits``: a 4-bit
     scheme stores the table in blocks of 8 bits and the matrices with zero points. ``rotary_tables``: sines and cosines
     of all positions are stored. ``masked_language_head``: an encoder keeps the head that it was trained with.
+    ``shared_twice``: in int8, a matrix that several layers share is stored as it was as well, for all layers after the
+    first: exporters gave these a copy by an Identity node, and the quantizer replaces only what is a constant. Exports
+    since 2024 are simplified before, and no 4-bit ones are older.
     """
 
     head_apart: bool = False
     table_in_8_bits: bool = False
     rotary_tables: bool = True
     masked_language_head: bool = False
+    shared_twice: bool = False
 
 
 USUAL = Export()
@@ -134,21 +139,28 @@ _VECTORS = frozenset((Role.NORM, Role.BIAS))
 
 def _tensor_bytes(tensor: Tensor, shape: Shape, scheme: str, export: Export) -> int:
     dense = tensor.weight_count * _FLOAT_BYTES[scheme]
-    if tensor.role in _VECTORS:
+    if tensor.role in _VECTORS or scheme in _UNQUANTIZED:
         return dense
+    twice = export.shared_twice and _shares_layers(shape) and tensor.layer is not None and scheme == "int8"
+    return _quantized_bytes(tensor, shape, scheme, export) + (dense if twice else 0)
+
+
+def _quantized_bytes(tensor: Tensor, shape: Shape, scheme: str, export: Export) -> int:
     if scheme == "int8":
         # Decoders have one scale for a whole matrix, encoders one for each output; look-up tables one in both.
         per_output = shape.architecture.kind is ArchitectureKind.ENCODER and tensor.role not in _TABLES
         return tensor.weight_count + tensor.copies * (tensor.rows if per_output else 1) * _INT8_SCALE_BYTES
-    blocks = _MATRIX_BLOCKS.get(scheme)
-    if blocks is None:
-        return dense
+    blocks = _MATRIX_BLOCKS[scheme]
     newer = export.table_in_8_bits and scheme in ("q4", "q4f16")
     if tensor.role not in _TABLES:
         return replace(blocks, zero_point_bits=4 if newer else 0).bytes_of(tensor)
     if newer and tensor.role is Role.TOKEN_EMBEDDING:
         return replace(blocks, bits=8, zero_point_bits=8).bytes_of(tensor)
-    return dense
+    return tensor.weight_count * _FLOAT_BYTES[scheme]
+
+
+def _shares_layers(shape: Shape) -> bool:
+    return shape.distinct_layers is not None
 
 
 def _rotary_bytes(shape: Shape, context_tokens: int, scheme: str) -> int:
@@ -168,6 +180,8 @@ def _found(shape: Shape) -> Iterator[Export]:
         yield from (USUAL, Export(rotary_tables=False), Export(head_apart=True))
         if shape.architecture.tied_embeddings:
             yield Export(table_in_8_bits=True)
+    if _shares_layers(shape):
+        yield Export(masked_language_head=True, shared_twice=True)
 
 
 def _notes(shape: Shape, scheme: str, export: Export, parts: dict[str, int]) -> Iterator[str]:
@@ -191,6 +205,12 @@ def _notes(shape: Shape, scheme: str, export: Export, parts: dict[str, int]) -> 
         yield "This export keeps the head for masked words, with a table of its own."
     elif arch.kind is ArchitectureKind.ENCODER:
         yield "Without a head; exports for masked words have one, with a table of its own (the upper end)."
+    if _shares_layers(shape) and scheme == "int8":
+        yield (
+            "This export stores the matrices that layers share twice: in 8 bits for the first, as floats for the rest."
+            if export.shared_twice
+            else "Exports before 2024 store the matrices that layers share as floats as well (the upper end)."
+        )
     if scheme == "int8_block32":
         yield "No Transformers.js export has this scheme; it is what ONNX Runtime's own quantizer writes."
 

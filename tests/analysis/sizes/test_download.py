@@ -50,6 +50,12 @@ def test_several_artefacts_of_one_name_span_the_interval() -> None:
     assert (size.low, size.bytes, size.high) == (3_388_604_416, 3_655_827_456, 3_655_827_456)
 
 
+def test_a_published_gguf_file_is_told_with_what_other_uploaders_make_of_the_name() -> None:
+    size = download_size(entry("Qwen3-0.6B"), Format.GGUF, "Q4_K_M")
+    assert size.low < size.bytes == 484_220_320
+    assert size.high > 522_653_767  # that of Ollama
+
+
 def test_every_scheme_of_every_format_is_found_by_its_own_name() -> None:
     for form in Format:
         assert schemes_of(form), form

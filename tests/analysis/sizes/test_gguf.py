@@ -1,6 +1,7 @@
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from weighin_analysis.models.shape import Shape
 from weighin_analysis.models.tensors import Role, parameter_count
 from weighin_analysis.sizes.artefact import DownloadSize, SizeBasis
 from weighin_analysis.sizes.ggml import GgmlType
-from weighin_analysis.sizes.gguf import SCHEMES, download_size, stored_tensors
+from weighin_analysis.sizes.gguf import SCHEMES, USUAL, Build, download_size, stored_tensors
+from weighin_analysis.sizes.mixtures import DYNAMIC, MIXTURES
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -61,8 +63,8 @@ def model(made_up: Shape) -> ModelEntry:
     )
 
 
-def types(made_up: Shape, scheme: str, role: Role, *, guided: bool = True) -> list[GgmlType]:
-    return [one.type for one in stored_tensors(made_up, scheme, guided=guided) if one.tensor.role is role]
+def types(made_up: Shape, scheme: str, role: Role, build: Build = USUAL) -> list[GgmlType]:
+    return [one.type for one in stored_tensors(made_up, MIXTURES[scheme], build) if one.tensor.role is role]
 
 
 def of_row(name: str, scheme: str) -> DownloadSize:
@@ -99,17 +101,67 @@ def test_the_interval_of_a_fitted_size_holds_the_published_files() -> None:
 
 def test_files_that_no_rule_was_checked_on_weigh_what_is_counted() -> None:
     errors = []
-    with (DATA / "gguf_held_out.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            size = of_row(row["model"], row["scheme"])
-            # Bits per weight are told of the tensors alone.
-            inside = size.tokenizer_bytes if "bits" in row["size_as_published"] else 0
-            errors.append((size.bytes - inside) / int(row["size_bytes"]) - 1)
+    for row, size in rows_of("gguf_held_out.csv"):
+        # Bits per weight are told of the tensors alone.
+        inside = size.tokenizer_bytes if "bits" in row["size_as_published"] else 0
+        errors.append((size.bytes - inside) / int(row["size_bytes"]) - 1)
     median, p90 = median_and_p90(errors)
     assert len(errors) == 68
     assert median <= 0.001
     assert p90 <= 0.01
     assert max(map(abs, errors)) <= 0.015
+
+
+@cache
+def rows_of(file_name: str) -> tuple[tuple[dict[str, str], DownloadSize], ...]:
+    with (DATA / file_name).open(encoding="utf-8", newline="") as file:
+        return tuple((row, of_row(row["model"], row["scheme"])) for row in csv.DictReader(file))
+
+
+def may_be(size: DownloadSize, size_bytes: int, as_published: str) -> bool:
+    """Whether a size lies in the interval, as exactly as its source tells it; GiB and bits are of the tensors alone."""
+    told, unit = as_published.split(maxsplit=1)
+    rounding = 0.0 if unit == "B" else size_bytes * 10 ** -len(told.partition(".")[2]) / float(told) / 2
+    apart = size.tokenizer_bytes if unit == "GiB" or "bits" in unit else 0
+    return size.low - rounding <= size_bytes + apart <= size.high + rounding
+
+
+def outside(rows: Iterable[tuple[dict[str, str], DownloadSize]]) -> dict[tuple[str, str], float]:
+    """By how much files lie outside the interval, as fractions of what is told."""
+    return {
+        (row["model"], row["scheme"]): int(row["size_bytes"]) / size.bytes - 1
+        for row, size in rows
+        if not may_be(size, int(row["size_bytes"]), row["size_as_published"])
+    }
+
+
+def test_files_of_many_uploaders_lie_in_the_interval_but_the_one_that_holds_a_vision_tower() -> None:
+    assert len(rows_of("gguf_found.csv")) == 108
+    assert outside(rows_of("gguf_found.csv")) == pytest.approx({("Gemma-3-4B", "Q4_K_M"): 0.339}, abs=0.001)
+
+
+def test_held_out_files_lie_in_the_interval_but_those_of_a_model_with_fewer_entries_in_its_vocabulary() -> None:
+    beyond = outside(rows_of("gguf_held_out.csv"))
+    assert len(beyond) == 10
+    assert {model for model, _ in beyond} == {"Mixtral-8x22B"}
+    assert all(-0.0005 < difference < 0 for difference in beyond.values())
+
+
+def test_half_of_the_files_of_many_uploaders_weigh_what_is_told_within_a_thousandth() -> None:
+    median, p90 = median_and_p90([size.bytes / int(row["size_bytes"]) - 1 for row, size in rows_of("gguf_found.csv")])
+    assert median <= 0.001
+    assert p90 <= 0.06
+
+
+def test_files_that_name_larger_ends_or_experts_weigh_what_is_counted() -> None:
+    own = {"MXFP4", *(scheme for scheme in MIXTURES if scheme.endswith(("K_L", "K_XL")))} - {"Q3_K_L"}
+    errors = [
+        abs(size.bytes / int(row["size_bytes"]) - 1)
+        for row, size in rows_of("gguf_found.csv")
+        if row["scheme"] in own and "ollama" not in row["source"]
+    ]
+    assert len(errors) >= 10
+    assert max(errors) <= 0.002
 
 
 def loaded_weights() -> Iterator[tuple[str, str, float]]:
@@ -175,14 +227,14 @@ def test_one_matrix_for_queries_keys_and_values_has_one_type() -> None:
 def test_the_interval_holds_files_made_since_the_rule_for_one_matrix_changed() -> None:
     phi = entry("Phi-4-mini")
     assert phi.shape is not None
-    size = download_size(phi, "IQ1_S")
-    since = sum(one.bytes for one in stored_tensors(phi.shape, "IQ1_S", fused_as_values=True)) + size.tokenizer_bytes
+    size, since_2026 = download_size(phi, "IQ1_S"), Build(fused_as_values=True)
+    since = sum(one.bytes for one in stored_tensors(phi.shape, MIXTURES["IQ1_S"], since_2026)) + size.tokenizer_bytes
     assert size.bytes < since <= size.high
 
 
 def test_an_importance_matrix_changes_the_first_layers_of_few_schemes() -> None:
     assert types(shape(), "Q4_0", Role.DOWN)[:3] == [GgmlType.Q4_1, GgmlType.Q4_1, GgmlType.Q4_0]
-    assert set(types(shape(), "Q4_0", Role.DOWN, guided=False)) == {GgmlType.Q4_0}
+    assert set(types(shape(), "Q4_0", Role.DOWN, Build(guided=False))) == {GgmlType.Q4_0}
 
 
 def test_norms_biases_and_routers_keep_full_precision() -> None:
@@ -196,6 +248,44 @@ def test_eighty_layers_with_shared_keys_take_more_bits_for_values() -> None:
     assert llama is not None
     assert set(types(llama, "Q4_K_M", Role.VALUE)) == {GgmlType.Q6_K, GgmlType.Q5_K}
     assert set(types(llama, "Q3_K_S", Role.VALUE)) == {GgmlType.Q5_K}
+
+
+def test_routers_are_smaller_in_files_made_before_they_kept_full_precision() -> None:
+    mixtral = entry("Mixtral-8x7B").shape
+    assert mixtral is not None
+    assert set(types(mixtral, "Q2_K", Role.ROUTER, Build(small_in_16_bits=True))) == {GgmlType.F16}
+
+
+def test_in_mxfp4_the_experts_alone_take_four_bits() -> None:
+    oss = entry("gpt-oss-20b").shape
+    assert oss is not None
+    assert set(types(oss, "MXFP4", Role.DOWN)) == {GgmlType.MXFP4}
+    assert set(types(oss, "MXFP4_MOE", Role.VALUE)) == set(types(oss, "MXFP4", Role.HEAD)) == {GgmlType.Q8_0}
+    assert set(types(shape(), "MXFP4", Role.DOWN)) == {GgmlType.Q8_0}
+
+
+def test_a_model_whose_experts_nobody_tells_has_no_size_in_mxfp4() -> None:
+    with pytest.raises(SizeError, match="stores experts alone in 4 bits"):
+        download_size(entry("Qwen3.5-35B-A3B"), "MXFP4")
+
+
+@pytest.mark.parametrize("scheme", DYNAMIC)
+def test_a_scheme_of_no_rule_is_told_as_the_nearest_plain_one_and_not_as_counted(scheme: str) -> None:
+    below, nearest, above = (download_size(entry("Qwen3-4B"), plain) for plain in DYNAMIC[scheme])
+    size = download_size(entry("Qwen3-4B"), scheme)
+    assert (size.scheme, size.basis) == (scheme, SizeBasis.FITTED)
+    assert below.bytes < size.bytes == nearest.bytes < above.bytes
+    assert size.low <= below.bytes < above.bytes <= size.high
+    assert "no rule" in size.notes[0]
+
+
+def test_a_table_of_embeddings_per_layer_may_keep_sixteen_bits() -> None:
+    gemma = entry("Gemma-3n-E2B")
+    assert gemma.per_layer_embedding_parameters == 30 * 256 * 262_144
+    kept = download_size(gemma, "Q4_K_M")
+    without = download_size(replace(gemma, per_layer_embedding_parameters=None), "Q4_K_M")
+    assert (kept.low, kept.bytes) == (without.low, without.bytes)
+    assert without.high < 5_621_616_562 < kept.high  # that of Ollama
 
 
 def test_eight_experts_leave_keys_and_values_in_eight_bits() -> None:

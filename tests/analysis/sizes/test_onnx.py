@@ -113,6 +113,23 @@ def test_tensors_weigh_what_the_quantizers_of_onnx_runtime_make_of_them(
     assert parts["layers"] == 4 * attention + 2 * up + down + norm
 
 
+def test_an_old_int8_export_keeps_the_matrices_that_layers_share_as_floats_as_well() -> None:
+    shared = replace(two_matrices(kind=ArchitectureKind.ENCODER), distinct_layers=1)
+    matrices = 4 * 48 * 48 + 3 * 64 * 48
+    for scheme, more in (("int8", 4 * matrices), ("q4", 0), ("fp32", 0)):
+        once, twice = (stored_bytes(shared, 0, scheme, one)["layers"] for one in (USUAL, Export(shared_twice=True)))
+        assert twice - once == more, scheme
+    alike = two_matrices(kind=ArchitectureKind.ENCODER)
+    assert stored_bytes(alike, 0, "int8", USUAL) == stored_bytes(alike, 0, "int8", Export(shared_twice=True))
+
+
+def test_of_an_albert_whose_export_was_not_seen_the_interval_holds_both_layouts() -> None:
+    size = download_size(entry("ALBERT-large-v2"), "int8")
+    assert size.bytes < 20e6
+    assert size.high > 60e6
+    assert any("as floats as well" in note for note in size.notes)
+
+
 def test_an_encoder_keeps_a_scale_for_each_output_of_a_matrix() -> None:
     parts = stored_bytes(two_matrices(kind=ArchitectureKind.ENCODER), 0, "int8", USUAL)
     assert parts["layers"] == 4 * (48 * 48 + 48 * 5) + 2 * (64 * 48 + 64 * 5) + (48 * 64 + 48 * 5) + 48 * 4
