@@ -8,10 +8,11 @@ from typing import Any
 from weighin_analysis.data_files import read_text
 from weighin_analysis.errors import CatalogError
 from weighin_analysis.models.catalogue import key
-from weighin_analysis.models.catalogue_check import entry_problems, new_name_problems, problems
+from weighin_analysis.models.catalogue_check import entry_problems, problems
 from weighin_analysis.models.catalogue_file import format_entry, parse_catalogue
 from weighin_analysis.models.config_json import entry_from_config
 from weighin_analysis.models.entry import ModelEntry
+from weighin_analysis.naming.new_name import new_name_problems
 
 _OWN = "models.toml"
 _MOST_BYTES = 2**24  # a hundred times the catalogue of this package

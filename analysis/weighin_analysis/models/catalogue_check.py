@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from weighin_analysis.models.catalogue import catalogue, key
+from weighin_analysis.models.catalogue import key
 from weighin_analysis.models.entry import CountBasis, ModelEntry
 from weighin_analysis.models.shape import Experts, Shape
 from weighin_analysis.models.tensors import active_parameter_count, parameter_count
-from weighin_analysis.naming.artefact import read_artefact
-from weighin_analysis.naming.tokens import Word, fold, take_apart
 
 _MOST_LAYERS = 2**12  # some thirty times the deepest model: a count walks every layer
 _MOST_NORMS = 8  # twice those of a sandwich
@@ -39,25 +37,6 @@ def entry_problems(entry: ModelEntry) -> list[str]:
     shape_faults = shape_problems(entry.shape) if entry.shape else []
     counts = [] if shape_faults else _count_problems(entry)
     return [*_text_problems(entry), *_number_problems(entry), *shape_faults, *counts]
-
-
-def new_name_problems(name: str) -> list[str]:
-    """Return why nobody would find a new model by its name: what a name says of files and sizes is not looked up."""
-    artefact = read_artefact(fold(name))
-    parts = take_apart(artefact.rest)
-    if artefact.scheme is not None or artefact.format is not None:
-        return ["name: states a format or a scheme, which is no part of a model's name"]
-    if not parts.words:
-        return ["name: holds no word that a model could be found by"]
-    if not parts.sizes and any(_says_no_more(parts.words, one.name) for one in catalogue().values()):
-        return ["name: is that of a family; say which of its models, as by its size"]
-    return []
-
-
-def _says_no_more(words: Sequence[Word], other: str) -> bool:
-    """Return whether words leave open another model, too: Llama, of which there are several."""
-    others = take_apart(fold(other)).words
-    return all(any(word.text == one.text and word.version in {"", one.version} for one in others) for word in words)
 
 
 def shape_problems(shape: Shape) -> list[str]:
