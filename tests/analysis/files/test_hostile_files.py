@@ -531,7 +531,7 @@ def test_a_mutated_file_is_read_or_refused_in_one_line(originals: dict[str, Path
         header = data.rindex(b"ffn_down.weight") + 64
     path = original.with_name("mutated")
 
-    @settings(max_examples=1500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(mutations)
     def holds(changes: list[tuple[str, float, int | bytes]]) -> None:
         path.write_bytes(mutated(data, changes, header))
