@@ -30,6 +30,7 @@ from weighin_agent.bench.suite_run import Watcher
 from weighin_agent.device import Device, last_level_cache
 from weighin_agent.errors import CaseError
 from weighin_agent.probe import probe
+from weighin_agent.run import Run
 from weighin_agent.verify import (
     Bench,
     Result,
@@ -41,7 +42,7 @@ from weighin_agent.verify import (
     unseen_loads,
     unseen_plan,
 )
-from weighin_agent.weigh_in import card_of, weigh_in, work_folder
+from weighin_agent.weigh_in import disturbances_of, weigh_in, work_folder
 from weighin_analysis.accuracy import (
     OWN_LAYERS_RULE,
     UNSEEN_RULE,
@@ -294,7 +295,9 @@ def measure(suite: Suite, tasks: Sequence[Task], raw: RawFile, state: Path) -> N
 
 def _run_task(bench: Bench, task: Task, runs: Path) -> dict[str, Any]:
     if task.step is None:
-        return _run_suite(bench.suite, runs)
+        run = run_suite(bench.suite, runs)
+        measured = encode_answer(Measured(measurements=run.measurements))
+        return {"measured": measured, "clean": not disturbances_of(run)}
     try:
         result = run_step(bench, task.step, lambda _: None)
     except CaseError as error:
@@ -302,11 +305,12 @@ def _run_task(bench: Bench, task: Task, runs: Path) -> dict[str, Any]:
     return {"measured": encode_answer(Measured(measurements=result.measurements))}
 
 
-def _run_suite(suite: Suite, state: Path) -> dict[str, Any]:
+def run_suite(suite: Suite, state: Path) -> Run:
+    """Return one run of a suite on the processor, in real child processes; nothing is shown of it."""
     silent = Watcher(
         on_case=lambda _: None, on_measured=lambda _: None, on_failure=lambda _: None, on_progress=lambda _: None
     )
-    run = weigh_in(
+    return weigh_in(
         suite,
         execution_provider=EXECUTION_PROVIDER,
         allow_software_adapter=False,
@@ -314,8 +318,6 @@ def _run_suite(suite: Suite, state: Path) -> dict[str, Any]:
         consent_version=0,
         watch=lambda _: silent,
     )
-    clean = not card_of(run).disturbances
-    return {"measured": encode_answer(Measured(measurements=run.measurements)), "clean": clean}
 
 
 def _tell(text: str) -> None:

@@ -18,14 +18,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench_accuracy import RawFile
+from bench_accuracy import EXECUTION_PROVIDER, RawFile, run_suite
 
 from weighin_agent.bench.job import Measured, decode_answer, encode_answer
-from weighin_agent.bench.suite_run import Watcher
 from weighin_agent.errors import CaseError
 from weighin_agent.probe import probe
 from weighin_agent.verify import Bench, Step, StepKind, run_step
-from weighin_agent.weigh_in import device_facts, weigh_in, work_folder
+from weighin_agent.weigh_in import device_facts, work_folder
 from weighin_analysis.answers.candidate import Candidate
 from weighin_analysis.answers.check import Question, check
 from weighin_analysis.card import Basis, Estimate
@@ -40,7 +39,6 @@ from weighin_analysis.sizes.artefact import Format
 from weighin_analysis.suite import SUITE_NAMES, Suite, load_suite, suite_case
 
 ROOT = Path(__file__).resolve().parent.parent
-EXECUTION_PROVIDER = "cpu"
 LEAST_HELD_SHARE = 0.8
 # Decoders that a machine with a few GiB of free memory can hold in 4 bits; nine of them are not in the suite.
 MODELS = (
@@ -116,17 +114,7 @@ def measure(suite: Suite, models: Sequence[ModelEntry], scheme: Scheme, raw: Raw
 
 
 def _run_suite(suite: Suite, state: Path) -> dict[str, Any]:
-    silent = Watcher(
-        on_case=lambda _: None, on_measured=lambda _: None, on_failure=lambda _: None, on_progress=lambda _: None
-    )
-    run = weigh_in(
-        suite,
-        execution_provider=EXECUTION_PROVIDER,
-        allow_software_adapter=False,
-        state_folder=state,
-        consent_version=0,
-        watch=lambda _: silent,
-    )
+    run = run_suite(suite, state)
     facts = device_facts(run.device)
     return {
         "measured": encode_answer(Measured(measurements=run.measurements)),

@@ -8,7 +8,7 @@ from typing import Any
 from weighin_agent.device import Device
 from weighin_agent.errors import UsageError
 from weighin_agent.fleet.actions import NewestRun
-from weighin_agent.weigh_in import card_of, device_facts
+from weighin_agent.weigh_in import device_facts, disturbances_of
 from weighin_analysis.answers.changes import Change, changes, published_elsewhere
 from weighin_analysis.answers.check import CheckRow, Question, check, size_class_name
 from weighin_analysis.answers.found import FoundModel, candidate_of, setting_of, what_if_results
@@ -111,7 +111,7 @@ def answer(request: Request, newest: NewestRun, now: Device, now_time: datetime)
         what_ifs=results,
         run_id=newest.run_id,
         run_age_seconds=max(0.0, (now_time - run.observe_time).total_seconds()),
-        disturbances=card_of(run).disturbances,
+        disturbances=disturbances_of(run),
         storage_free_bytes=now.storage.free_bytes,
         runs=rows[0].runs and short is None,
     )

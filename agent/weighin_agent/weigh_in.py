@@ -23,7 +23,7 @@ from weighin_agent.probe.execution_providers import measurable
 from weighin_agent.run import CaseFailure, CaseFailureReason, Conditions, Run, Source
 from weighin_analysis.card import Card
 from weighin_analysis.evidence import DeviceFacts, accelerator_memory_bytes
-from weighin_analysis.judge import judge
+from weighin_analysis.judge import judge, run_disturbances
 from weighin_analysis.limits import current_limits
 from weighin_analysis.measurement import Case, ClockKind, Measurement
 from weighin_analysis.suite import Processor, Suite, SuiteCase
@@ -99,10 +99,15 @@ def card_of(run: Run) -> Card:
     return judge(
         run.measurements,
         device_facts(run.device),
-        conditions=[_judged_conditions(run.before), _judged_conditions(run.after)],
+        conditions=_judged_conditions(run),
         gated_cases=[f.case for f in run.failures if f.reason is CaseFailureReason.MEMORY_GATE],
         failed_cases=[f.case for f in run.failures if f.reason is not CaseFailureReason.MEMORY_GATE],
     )
+
+
+def disturbances_of(run: Run) -> tuple[str, ...]:
+    """Return what casts doubt on a run; nothing if it is clean."""
+    return run_disturbances(run.measurements, _judged_conditions(run))
 
 
 def device_facts(device: Device) -> DeviceFacts:
@@ -118,7 +123,11 @@ def device_facts(device: Device) -> DeviceFacts:
     )
 
 
-def _judged_conditions(conditions: Conditions) -> weighin_analysis.conditions.Conditions:
+def _judged_conditions(run: Run) -> tuple[weighin_analysis.conditions.Conditions, ...]:
+    return tuple(_judged(conditions) for conditions in (run.before, run.after))
+
+
+def _judged(conditions: Conditions) -> weighin_analysis.conditions.Conditions:
     canary = conditions.canary
     return weighin_analysis.conditions.Conditions(
         memory_available_bytes=conditions.memory_available_bytes,

@@ -13,6 +13,7 @@ from weighin_analysis.errors import EstimateError
 from weighin_analysis.estimate import RoundTimes, is_alone, known_times, times_at
 from weighin_analysis.limits import Limits
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase
+from weighin_analysis.memory.runtimes import Pool, free_bytes
 from weighin_analysis.scheme import Scheme
 
 # How far off the cost model is about how one model's time grows from a prompt that was run to a longer one.
@@ -44,8 +45,11 @@ class DeviceFacts:
 
     def memory_for(self, execution_provider: str) -> int | None:
         """Return the free memory of the pool that an execution provider uses."""
-        own = self.accelerator_memory_bytes if execution_provider != "cpu" else None
-        return self.memory_available_bytes if own is None else own
+        return self.memory_in(Pool.MAIN if execution_provider == "cpu" else Pool.ACCELERATOR)
+
+    def memory_in(self, pool: Pool) -> int | None:
+        """Return the free memory of a pool."""
+        return free_bytes(pool, main_bytes=self.memory_available_bytes, accelerator_bytes=self.accelerator_memory_bytes)
 
 
 def accelerator_memory_bytes(accelerators: Iterable[tuple[bool | None, int | None, int | None]]) -> int | None:

@@ -41,6 +41,11 @@ class Needs:
     bytes_read_per_token: int
 
 
+def run_disturbances(measurements: Sequence[Measurement], conditions: Sequence[Conditions]) -> tuple[str, ...]:
+    """Return what casts doubt on a run, from its measurements and the conditions before and after; nothing if clean."""
+    return disturbances(conditions, foreign_cpu_share(s for m in measurements for s in m.series))
+
+
 def judge(
     measurements: Sequence[Measurement],
     facts: DeviceFacts,
@@ -81,7 +86,7 @@ def judge(
         limited_by=_limited_by(rows, facts, limits),
         rows=tuple(rows),
         unjudged=tuple(unjudged),
-        disturbances=disturbances(conditions, foreign_cpu_share(s for m in measurements for s in m.series)),
+        disturbances=run_disturbances(measurements, conditions),
         anchors=evidence.anchors,
     )
 

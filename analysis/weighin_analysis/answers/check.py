@@ -9,10 +9,10 @@ from weighin_analysis.answers.speed import decode_depth, deepened, has_few_bits,
 from weighin_analysis.card import Basis, Estimate, Verdict
 from weighin_analysis.catalog import size_class_of, size_classes
 from weighin_analysis.errors import EstimateError
-from weighin_analysis.evidence import DeviceFacts, Evidence, Group, Subject, model_times
+from weighin_analysis.evidence import Evidence, Group, Subject, model_times
 from weighin_analysis.footprint import bytes_read_per_token
 from weighin_analysis.judge import Needs, timed_row
-from weighin_analysis.memory.runtimes import Pool, Runtime, free_bytes
+from weighin_analysis.memory.runtimes import Pool, Runtime
 from weighin_analysis.models.entry import ModelEntry, ModelKind
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes.artefact import DownloadSize, Format
@@ -142,7 +142,10 @@ def _row(question: Question, group: Group, evidence: Evidence) -> CheckRow:
         runtime=runtime,
     )
     needed = requirement(candidate, setting, file_size=question.file_size)
-    free = facts.memory_for(provider) if runtime else _free_elsewhere(needed.runtime, facts)
+    if runtime:
+        free = facts.memory_for(provider)
+    else:  # a runtime that was not measured here: the memory that it would take
+        free = facts.memory_in(needed.runtime.pool if needed.runtime else Pool.MAIN)
     too_long = _beyond_context(candidate.entry, question.context_tokens)
     lacking = needed.memory_bytes is not None and free is not None and needed.memory_bytes > limits.memory_share * free
     untimed = CheckRow(
@@ -168,15 +171,6 @@ def _row(question: Question, group: Group, evidence: Evidence) -> CheckRow:
         return _timed(untimed, question, group, evidence)
     except EstimateError as error:
         return replace(untimed, reasons=(*untimed.reasons, str(error)))
-
-
-def _free_elsewhere(runtime: Runtime | None, facts: DeviceFacts) -> int | None:
-    """Return what is free in the memory that a runtime takes on a device on which it was not measured."""
-    return free_bytes(
-        runtime.pool if runtime else Pool.MAIN,
-        main_bytes=facts.memory_available_bytes,
-        accelerator_bytes=facts.accelerator_memory_bytes,
-    )
 
 
 def _beyond_context(entry: ModelEntry, context_tokens: int) -> tuple[str, ...]:
