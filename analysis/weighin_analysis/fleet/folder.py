@@ -1,0 +1,242 @@
+"""The folder of a snapshot: a manifest and, per table, a folder of Parquet files; complete or not there at all."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from weighin_analysis.errors import SnapshotError
+from weighin_analysis.fleet.views import TABLES, VIEWS_VERSION
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 3
+
+_TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --data DIR --out DIR`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One Parquet file of a table; ``file`` is its path inside the snapshot, with forward slashes."""
+
+    file: str
+    rows: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a snapshot holds; ``time`` is aware and in UTC.
+
+    ``tables`` has every name of ``TABLES`` with at least one file, which may have no rows.
+    """
+
+    time: datetime
+    formula_version: str
+    limits_version: str
+    tables: Mapping[str, tuple[Part, ...]]
+
+    def rows(self, table: str) -> int:
+        """Return how many rows a table has."""
+        return sum(part.rows for part in self.tables[table])
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a snapshot; SnapshotError in one line where there is none, or none that can be used."""
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise SnapshotError(
+            f"{folder}: there is no such folder; make one with `weighin-aggregator snapshot --data DIR --out DIR`"
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as cause:
+        raise SnapshotError(f"{folder}: not a snapshot, it holds no {MANIFEST}; {_TAKE_ANOTHER}") from cause
+    except (OSError, ValueError, RecursionError) as cause:
+        raise SnapshotError(f"{path}: cannot be read as JSON; {_TAKE_ANOTHER}") from cause
+    found = document.get("schema_version") if isinstance(document, dict) else None
+    if found != SCHEMA_VERSION:
+        raise SnapshotError(
+            f"{path}: schema version {found}, this program reads {SCHEMA_VERSION}; use matching versions of both"
+        )
+    try:
+        return Manifest(
+            time=_time(document["snapshot_time"]),
+            formula_version=_text(document["formula_version"]),
+            limits_version=_text(document["limits_version"]),
+            tables={table: _parts(document["tables"][table]["files"]) for table in TABLES},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise SnapshotError(f"{path}: names no usable files ({cause!r:.80}); {_TAKE_ANOTHER}") from cause
+
+
+def checked_files(folder: Path, manifest: Manifest) -> dict[str, tuple[Path, ...]]:
+    """Return the files of every table once their bytes match the manifest; SnapshotError names one that does not."""
+    return {table: tuple(_checked_file(folder, part) for part in parts) for table, parts in manifest.tables.items()}
+
+
+def part_of(folder: Path, file: str, rows: int) -> Part:
+    """Return what a manifest says of a file that was written into a snapshot's folder."""
+    path = folder / file
+    return Part(file=file, rows=rows, size_bytes=path.stat().st_size, sha256=_sha256(path))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a snapshot whose files are all there."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "views_version": VIEWS_VERSION,
+        "snapshot_time": manifest.time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
+        "formula_version": manifest.formula_version,
+        "limits_version": manifest.limits_version,
+        "tables": {
+            table: {
+                "rows": manifest.rows(table),
+                "files": [
+                    {"file": part.file, "rows": part.rows, "bytes": part.size_bytes, "sha256": part.sha256}
+                    for part in manifest.tables[table]
+                ],
+            }
+            for table in TABLES
+        },
+    }
+    (folder / MANIFEST).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def publishing(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``target``; it takes its place when the block ends without an error.
+
+    Raises SnapshotError before anything is written where ``target`` holds what is no snapshot.
+    """
+    target = Path(os.path.realpath(target))  # what is replaced is the folder that a link leads to
+    require_target(target)
+    with _translated(target):
+        parent = target.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
+    try:
+        yield folder
+        with _translated(target):
+            _publish(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_target(target: Path) -> None:
+    """Pass only a folder that is missing, empty, or a snapshot that may be replaced."""
+    with _translated(target):
+        usable = not target.exists() or (target.is_dir() and not any(target.iterdir())) or is_snapshot(target)
+    if not usable:
+        raise SnapshotError(f"{target} holds something that is no snapshot; name a new or an empty folder")
+
+
+def is_snapshot(folder: Path) -> bool:
+    """Tell a folder that holds what a manifest of ours names, and nothing else. Many programs write a manifest.json."""
+    try:
+        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        named = {MANIFEST, *_named_files(document["tables"])}
+        return "schema_version" in document and _files_below(folder) == named
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _named_files(tables: Mapping[str, Any]) -> Sequence[str]:
+    """Return the files that a manifest of this version, or of an earlier one, names."""
+    named = []
+    for table in tables.values():
+        named += [part["file"] for part in table["files"]] if "files" in table else [table["file"]]
+    return named
+
+
+def _files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def _parts(documents: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:
+    if not documents:
+        raise ValueError("a table without a file")
+    return tuple(map(_part, documents))
+
+
+def _part(document: Mapping[str, Any]) -> Part:
+    file, rows, size = _text(document["file"]), document["rows"], document["bytes"]
+    # The manifest may come from elsewhere: a name must not lead out of the snapshot.
+    if Path(file).is_absolute() or ".." in Path(file).parts or "\\" in file:
+        raise ValueError(file)
+    if type(rows) is not int or type(size) is not int or min(rows, size) < 0:
+        raise TypeError(f"{file} has no count of rows and bytes")
+    return Part(file=file, rows=rows, size_bytes=size, sha256=_text(document["sha256"]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
+
+
+def _time(value: object) -> datetime:
+    time = datetime.fromisoformat(_text(value))
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def _checked_file(folder: Path, part: Part) -> Path:
+    path = folder / part.file
+    try:
+        found = _sha256(path) if path.stat().st_size == part.size_bytes else None
+    except OSError as cause:
+        raise SnapshotError(f"{path}: cannot be opened ({cause.strerror}); {_TAKE_ANOTHER}") from cause
+    if found != part.sha256:
+        raise SnapshotError(f"{path}: damaged, its bytes are not those that {MANIFEST} tells; {_TAKE_ANOTHER}")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _publish(folder: Path, target: Path) -> None:
+    """Put a finished folder in the place of ``target``. Nobody ever sees half a snapshot there.
+
+    Between the two renames of a replacement there is nothing at ``target`` for a moment: no portable call swaps two
+    folders.
+    """
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+    if target.exists():
+        old = folder.with_name(folder.name + ".old")
+        target.rename(old)
+        try:
+            folder.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old)
+    else:
+        folder.rename(target)
+    _sync(target.absolute().parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SnapshotError(f"cannot write the snapshot {path}: {error.strerror or error}") from error

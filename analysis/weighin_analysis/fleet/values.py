@@ -1,0 +1,137 @@
+"""What a fleet says, as values: shares of devices with their intervals, and what follows for what to ship.
+
+Shares are 0 to 1. An interval counts the size of the sample and the uncertainty of the estimates (docs/coverage.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """What a device must reach at least to count."""
+
+    COMFORTABLE = "comfortable"
+    USABLE = "usable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A share of devices with the interval that holds it with the probability that the sample states."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The devices behind a statement.
+
+    ``sources`` counts them by source and ``left_out`` those of sources that were not asked for; no source is ever mixed
+    in silently. ``effective_device_count`` is Kish's: the size of an unweighted sample that says as much.
+    ``covered_population_share`` is the share of the population in whose cells there is a device; 1 without weights.
+    ``unplaced_device_count`` are devices that belong to no cell of the population.
+    """
+
+    device_count: int
+    sources: Mapping[str, int]
+    left_out: Mapping[str, int]
+    weighted: bool
+    effective_device_count: float
+    covered_population_share: float
+    unplaced_device_count: int
+    disturbed_device_count: int
+    interval_probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageRow:
+    """The share of devices that run a size class at a level, in one scheme or (``scheme`` None) in any.
+
+    ``judged_count`` devices have a verdict on it and ``reached_count`` of them reach the level by their point estimate;
+    ``unjudged_count`` have none, and the share says nothing of them. ``share`` is None where no device is judged.
+    """
+
+    limits_version: str
+    size_class: str
+    scheme: str | None
+    level: Level
+    judged_count: int
+    reached_count: int
+    unjudged_count: int
+    share: Share | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipRow:
+    """One choice: ship this class to the devices that run it, and leave the rest to a server.
+
+    ``tier_count`` devices have exactly this tier; ``reach`` is the share of this tier or a larger one, ``usable_reach``
+    that of the devices on which the class is at least usable, ``server`` is what ``reach`` leaves. ``scheme`` is the one
+    that most of these devices reach it with; the rates are medians over them. ``size_class`` is None for the devices
+    without a tier.
+    """
+
+    limits_version: str
+    size_class: str | None
+    scheme: str | None
+    download_bytes: int | None
+    tier_count: int
+    tier_share: Share
+    reach: Share
+    usable_reach: Share
+    server: Share
+    median_decode_tokens_per_second: float | None
+    median_time_to_first_token_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineDevice:
+    """The device at a percentile of the fleet, from the weakest: by its tier, then by its decode rate."""
+
+    limits_version: str
+    percentile: int
+    device_id: str
+    name: str | None
+    source: str
+    form_factor: str | None
+    memory_total_bytes: int | None
+    tier: str | None
+    size_class: str | None
+    decode_tokens_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSpeed:
+    """How fast the devices run a class, each with its best scheme: quartiles from the slowest device to the fastest."""
+
+    size_class: str
+    device_count: int
+    decode_tokens_per_second: tuple[float, float, float]
+    prefill_tokens_per_second: tuple[float, float, float] | None
+    time_to_first_token_seconds: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRow:
+    """How many devices pass a gate that exists elsewhere; ``unknown_count`` lack a fact that it asks for."""
+
+    gate: str
+    passed_count: int
+    failed_count: int
+    unknown_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Everything that a fleet says under one or more versions of the limits."""
+
+    sample: Sample
+    limits_versions: tuple[str, ...]
+    formula_version: str
+    rows: tuple[CoverageRow, ...]
+    ship: tuple[ShipRow, ...]
+    baselines: tuple[BaselineDevice, ...]
+    speeds: tuple[ClassSpeed, ...]
+    gates: tuple[GateRow, ...]
