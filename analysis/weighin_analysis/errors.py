@@ -4,6 +4,7 @@ AnalysisError
 ├── CatalogError     a name that the catalogue does not hold, or a catalogue or configuration that cannot be read
 ├── EstimateError    a measurement that no time can be computed from
 ├── ModelFileError   a model file that is damaged, of another kind, or refers to what is not there
+├── PublicDataError  a file of others' measurements that cannot be read, or from which nothing follows
 ├── QuestionError    a question about a model that makes no sense
 ├── SizeError        a size that does not follow from what is known of a model
 ├── SnapshotError    a snapshot that is missing, incomplete or of an unknown version
@@ -25,6 +26,10 @@ class EstimateError(AnalysisError):
 
 class ModelFileError(AnalysisError):
     """A model file that is damaged, of another kind, or refers to what is not there."""
+
+
+class PublicDataError(AnalysisError):
+    """A file of others' measurements that cannot be read, or from which nothing follows."""
 
 
 class QuestionError(AnalysisError):
