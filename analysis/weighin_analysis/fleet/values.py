@@ -68,7 +68,7 @@ class ShipRow:
     """One choice: ship this class to the devices that run it, and leave the rest to a server.
 
     ``tier_count`` devices have exactly this tier; ``reach`` is the share of this tier or a larger one, ``usable_reach``
-    that of the devices on which the class is at least usable, ``server`` is what ``reach`` leaves. Most of these devices
+    that of the devices on which the class is at least usable, ``server`` what ``reach`` leaves. Most of these devices
     reach it with ``scheme``; the rates are medians over them. ``size_class`` is None for the devices without a tier.
     """
 
