@@ -31,7 +31,8 @@ class Sample:
     ``sources`` counts them by source and ``left_out`` those of sources that were not asked for; no source is ever mixed
     in silently. ``effective_device_count`` is Kish's: the size of an unweighted sample that says as much.
     ``covered_population_share`` is the share of the population in whose cells there is a device; 1 without weights.
-    ``unplaced_device_count`` are devices that belong to no cell of the population.
+    ``unplaced_device_count`` are devices that belong to no cell of the population; no weighted share counts them.
+    ``unjudged_device_count`` are devices on which no decoder could be judged; no share counts them.
     """
 
     device_count: int
@@ -41,6 +42,7 @@ class Sample:
     effective_device_count: float
     covered_population_share: float
     unplaced_device_count: int
+    unjudged_device_count: int
     disturbed_device_count: int
     interval_probability: float
 
@@ -68,7 +70,7 @@ class ShipRow:
     """One choice: ship this class to the devices that run it, and leave the rest to a server.
 
     ``tier_count`` devices have exactly this tier; ``reach`` is the share of this tier or a larger one, ``usable_reach``
-    that of the devices on which the class is at least usable, ``server`` what ``reach`` leaves. Most of these devices
+    that of the devices on which this class or a larger one is at least usable, ``server`` what ``reach`` leaves. Most of these devices
     reach it with ``scheme``; the rates are medians over them. ``size_class`` is None for the devices without a tier.
     """
 
@@ -124,7 +126,10 @@ class GateRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """Everything that a fleet says under one or more versions of the limits."""
+    """Everything that a fleet says under one or more versions of the limits.
+
+    ``notes`` are what a reader of these shares must know, in words: cells without a device, several versions of a suite.
+    """
 
     sample: Sample
     limits_versions: tuple[str, ...]
@@ -134,3 +139,4 @@ class Coverage:
     baselines: tuple[BaselineDevice, ...]
     speeds: tuple[ClassSpeed, ...]
     gates: tuple[GateRow, ...]
+    notes: tuple[str, ...]
