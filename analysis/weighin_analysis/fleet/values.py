@@ -70,8 +70,9 @@ class ShipRow:
     """One choice: ship this class to the devices that run it, and leave the rest to a server.
 
     ``tier_count`` devices have exactly this tier; ``reach`` is the share of this tier or a larger one, ``usable_reach``
-    that of the devices on which this class or a larger one is at least usable, ``server`` what ``reach`` leaves. Most of these devices
-    reach it with ``scheme``; the rates are medians over them. ``size_class`` is None for the devices without a tier.
+    that of the devices on which this class or a larger one is at least usable, ``server`` what ``reach`` leaves. Most
+    of these devices run it comfortably with ``scheme``; the rates are medians over those. ``size_class`` is None for
+    the devices without a tier.
     """
 
     limits_version: str
@@ -128,7 +129,7 @@ class GateRow:
 class Coverage:
     """Everything that a fleet says under one or more versions of the limits.
 
-    ``notes`` are what a reader of these shares must know, in words: cells without a device, several versions of a suite.
+    ``notes`` are what a reader of these shares must know, in words: cells without a device, several suites.
     """
 
     sample: Sample
