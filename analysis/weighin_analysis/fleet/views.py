@@ -76,7 +76,7 @@ DEVICES = View(
         disturbed | BOOLEAN | whether something casts doubt on the newest run
         chrome_built_in_ai | BOOLEAN | would Chrome's built-in model be offered? NULL where a fact is missing
         copilot_plus_pc | BOOLEAN | is it a Copilot+ PC? NULL where a fact is missing
-        android_performance_class | INTEGER | Android media performance class; NULL elsewhere or not known
+        android_performance_class | INTEGER | Android media performance class, 0 for none; NULL elsewhere or not known
         gate_gaps | VARCHAR[] | why a gate is NULL, or on what its answer rests
         gates_version | VARCHAR | version of the rules of the gates
         """
