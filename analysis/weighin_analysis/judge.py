@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from weighin_analysis.architecture import Architecture, ArchitectureKind
-from weighin_analysis.card import Basis, Card, CardRow, Estimate, Verdict, best_decoders
+from weighin_analysis.card import Basis, Card, CardRow, Verdict, best_decoders
 from weighin_analysis.catalog import architecture, class_rank, size_class_of, size_classes
 from weighin_analysis.conditions import Conditions, disturbances
 from weighin_analysis.errors import EstimateError
@@ -26,6 +26,7 @@ from weighin_analysis.models.catalogue import catalogue
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.sizes.download import default_artefact, download_size
 from weighin_analysis.threads import on_threads
+from weighin_analysis.verdict import STOPPED, memory_margin, speed_bounds, verdict_of
 
 # Decode that moves weights at more than this share of the measured read bandwidth is bound by memory, not arithmetic.
 BANDWIDTH_BOUND_SHARE = 0.6
@@ -140,7 +141,11 @@ def timed_row(subject: Subject, times: ModelTimes, needs: Needs, evidence: Evide
     prompt = limits.prompt_tokens if decode else limits.encoder_tokens
     first = time_estimate(prefill, probability)
     rate = rate_estimate(decode, 1, probability) if decode else None
-    verdict, why = _verdict(needs.memory_bytes, facts.memory_for(subject.execution_provider), rate, first, limits)
+    speeds = {"latency_seconds": first.value}
+    if rate:
+        speeds = {"decode_tokens_per_second": rate.value, "time_to_first_token_seconds": first.value}
+    available = facts.memory_for(subject.execution_provider)
+    verdict, why = verdict_of(subject.shape.kind, speeds, needs.memory_bytes, available, limits)
     reasons = [*why, *reasons]
     if prefill.extrapolated:
         reasons.append(f"time for {prompt} tokens extrapolated from shorter prompts")
@@ -177,42 +182,10 @@ def _unmeasured_row(subject: Subject, needs: Needs, facts: DeviceFacts) -> CardR
         download_bytes=needs.download_bytes,
         bytes_read_per_token=needs.bytes_read_per_token,
         verdict=Verdict.DOES_NOT_FIT,
-        reasons=("too little free memory to run even its layer probe",),
+        reasons=(STOPPED,),
         basis=Basis.FORMULA,
         counts=subject.execution_provider not in facts.software_providers,
     )
-
-
-def _verdict(
-    memory: int, available: int | None, decode: Estimate | None, first: Estimate, limits: Limits
-) -> tuple[Verdict, tuple[str, ...]]:
-    """Return the verdict and the reasons that keep it from being comfortable; memory comes before speed."""
-    reasons: list[str] = []
-    if available is None:
-        reasons.append("free memory is not known, judged by speed alone")
-    elif memory > limits.memory_share * available:
-        needs, has = memory / 2**30, limits.memory_share * available / 2**30
-        return Verdict.DOES_NOT_FIT, (f"needs {needs:.1f} GiB, {has:.1f} GiB may be used",)
-    comfortable = _shortfalls(decode, first, limits, comfortable=True)
-    if not comfortable:
-        return Verdict.COMFORTABLE, tuple(reasons)
-    usable = _shortfalls(decode, first, limits, comfortable=False)
-    return (Verdict.TOO_SLOW, (*reasons, *usable)) if usable else (Verdict.USABLE, (*reasons, *comfortable))
-
-
-def _shortfalls(decode: Estimate | None, first: Estimate, limits: Limits, *, comfortable: bool) -> tuple[str, ...]:
-    """Return one sentence per limit that is missed."""
-    if decode is None:
-        encoder = limits.encoder_comfortable if comfortable else limits.encoder_usable
-        slow = first.value > encoder.latency_seconds
-        return (f"latency above {1000 * encoder.latency_seconds:g} ms",) if slow else ()
-    decoder = limits.decoder_comfortable if comfortable else limits.decoder_usable
-    missed: list[str] = []
-    if decode.value < decoder.decode_tokens_per_second:
-        missed.append(f"decode below {decoder.decode_tokens_per_second:g} tokens/s")
-    if first.value > decoder.time_to_first_token_seconds:
-        missed.append(f"first token later than {decoder.time_to_first_token_seconds:g} s")
-    return tuple(missed)
 
 
 def _tier(rows: Sequence[CardRow]) -> str | None:
@@ -265,13 +238,11 @@ def _limited_by(rows: Sequence[CardRow], facts: DeviceFacts, limits: Limits) -> 
     decode, first = row.decode_tokens_per_second, row.time_to_first_token_seconds
     if decode is None or first is None:
         return "memory"
-    margins = {
-        "decode": decode.value / limits.decoder_comfortable.decode_tokens_per_second,
-        "compute": limits.decoder_comfortable.time_to_first_token_seconds / first.value,
-    }
+    rate, time = speed_bounds(ArchitectureKind.DECODER, Verdict.COMFORTABLE, limits)
+    margins = {"decode": rate.margin(decode.value), "compute": time.margin(first.value)}
     available = facts.memory_for(row.execution_provider)
     if available is not None:
-        margins["memory"] = limits.memory_share * available / row.memory_bytes
+        margins["memory"] = memory_margin(row.memory_bytes, available, limits)
     tightest = min(margins, key=lambda name: margins[name])
     if tightest != "decode":
         return tightest

@@ -177,6 +177,7 @@ ESTIMATES = View(
         memory_bytes | BIGINT | in use while it runs
         memory_available_bytes | BIGINT | free in the memory that the execution provider uses; NULL where not known
         download_bytes | BIGINT | what a user downloads
+        bytes_read_per_token | BIGINT | weights that each decoded token reads; NULL where not known
         basis | VARCHAR | measured, layer_probe, interpolated, formula or neighbours
         counts | BOOLEAN | false for a program on the processor that plays a GPU: it never counts in a tier
         notes | VARCHAR[] | what a reader of these figures should know

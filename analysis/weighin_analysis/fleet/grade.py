@@ -1,0 +1,129 @@
+"""Estimates held against limits, many at a time: the verdict, and how probable it is that the truth reaches a level.
+
+An estimate is a value with an interval that is symmetric in ln(value) (docs/method.md): its error is taken as normal
+there. With the margin m of a bound (``verdict.py``) and the standard deviation s of ln(value), the bound is reached
+with probability Phi(ln(m) / s).
+
+A decoder needs its decode rate and its first token. Their errors are taken as independent: the probabilities p and q
+multiply. Whatever they share, the truth lies from max(0, p + q - 1) to min(p, q). What they do share, a run on a slow
+day or a device that throttles, moves both the same way, for which p q is the cautious side.
+
+Memory is a step: its formula has no interval. What does not fit is certain not to reach a level.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weighin_analysis.architecture import ArchitectureKind
+from weighin_analysis.card import Verdict
+from weighin_analysis.limits import Limits
+from weighin_analysis.verdict import memory_margin, speed_bounds
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+NO_VERDICT = -1
+VERDICTS = tuple(Verdict)
+
+_PHI_END = 6.0  # beyond it Phi is 0 or 1 to within 1e-9
+_PHI_STEPS_PER_UNIT = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateColumns:
+    """Estimates as columns of one length; NaN is absent.
+
+    ``..._log_sd`` is the standard deviation of ln(value), see ``log_sd``. A decoder has a decode rate and a time to
+    first token, an encoder a latency. ``stopped`` are models that the memory gate kept from being run at all.
+    """
+
+    is_decoder: BoolArray
+    decode_tokens_per_second: FloatArray
+    decode_tokens_per_second_log_sd: FloatArray
+    time_to_first_token_seconds: FloatArray
+    time_to_first_token_seconds_log_sd: FloatArray
+    latency_seconds: FloatArray
+    latency_seconds_log_sd: FloatArray
+    memory_bytes: FloatArray
+    memory_available_bytes: FloatArray
+    stopped: BoolArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grades:
+    """What the limits say of every estimate.
+
+    ``verdict`` is an index into ``VERDICTS``, or ``NO_VERDICT`` where an estimate is absent or impossible; there the
+    probabilities are NaN. ``usable_probability`` is that of usable or better.
+    """
+
+    verdict: NDArray[np.int8]
+    comfortable_probability: FloatArray
+    usable_probability: FloatArray
+
+
+def log_sd(low: FloatArray, high: FloatArray, interval_probability: float) -> FloatArray:
+    """Return the standard deviation of ln(value) that an interval states; NaN for what is no interval."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sd = np.log(high / low) / (2 * NormalDist().inv_cdf(0.5 + interval_probability / 2))
+    return np.where((low > 0) & (sd >= 0), sd, np.nan)
+
+
+def normal_cdf(x: FloatArray) -> FloatArray:
+    """Return Phi(x), the standard normal distribution, to within 2e-7; NaN stays NaN.
+
+    Linear between the points of a table of step h is off by at most h^2 / 8 max|phi'|, which is 1.2e-7.
+    """
+    return np.interp(x, *_PHI_TABLE, left=0.0, right=1.0)
+
+
+def _phi_table() -> tuple[FloatArray, FloatArray]:
+    points = np.linspace(-_PHI_END, _PHI_END, round(2 * _PHI_END * _PHI_STEPS_PER_UNIT) + 1)
+    return points, np.array([NormalDist().cdf(x) for x in points])
+
+
+_PHI_TABLE = _phi_table()
+
+
+def grade(columns: EstimateColumns, limits: Limits) -> Grades:
+    """Return the verdict on every estimate, as ``verdict.verdict_of`` has it, and its probabilities."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        memory = memory_margin(columns.memory_bytes, columns.memory_available_bytes, limits)
+        comfortable, comfortable_probability = _reached(columns, Verdict.COMFORTABLE, limits)
+        usable, usable_probability = _reached(columns, Verdict.USABLE, limits)
+    does_not_fit = columns.stopped | (memory < 1)  # memory that is not known is no reason against
+    verdict = np.select(
+        [does_not_fit, np.isnan(usable_probability), comfortable, usable],
+        [VERDICTS.index(Verdict.DOES_NOT_FIT), NO_VERDICT, VERDICTS.index(Verdict.COMFORTABLE),
+         VERDICTS.index(Verdict.USABLE)],
+        VERDICTS.index(Verdict.TOO_SLOW),
+    )  # fmt: skip
+    return Grades(
+        verdict=verdict.astype(np.int8),
+        comfortable_probability=np.where(does_not_fit, 0.0, comfortable_probability),
+        usable_probability=np.where(does_not_fit, 0.0, usable_probability),
+    )
+
+
+def _reached(columns: EstimateColumns, verdict: Verdict, limits: Limits) -> tuple[BoolArray, FloatArray]:
+    """Return whether the speed of every model reaches a level, and with what probability; NaN where not known."""
+    reached = np.ones(len(columns.is_decoder), dtype=np.bool_)
+    probability = np.ones(len(columns.is_decoder))
+    for kind in ArchitectureKind:
+        rows = columns.is_decoder if kind is ArchitectureKind.DECODER else ~columns.is_decoder
+        for bound in speed_bounds(kind, verdict, limits):
+            value = getattr(columns, bound.quantity)[rows]
+            margin = bound.margin(np.where((value > 0) & np.isfinite(value), value, np.nan))
+            reached[rows] &= margin >= 1
+            probability[rows] *= _probability(margin, getattr(columns, f"{bound.quantity}_log_sd")[rows])
+    return reached, probability
+
+
+def _probability(margin: FloatArray, sd: FloatArray) -> FloatArray:
+    """Return the probability of a margin of 1 or more; without spread it is 0 or 1. NaN where either is not known."""
+    known = np.isfinite(margin) & np.isfinite(sd) & (sd >= 0)
+    certain = (margin >= 1).astype(np.float64)
+    return np.where(known, np.where(sd == 0, certain, normal_cdf(np.log(margin) / sd)), np.nan)
