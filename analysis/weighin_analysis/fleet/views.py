@@ -29,7 +29,8 @@ class View:
 
 def _columns(text: str) -> tuple[Column, ...]:
     """Return a column per line of ``name | type | meaning``."""
-    parts = [[part.strip() for part in line.split("|")] for line in text.strip().splitlines()]
+    lines = filter(None, map(str.strip, text.splitlines()))
+    parts = [[part.strip() for part in line.split("|")] for line in lines]
     return tuple(Column(name=name, type=kind, meaning=meaning) for name, kind, meaning in parts)
 
 
