@@ -76,8 +76,9 @@ class CardRow:
     Rates are at the reference workload of the limits. A decoder has a decode rate, a prefill rate and a time to first
     token; an encoder has a latency. What does not apply, or could not be estimated, is None.
     ``memory_bytes`` is in use while it runs, ``bytes_read_per_token`` are the weights that each decoded token reads;
-    ``reasons`` are short sentences for a person. ``counts`` is False where the execution provider's device is a program
-    on the processor: such a row is shown and never counts in a tier.
+    ``reasons`` are short sentences for a person; ``notes`` are those of them that hold under any limits. ``counts`` is
+    False where the execution provider's device is a program on the processor: such a row is shown and never counts in a
+    tier.
     """
 
     size_class: str
@@ -97,6 +98,7 @@ class CardRow:
     reasons: tuple[str, ...]
     basis: Basis
     counts: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def computed(self) -> bool:

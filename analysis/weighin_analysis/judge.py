@@ -129,7 +129,7 @@ def timed_row(subject: Subject, times: ModelTimes, needs: Needs, evidence: Evide
     """Return the row of a model whose times are known, under the limits of the evidence."""
     facts, limits, probability = evidence.facts, evidence.limits, evidence.limits.interval_probability
     prefill, decode = times.prefill, times.decode
-    reasons: list[str] = []
+    notes: list[str] = []
     threads = subject.threads
     cores = max(threads, facts.core_count or 1)
     if times.one_thread and (cores > threads or prefill.disturbed):
@@ -137,7 +137,7 @@ def timed_row(subject: Subject, times: ModelTimes, needs: Needs, evidence: Evide
         prefill = on_threads(prefill, Phase.PREFILL, threads)
         decode = decode and on_threads(decode, Phase.DECODE, threads)
         how = f"computed for {threads} threads from the CPU time of one" if threads > 1 else "timed by CPU time"
-        reasons.append(f"the device was busy: {how}")
+        notes.append(f"the device was busy: {how}")
     prompt = limits.prompt_tokens if decode else limits.encoder_tokens
     first = time_estimate(prefill, probability)
     rate = rate_estimate(decode, 1, probability) if decode else None
@@ -146,12 +146,11 @@ def timed_row(subject: Subject, times: ModelTimes, needs: Needs, evidence: Evide
         speeds = {"decode_tokens_per_second": rate.value, "time_to_first_token_seconds": first.value}
     available = facts.memory_for(subject.execution_provider)
     verdict, why = verdict_of(subject.shape.kind, speeds, needs.memory_bytes, available, limits)
-    reasons = [*why, *reasons]
     if prefill.extrapolated:
-        reasons.append(f"time for {prompt} tokens extrapolated from shorter prompts")
+        notes.append(f"time for {prompt} tokens extrapolated from shorter prompts")
     known = _unmeasured_row(subject, needs, facts)
     if not known.counts:
-        reasons.append("a software adapter: never counts in a tier")
+        notes.append("a software adapter: never counts in a tier")
     return replace(
         known,
         threads=threads,
@@ -160,7 +159,8 @@ def timed_row(subject: Subject, times: ModelTimes, needs: Needs, evidence: Evide
         time_to_first_token_seconds=first if decode else None,
         latency_seconds=None if decode else first,
         verdict=verdict,
-        reasons=tuple(reasons),
+        reasons=(*why, *notes),
+        notes=tuple(notes),
         basis=times.basis,
     )
 
@@ -183,6 +183,7 @@ def _unmeasured_row(subject: Subject, needs: Needs, facts: DeviceFacts) -> CardR
         bytes_read_per_token=needs.bytes_read_per_token,
         verdict=Verdict.DOES_NOT_FIT,
         reasons=(STOPPED,),
+        notes=(STOPPED,),
         basis=Basis.FORMULA,
         counts=subject.execution_provider not in facts.software_providers,
     )
