@@ -1,0 +1,175 @@
+"""The share of devices that reach a level, with an interval for the sample's size and for what the estimates miss.
+
+Estimates are noisy, and noise carries more devices over a border from the crowded side than from the other: the plain
+count of I (the estimate reaches the level) is off by about the effect of the noise once, the mean of p (the probability
+that the truth does) by twice that. 2 I - p takes the first out again: simulation extrapolation, Cook and Stefanski,
+J. Am. Stat. Assoc. 89 (1994) 1314, where the noise that is added needs no simulation, because its mean is p.
+
+The interval is Wilson's (J. Am. Stat. Assoc. 22 (1927) 209) with two more terms of variance: what 2 I - p scatters more
+than a plain count, and the part of the errors that all devices share, which no number of devices averages out. Weights
+are those of post-stratification: Kish, Survey Sampling (1965). docs/coverage.md tells how often the intervals hold.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weighin_analysis.fleet.values import Share
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+INTERVAL_PROBABILITY = 0.95
+# Of the variance of an estimate's ln(error), the part that all devices share; assumed (docs/coverage.md).
+COMMON_VARIANCE = 0.25
+
+_Z = NormalDist().inv_cdf(0.5 + INTERVAL_PROBABILITY / 2)
+# A device with a probability above this reaches the level also if the common error is at the end of its interval.
+SURE_PROBABILITY = NormalDist().cdf(_Z * math.sqrt(COMMON_VARIANCE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """Groups of devices with their shares of the population: ``cell`` is each device's, an index into ``shares``."""
+
+    cell: NDArray[np.int64]
+    shares: FloatArray
+
+    @classmethod
+    def one(cls, device_count: int) -> "Cells":
+        """Return a single cell: every device stands for as many others."""
+        return cls(cell=np.zeros(device_count, dtype=np.int64), shares=np.ones(1))
+
+    def sums(self, values: FloatArray) -> FloatArray:
+        """Return the sum over the devices of every cell."""
+        return np.bincount(self.cell, weights=values, minlength=len(self.shares)).astype(np.float64)
+
+    def weights(self) -> FloatArray:
+        """Return what each device stands for, as a share of all devices; cells without a device stand aside."""
+        counts = np.bincount(self.cell, minlength=len(self.shares))
+        present = np.where(counts > 0, self.shares, 0.0)
+        per_device = present / np.maximum(counts, 1) / present.sum()
+        return np.asarray(per_device[self.cell])
+
+    def among(self, devices: BoolArray) -> "Cells":
+        """Return the cells of some of the devices."""
+        return Cells(cell=self.cell[devices], shares=self.shares)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """What every device adds to a share: by its estimate, without noise, and if all estimates were worse or better.
+
+    Worse and better is by the interval of the error that all devices share.
+    """
+
+    point: FloatArray
+    unbiased: FloatArray
+    worse: FloatArray
+    better: FloatArray
+
+    def __sub__(self, other: "Reached") -> "Reached":
+        """Return what the devices add that reach this, but not also the other."""
+        return Reached(
+            point=self.point - other.point,
+            unbiased=self.unbiased - other.unbiased,
+            worse=self.worse - other.worse,
+            better=self.better - other.better,
+        )
+
+    def among(self, devices: BoolArray) -> "Reached":
+        """Return what some of the devices add."""
+        return Reached(
+            point=self.point[devices],
+            unbiased=self.unbiased[devices],
+            worse=self.worse[devices],
+            better=self.better[devices],
+        )
+
+
+def reached(point: BoolArray, probability: FloatArray) -> Reached:
+    """Return what devices add of which the point estimate and the probability of reaching a level are known."""
+    return Reached(
+        point=point.astype(np.float64),
+        unbiased=2.0 * point - probability,
+        worse=(point & (probability > SURE_PROBABILITY)).astype(np.float64),
+        better=(point | (probability > 1 - SURE_PROBABILITY)).astype(np.float64),
+    )
+
+
+def share_of(devices: Reached, cells: Cells) -> Share | None:
+    """Return the share of devices with its interval; None without a device in a cell with a share."""
+    counts = cells.sums(np.ones(len(cells.cell)))
+    if not (cells.shares[counts > 0] > 0).any():
+        return None
+    means = [cells.sums(one) / np.maximum(counts, 1) for one in
+             (devices.point, devices.unbiased, devices.unbiased**2, devices.worse, devices.better)]  # fmt: skip
+    value, low, high = interval(counts, cells.shares, *means)
+    return Share(value=float(value), low=float(low), high=float(high))
+
+
+def remainder(share: Share) -> Share:
+    """Return the share of the devices that are not in ``share``."""
+    return Share(value=1 - share.value, low=1 - share.high, high=1 - share.low)
+
+
+def interval(
+    counts: FloatArray,
+    shares: FloatArray,
+    point: FloatArray,
+    unbiased: FloatArray,
+    unbiased_squared: FloatArray,
+    worse: FloatArray,
+    better: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return value, low and high of a share, from means over the devices of each cell; cells are the last axis.
+
+    With W the share of a cell and n its devices, a device varies by c (1 - c) + mean(u^2 - u), where c = mean(u) and
+    u = 2 I - p: the binomial part and what noise adds. The binomial part of the whole is written as t (1 - t) / m, and
+    the ends of the interval are the t with (value - t)^2 = z^2 (t (1 - t) / m + noise) + common^2.
+    """
+    present = np.where(counts > 0, shares, 0.0)
+    weight = present / present.sum(axis=-1, keepdims=True)
+    variance_factor = weight**2 / np.maximum(counts, 1)
+    value = np.clip((weight * unbiased).sum(axis=-1), 0.0, 1.0)
+    m = _binomial_count(value, np.clip(unbiased, 0.0, 1.0), counts, variance_factor)
+    noise = (variance_factor * (unbiased_squared - unbiased)).sum(axis=-1)
+    moved = [(weight * (one - point)).sum(axis=-1) for one in (worse, better)]
+    ends = []
+    for sign, common in ((-1, np.minimum(0, np.minimum(*moved))), (1, np.maximum(0, np.maximum(*moved)))):
+        a, b = 1 + _Z**2 / m, value + _Z**2 / (2 * m)
+        constant = value**2 - _Z**2 * noise - common**2
+        ends.append((b + sign * np.sqrt(np.maximum(0, b**2 - a * constant))) / a)
+    return value, np.clip(ends[0], 0, value), np.clip(ends[1], value, 1)
+
+
+def _binomial_count(
+    value: FloatArray, cell_values: FloatArray, counts: FloatArray, variance_factor: FloatArray
+) -> FloatArray:
+    """Return how many devices of a plain sample would vary as much: Kish's count, more where cells differ.
+
+    A cell of few devices cannot tell its own share: it is drawn to that of all cells as if by one more device.
+    """
+    kish = 1 / variance_factor.sum(axis=-1)
+    own = (counts * cell_values + value[..., None]) / (counts + 1)
+    variance = (variance_factor * own * (1 - own)).sum(axis=-1)
+    spread = value * (1 - value)
+    return np.where((spread > 0) & (variance > 0), spread / np.where(variance > 0, variance, 1.0), kish)
+
+
+def effective_device_count(cells: Cells) -> float:
+    """Return Kish's effective sample size (sum w)^2 / sum w^2, 0 without devices."""
+    weights = cells.weights()
+    return float(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else 0.0
+
+
+def weighted_quantile(values: FloatArray, weights: FloatArray, share: float) -> float:
+    """Return the smallest value that at least a share of the weight does not exceed: one of the values, none between."""
+    order = np.argsort(values, kind="stable")
+    heights = np.cumsum(weights[order])
+    # Rounding of the sum must not push a quantile past its device.
+    place = int(np.searchsorted(heights, share * heights[-1] * (1 - 1e-12)))
+    return float(values[order[min(place, len(order) - 1)]])
