@@ -3,8 +3,10 @@
 AnalysisError
 ├── CatalogError     a name that the catalogue does not hold, or a catalogue or configuration that cannot be read
 ├── EstimateError    a measurement that no time can be computed from
+├── LimitsError      limits that are not known, cannot be read or contradict themselves, or ask for other estimates
 ├── ModelFileError   a model file that is damaged, of another kind, or refers to what is not there
 ├── PublicDataError  a file of others' measurements that cannot be read, or from which nothing follows
+├── QueryError       a query that is no single SELECT, or that DuckDB finds wrong
 ├── QuestionError    a question about a model that makes no sense
 ├── SizeError        a size that does not follow from what is known of a model
 ├── SnapshotError    a snapshot that is missing, incomplete or of an unknown version
@@ -24,12 +26,20 @@ class EstimateError(AnalysisError):
     """A measurement that no time can be computed from."""
 
 
+class LimitsError(AnalysisError):
+    """Limits that are not known, cannot be read or contradict themselves, or that ask for other estimates."""
+
+
 class ModelFileError(AnalysisError):
     """A model file that is damaged, of another kind, or refers to what is not there."""
 
 
 class PublicDataError(AnalysisError):
     """A file of others' measurements that cannot be read, or from which nothing follows."""
+
+
+class QueryError(AnalysisError):
+    """A query that is no single SELECT, that DuckDB finds wrong, or whose answer a missing package would hold."""
 
 
 class QuestionError(AnalysisError):

@@ -1,0 +1,109 @@
+"""A snapshot that is open: its tables behind SQL, and the judgements over its devices."""
+
+import glob
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+
+from weighin_analysis.errors import SnapshotError
+from weighin_analysis.fleet.answer import Answer, checked_statement
+from weighin_analysis.fleet.folder import Manifest, checked_files, read_manifest
+from weighin_analysis.fleet.views import VIEWS
+
+_TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --data DIR --out DIR`"
+
+
+class Fleet:
+    """An open snapshot. A context manager; use from one thread at a time.
+
+    Every table of the snapshot is a view of its name in ``connection``, DuckDB in memory, which reads the folder and
+    nothing else, loads no extension and changes no setting.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open a snapshot; SnapshotError in one line where it is missing, damaged or of another version."""
+        self.folder = folder
+        self.manifest: Manifest = read_manifest(folder)
+        self.connection = _connected(folder, checked_files(folder, self.manifest))
+
+    def __enter__(self) -> Self:
+        """Return the fleet itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; nothing can be asked afterwards."""
+        self.connection.close()
+
+    @property
+    def time(self) -> datetime:
+        """When the snapshot was taken; aware, in UTC."""
+        return self.manifest.time
+
+    @property
+    def formula_version(self) -> str:
+        """Version of the formulas behind the estimates."""
+        return self.manifest.formula_version
+
+    @property
+    def limits_version(self) -> str:
+        """Version of the limits behind the verdicts and tiers that the snapshot holds."""
+        return self.manifest.limits_version
+
+    def sql(self, query: str) -> Answer:
+        """Ask one question of the tables: a single SELECT (also FROM, WITH, VALUES, DESCRIBE and SUMMARIZE).
+
+        QueryError, in one line, where it is anything else, or where DuckDB finds it wrong.
+        """
+        return Answer(self.connection, checked_statement(self.connection, query))
+
+
+def _connected(folder: Path, files: Mapping[str, Sequence[Path]]) -> duckdb.DuckDBPyConnection:
+    """Return DuckDB with a view of every table, that can reach nothing but the folder."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "python_enable_replacements": False,
+    }
+    connection = duckdb.connect(":memory:", config=config)
+    try:
+        # DuckDB takes every file name for a pattern and checks it as one, so the folder is allowed in both spellings.
+        real = str(folder.resolve())
+        allowed = ", ".join("'" + name.replace("'", "''") + "/'" for name in (real, glob.escape(real)))
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET allowed_directories = [{allowed}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        for table, paths in files.items():
+            connection.read_parquet([glob.escape(str(path.resolve())) for path in paths]).create_view(table)
+        _check_columns(connection, folder)
+    except duckdb.Error as cause:
+        connection.close()
+        reason = str(cause).splitlines()[0]
+        raise SnapshotError(f"{folder}: a table cannot be read ({reason}); {_TAKE_ANOTHER}") from cause
+    except SnapshotError:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_columns(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Pass only views that have their columns; a later version of a view may have more."""
+    for view in VIEWS:
+        relation = connection.view(view.name)
+        kinds = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
+        for column in view.columns:
+            found = kinds.get(column.name, "missing")
+            if found.partition("(")[0] != column.type:
+                raise SnapshotError(
+                    f"{folder / view.name}: column {column.name} is {found}, not {column.type}; {_TAKE_ANOTHER}"
+                )
