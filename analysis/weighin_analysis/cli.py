@@ -12,7 +12,7 @@ from pathlib import Path
 from weighin_analysis.errors import AnalysisError, QuestionError, WhatIfError
 
 # What `pip install weighin-analysis[report]` brings; the core needs none of it.
-_REPORT_MODULES = {"altair", "duckdb", "jinja2", "markupsafe", "vl_convert"}
+_REPORT_MODULES = {"altair", "duckdb", "jinja2", "markupsafe", "pyarrow", "vl_convert"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +62,7 @@ def _refuse(message: str, exit_code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     # Imported here, where Ctrl-C is one line already: reading what is known of models takes a moment.
     from weighin_analysis.commands.catalogue import add_catalogue  # noqa: PLC0415
+    from weighin_analysis.commands.evaluate import add_evaluate, evaluate  # noqa: PLC0415
     from weighin_analysis.commands.size import add_size, size  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     add_size(commands).set_defaults(command=lambda options: _print_answer(*size(options)))
     add_catalogue(commands).set_defaults(command=_catalogue)
+    add_evaluate(commands).set_defaults(command=lambda options: _print_answer(*evaluate(options)))
     return parser
 
 

@@ -1,0 +1,221 @@
+"""How well public rows are predicted from runs of the same device, beside the baselines on the same cells.
+
+Whatever is fitted is fitted on the other devices only, its choice from a grid included: each row is predicted as a row
+of a device that nobody has seen.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weighin_analysis.errors import PublicDataError
+from weighin_analysis.measurement import Phase
+from weighin_analysis.public.baselines import SpecSheet, one_scalar, two_point_line
+from weighin_analysis.public.cells import Cell, Question, cells, from_one, from_two, other_runs
+from weighin_analysis.public.fit import asked, best_law, interval_factor, tried, weighted_quantile
+from weighin_analysis.public.predictors import ln_times
+from weighin_analysis.public.rows import PublicRow
+
+TWO_ANCHORS, ONE_ANCHOR = "weighin_two_anchors", "weighin_one_anchor"
+TWO_POINT_LINE, ONE_SCALAR, SPEC_SHEET = "two_point_line", "one_scalar", "spec_sheet"
+# What a row belongs to, all of which is left out together when a row of it is predicted.
+Fold = Callable[[Cell], str]
+
+
+def by_device(cell: Cell) -> str:
+    """Leave one device out."""
+    return cell.row.device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """One question answered: seconds per token; ``log_sd`` is None for a predictor that states no interval."""
+
+    question: Question
+    seconds: float
+    log_sd: float | None = None
+
+    @property
+    def log_error(self) -> float:
+        """ln(predicted / measured time)."""
+        return math.log(self.seconds / self.question.cell.seconds)
+
+    @property
+    def absolute_percentage_error(self) -> float:
+        """|predicted - measured| / measured tokens per second, a fraction."""
+        return abs(self.question.cell.seconds / self.seconds - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Errors of a predictor, as fractions of the measured tokens per second.
+
+    ``rows`` are cells; a cell that is asked for with several runs in turn counts once. ``device_balanced_median_ape``
+    is the median of the devices' medians. The last two are None for a predictor that states no interval; the width is
+    (high - low) / predicted.
+    """
+
+    rows: int
+    devices: int
+    median_ape: float
+    p90_ape: float
+    device_balanced_median_ape: float
+    interval_coverage: float | None
+    median_interval_width: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonShare:
+    """Of the variance of ln errors, the share that is one and the same on all devices, by target.
+
+    ``low`` to ``high`` holds 95 % of bootstrap samples of targets. ``targets`` are backend x model x quantization seen
+    on two devices or more, ``rows`` the devices' means of these.
+    """
+
+    share: float
+    low: float
+    high: float
+    targets: int
+    rows: int
+    devices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """All predictors on one set of cells, by name, best informed first; and what was left out of the file, and why."""
+
+    phase: Phase
+    hard: bool
+    predicted: Mapping[str, Sequence[Predicted]]
+    left_out: Mapping[str, int]
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """The score of each predictor."""
+        return {name: score(answers) for name, answers in self.predicted.items()}
+
+
+def evaluate(rows: Sequence[PublicRow], phase: Phase, *, hard: bool, fold: Fold = by_device) -> Evaluation:
+    """Return how well the rows of a phase are predicted, on the cells that every predictor can answer.
+
+    A spec sheet tells of decoding only. PublicDataError where no cell has two runs of other sizes beside it.
+    """
+    found, left_out = cells(rows, phase, hard=hard)
+    runs = other_runs(found)
+    pairs = from_two(runs)
+    answerable = {pair.cell for pair in pairs}
+    if len({fold(pair.cell) for pair in pairs}) < 2:
+        raise PublicDataError(
+            f"nothing to evaluate: {len(found)} usable {phase} rows, but not two devices with three models each on one "
+            "runtime, backend and quantization"
+        )
+    two, one = _by_law(pairs, from_one(runs), fold)
+    one = [answer for answer in one if answer.question.cell in answerable]
+    predicted = {
+        TWO_ANCHORS: two,
+        ONE_ANCHOR: one,
+        TWO_POINT_LINE: [Predicted(question=pair, seconds=two_point_line(pair)) for pair in pairs],
+        ONE_SCALAR: [Predicted(question=ask.question, seconds=one_scalar(ask.question)) for ask in one],
+    }
+    if phase is Phase.DECODE:
+        sheet = SpecSheet(found)
+        said = [(pair, sheet.seconds(pair.cell)) for pair in pairs]
+        predicted[SPEC_SHEET] = [Predicted(question=pair, seconds=seconds) for pair, seconds in said if seconds]
+    counted = Counter(left_out)
+    counted["fewer than two other models to predict it from"] = len(found) - len(pairs)
+    return Evaluation(phase=phase, hard=hard, predicted=predicted, left_out=counted)
+
+
+def _by_law(
+    pairs: Sequence[Question], singles: Sequence[Question], fold: Fold
+) -> tuple[list[Predicted], list[Predicted]]:
+    """Answer the questions of all folds that have pairs, each by a law that was fitted on the other folds alone."""
+    kinds = (pairs, singles)
+    tries, arrays = [tried(kind) for kind in kinds], [asked(kind) for kind in kinds]
+    folds = [np.array([fold(question.cell) for question in kind]) for kind in kinds]
+    answers: list[dict[int, Predicted]] = [{}, {}]
+    for left_out in sorted(set(folds[0])):
+        law = best_law(tries, [names != left_out for names in folds])
+        for kind, one, names, answered in zip(kinds, arrays, folds, answers, strict=True):
+            chosen = np.flatnonzero(names == left_out)
+            means, variances = ln_times(law, one.work[chosen], one.near[chosen], one.far[chosen])
+            for i, mean, variance in zip(chosen.tolist(), means, variances, strict=True):
+                answered[i] = Predicted(question=kind[i], seconds=math.exp(mean), log_sd=math.sqrt(variance))
+    return [answers[0][i] for i in sorted(answers[0])], [answers[1][i] for i in sorted(answers[1])]
+
+
+def score(answers: Sequence[Predicted]) -> Score:
+    """Return the errors of a predictor over its answers."""
+    errors = np.array([answer.absolute_percentage_error for answer in answers])
+    weights = np.array([answer.question.weight for answer in answers])
+    devices = np.array([answer.question.cell.row.device for answer in answers])
+    medians = [weighted_quantile(errors[devices == one], weights[devices == one], 0.5) for one in set(devices)]
+    coverage, width = _interval(answers, weights)
+    return Score(
+        rows=len({answer.question.cell for answer in answers}),
+        devices=len(medians),
+        median_ape=weighted_quantile(errors, weights, 0.5),
+        p90_ape=weighted_quantile(errors, weights, 0.9),
+        device_balanced_median_ape=float(np.median(medians)),
+        interval_coverage=coverage,
+        median_interval_width=width,
+    )
+
+
+def _interval(answers: Sequence[Predicted], weights: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    sds = [answer.log_sd for answer in answers if answer.log_sd is not None]
+    if not sds:
+        return None, None
+    reach = interval_factor() * np.array(sds)
+    held = np.abs([answer.log_error for answer in answers]) <= reach
+    width = weighted_quantile(2 * np.sinh(reach), weights, 0.5)
+    return float(np.average(held, weights=weights)), width
+
+
+_BOOTSTRAP_SAMPLES = 1_000
+
+
+def common_share(answers: Sequence[Predicted]) -> CommonShare | None:
+    """Return the share of the ln error that all devices have in common; None where no target is seen on two devices.
+
+    The intra-class correlation of one-way random effects (R. Fisher, Statistical Methods for Research Workers, 1925),
+    over the mean ln error of each device at each target, about 0: a predictor is not granted its bias.
+    """
+    found: defaultdict[tuple[str, str, str], defaultdict[str, list[tuple[float, float]]]]
+    found = defaultdict(lambda: defaultdict(list))
+    for answer in answers:
+        cell = answer.question.cell
+        found[cell.target][cell.row.device].append((answer.log_error, answer.question.weight))
+    targets = {target: devices for target, devices in found.items() if len(devices) > 1}
+    if not targets:
+        return None
+    groups = [np.array([_mean(errors) for errors in devices.values()]) for devices in targets.values()]
+    generator = np.random.default_rng(0)
+    draws = generator.integers(0, len(groups), (_BOOTSTRAP_SAMPLES, len(groups)))
+    shares = [_intra_class_correlation([groups[i] for i in draw]) for draw in draws]
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return CommonShare(
+        share=_intra_class_correlation(groups),
+        low=float(low),
+        high=float(high),
+        targets=len(groups),
+        rows=sum(map(len, groups)),
+        devices=len({device for devices in targets.values() for device in devices}),
+    )
+
+
+def _mean(errors: Sequence[tuple[float, float]]) -> float:
+    return sum(error * weight for error, weight in errors) / sum(weight for _, weight in errors)
+
+
+def _intra_class_correlation(groups: Sequence[NDArray[np.float64]]) -> float:
+    """Variance between groups over that between and within them, about a mean of 0; 0 where none is found between."""
+    rows, count = sum(map(len, groups)), len(groups)
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (rows - count)
+    between = sum(len(group) * float(group.mean()) ** 2 for group in groups) / count
+    common = max(0.0, (between - within) / (rows / count))
+    return common / (common + within) if common + within else 0.0
