@@ -5,6 +5,7 @@ AnalysisError
 ├── EstimateError    a measurement that no time can be computed from
 ├── LimitsError      limits that are not known, cannot be read or contradict themselves, or ask for other estimates
 ├── ModelFileError   a model file that is damaged, of another kind, or refers to what is not there
+├── PopulationError  a file of a population's shares that cannot be read or contradicts itself
 ├── PublicDataError  a file of others' measurements that cannot be read, or from which nothing follows
 ├── QueryError       a query that is no single SELECT, or that DuckDB finds wrong
 ├── QuestionError    a question about a model that makes no sense
@@ -32,6 +33,10 @@ class LimitsError(AnalysisError):
 
 class ModelFileError(AnalysisError):
     """A model file that is damaged, of another kind, or refers to what is not there."""
+
+
+class PopulationError(AnalysisError):
+    """A file of a population's shares that cannot be read or contradicts itself."""
 
 
 class PublicDataError(AnalysisError):

@@ -11,6 +11,7 @@ are those of post-stratification: Kish, Survey Sampling (1965). docs/coverage.md
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -51,7 +52,7 @@ class Cells:
         """Return what each device stands for, as a share of all devices; cells without a device stand aside."""
         counts = np.bincount(self.cell, minlength=len(self.shares))
         present = np.where(counts > 0, self.shares, 0.0)
-        per_device = present / np.maximum(counts, 1) / present.sum()
+        per_device = present / np.maximum(counts, 1) / (present.sum() or 1.0)
         return np.asarray(per_device[self.cell])
 
     def among(self, devices: BoolArray) -> "Cells":
@@ -166,10 +167,22 @@ def effective_device_count(cells: Cells) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else 0.0
 
 
-def weighted_quantile(values: FloatArray, weights: FloatArray, share: float) -> float:
-    """Return the smallest value that at least a share of the weight does not exceed: one of the values, none between."""
-    order = np.argsort(values, kind="stable")
-    heights = np.cumsum(weights[order])
-    # Rounding of the sum must not push a quantile past its device.
-    place = int(np.searchsorted(heights, share * heights[-1] * (1 - 1e-12)))
-    return float(values[order[min(place, len(order) - 1)]])
+def weighted_quantiles(values: FloatArray, weights: FloatArray, shares: Sequence[float]) -> list[float] | None:
+    """Return, for each share, the smallest value that at least this share of the weight does not exceed.
+
+    It is always one of the values. NaN is a value that is not known; None where none is.
+    """
+    known = np.isfinite(values) & (weights > 0)
+    if not known.any():
+        return None
+    ordered = np.argsort(values[known], kind="stable")
+    heights = np.cumsum(weights[known][ordered])
+    # Rounding of the sum must not push a quantile past its value.
+    places = np.searchsorted(heights, np.array(shares) * heights[-1] * (1 - 1e-12))
+    return [float(value) for value in values[known][ordered][places]]
+
+
+def weighted_median(values: FloatArray, weights: FloatArray) -> float | None:
+    """Return the median of what is known, None where nothing is."""
+    found = weighted_quantiles(values, weights, (0.5,))
+    return found[0] if found else None
