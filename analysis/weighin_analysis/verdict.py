@@ -16,6 +16,7 @@ from weighin_analysis.card import Verdict
 from weighin_analysis.limits import Limits
 
 UNKNOWN_MEMORY = "free memory is not known, judged by speed alone"
+UNKNOWN_SPEED = "no estimate of all the speeds that the limits ask for"
 STOPPED = "too little free memory to run even its layer probe"
 
 Number = TypeVar("Number", float, NDArray[np.float64])
