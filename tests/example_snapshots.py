@@ -14,8 +14,9 @@ from weighin.v1 import run_pb2, services_pb2
 from weighin_aggregator.intake import Accepted, examine
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.records import to_batch
-from weighin_aggregator.snapshot import write_snapshot
 from weighin_aggregator.store import Store
+from weighin_analysis.fleet.folder import publishing
+from weighin_analysis.fleet.judge_runs import judge_folder
 
 RECEIVE_TIME = datetime(2026, 2, 28, 10, 0)
 
@@ -36,7 +37,8 @@ def make_snapshot(folder: Path, runs: Iterable[tuple[str, run_pb2.Run]], *, exam
             accepted = examine(sent, Limits()) if examined else _accepted(sent, run)
             assert isinstance(accepted, Accepted), accepted
             store.insert(to_batch([accepted], device, RECEIVE_TIME + timedelta(minutes=number)).tables)
-        write_snapshot(store, folder / "snapshot")
+        with publishing(folder / "snapshot") as draft:
+            judge_folder(draft, store.export(draft))
     return folder / "snapshot"
 
 
@@ -49,15 +51,29 @@ def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Non
 
 
 def replace_table(folder: Path, table: str, select: str) -> None:
-    """Write a table anew from a query on itself, and put its hash into the manifest."""
-    path = folder / f"{table}.parquet"
+    """Write the one part of a table anew from a query on itself, and put its hash into the manifest."""
+    path = part_path(folder, table)
     new = folder / "new.parquet"
     with duckdb.connect() as connection:
         connection.execute(f"CREATE VIEW it AS FROM read_parquet('{path}')")
         connection.execute(f"COPY ({select}) TO '{new}' (FORMAT parquet)")
-    new.replace(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    edit_manifest(folder, lambda manifest: manifest["tables"][table].update(sha256=digest))
+    replace_part(folder, table, new.read_bytes())
+    new.unlink()
+
+
+def replace_part(folder: Path, table: str, data: bytes) -> None:
+    """Write other bytes into the one part of a table, and their hash into the manifest."""
+    path = part_path(folder, table)
+    path.unlink()  # other snapshots may share it
+    path.write_bytes(data)
+    facts = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    edit_manifest(folder, lambda manifest: manifest["tables"][table]["files"][0].update(facts))
+
+
+def part_path(folder: Path, table: str) -> Path:
+    """The file of a table that has one part."""
+    (path,) = (folder / table).iterdir()
+    return path
 
 
 def _accepted(sent: services_pb2.RunEnvelope, run: run_pb2.Run) -> Accepted:

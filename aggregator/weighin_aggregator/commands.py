@@ -8,8 +8,9 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -18,10 +19,11 @@ import structlog
 
 from weighin_aggregator.errors import StoreBusyError, UsageError
 from weighin_aggregator.schema import MIGRATIONS
-from weighin_aggregator.server import Config, running
+from weighin_aggregator.server import SNAPSHOTS, Config, running
 from weighin_aggregator.serving import find_server, request_snapshot, request_stats
-from weighin_aggregator.snapshot import MANIFEST, copy_snapshot, require_target, write_snapshot
+from weighin_aggregator.snapshot import copy_snapshot, numbered_snapshots, require_target, write_snapshot
 from weighin_aggregator.store import Stats, Store
+from weighin_analysis.fleet.folder import MANIFEST
 
 DEFAULT_LISTEN = "127.0.0.1:50051"
 
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "snapshot",
         _snapshot,
-        "write all facts as Parquet files, also while a server runs",
+        "write all facts and what follows from them as Parquet files, also while a server runs",
         "snapshot --data ./weighin-data --out ./snapshot",
     )
     snapshot.add_argument(
@@ -163,13 +165,21 @@ def _loopback(listen: str) -> tuple[str, int]:
 
 def _snapshot(options: argparse.Namespace) -> None:
     require_target(options.out)
-    try:
+
+    async def export(folder: Path) -> datetime:
         with Store.open(options.data) as store:
-            write_snapshot(store, options.out)
+            return store.export(folder)
+
+    refused: Mapping[str, str] = {}
+    try:
+        refused = asyncio.run(write_snapshot(export, options.out, numbered_snapshots(options.data / SNAPSHOTS))).refused
     except StoreBusyError as busy:
         copy_snapshot(request_snapshot(find_server(options.data, busy)), options.out)
     manifest = json.loads((options.out / MANIFEST).read_text())
-    _answer(options, {"folder": str(options.out), **manifest}, f"snapshot written to {options.out}")
+    runs, devices = manifest["tables"]["runs"]["rows"], manifest["tables"]["devices"]["rows"]
+    text = f"snapshot written to {options.out}: {runs} runs of {devices} devices"
+    lines = [f"not judged: run {run_id}: {why}" for run_id, why in refused.items()]
+    _answer(options, {"folder": str(options.out), "refused": refused, **manifest}, "\n".join([text, *lines]))
 
 
 def _stats(options: argparse.Namespace) -> None:

@@ -105,15 +105,37 @@ MIGRATIONS = (_FIRST, _SECOND)
 
 VERSION_TABLE = "CREATE TABLE IF NOT EXISTS migration(version INTEGER PRIMARY KEY, applied_time TIMESTAMP NOT NULL)"
 
-# What a snapshot takes from each table. Identifiers become text, which every reader of Parquet understands; the raw
-# bytes stay in the store.
+# What a snapshot takes of the runs of the table `new_run`, and of the hardware of `new_hardware`: columns as the public
+# views and docs/store.md say. Identifiers become text, which every reader of Parquet understands; the raw bytes stay.
+# The times of a measurement are those of its full model, or of its layers: a sample that is no time is no sample.
+_MEASUREMENTS = """
+WITH sample AS (
+    SELECT run_id, measurement_ord AS ord, part = 'full_model' AS is_full_model, unnest(sample_seconds) AS seconds
+    FROM series SEMI JOIN new_run USING (run_id) WHERE part IN ('layers', 'full_model')),
+summary AS (
+    SELECT run_id, ord, is_full_model, count(*) AS sample_count, median(seconds)::DOUBLE AS median_seconds
+    FROM sample WHERE isfinite(seconds) AND seconds > 0 GROUP BY ALL),
+of_measurement AS (
+    SELECT run_id, ord, max_by(summary, is_full_model) AS best FROM summary GROUP BY ALL)
+SELECT m.run_id::VARCHAR AS run_id, r.device_id::VARCHAR AS device_id, r.source, m.ord, m.architecture['name'] AS model,
+    CASE WHEN best['is_full_model'] THEN 'full_model' ELSE 'layer_probe' END AS kind, m.scheme,
+    'onnxruntime' AS runtime, m.requested_execution_provider, m.execution_provider, m.threads, m.phase, m.token_count,
+    m.context_depth, coalesce(best['sample_count'], 0)::INTEGER AS sample_count,
+    best['median_seconds'] AS median_seconds,
+    CASE WHEN best['is_full_model'] THEN m.token_count / best['median_seconds'] END AS tokens_per_second,
+    m.peak_memory_bytes, m.output_correlation, m.output_relative_rms, m.probe_layers, m.short_probe_layers,
+    m.head_columns, m.layers_graph_sha256, m.short_layers_graph_sha256, m.head_graph_sha256, m.architecture
+FROM measurement m SEMI JOIN new_run USING (run_id) JOIN run r USING (run_id)
+LEFT JOIN of_measurement o ON o.run_id = m.run_id AND o.ord = m.ord
+"""
 PUBLIC_QUERIES = {
-    "run": "SELECT * EXCLUDE (raw) REPLACE (run_id::VARCHAR AS run_id, device_id::VARCHAR AS device_id, "
-    "hardware_id::VARCHAR AS hardware_id, lower(hex(run_sha256)) AS run_sha256) FROM run",
-    "hardware": "SELECT * REPLACE (hardware_id::VARCHAR AS hardware_id) FROM hardware",
-    "measurement": "SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM measurement",
-    "series": "SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM series",
-    "case_failure": "SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM case_failure",
-    "probe_gap": "SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM probe_gap",
+    "runs": "SELECT * EXCLUDE (raw) REPLACE (run_id::VARCHAR AS run_id, device_id::VARCHAR AS device_id, "
+    "hardware_id::VARCHAR AS hardware_id, lower(hex(run_sha256)) AS run_sha256) "
+    "FROM run SEMI JOIN new_run USING (run_id)",
+    "hardware": "SELECT * REPLACE (hardware_id::VARCHAR AS hardware_id) "
+    "FROM hardware SEMI JOIN new_hardware USING (hardware_id)",
+    "measurements": _MEASUREMENTS,
+    "series": "SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM series SEMI JOIN new_run USING (run_id)",
+    "case_failures": "SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM case_failure SEMI JOIN new_run USING (run_id)",
+    "probe_gaps": "SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM probe_gap SEMI JOIN new_run USING (run_id)",
 }
-TABLES = tuple(PUBLIC_QUERIES)

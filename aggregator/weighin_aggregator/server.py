@@ -21,6 +21,8 @@ from weighin_aggregator.service import RUN_SERVICE, Services
 from weighin_aggregator.serving import announced
 from weighin_aggregator.store import Store
 
+# Where in the data directory the operator's snapshots lie.
+SNAPSHOTS = "snapshots"
 # Time for answers that are already decided to leave the process.
 _CLOSE_SECONDS = 1.0
 # The committer asks for the interpreter after every call into DuckDB and would wait up to 5 ms for it each time.
@@ -51,7 +53,7 @@ async def running(config: Config) -> AsyncIterator[str]:
         store = closing.enter_context(Store.open(config.data, create=True))
         reporter = _HealthReporter()
         committer = Committer(store, config.limits, reporter.from_thread)
-        services = Services(committer, config.limits, config.data.absolute() / "snapshots")
+        services = Services(committer, config.limits, config.data.absolute() / SNAPSHOTS)
         server = grpc.aio.server(options=_options(config.limits))
         server.add_generic_rpc_handlers(services.handlers())
         health_pb2_grpc.add_HealthServicer_to_server(reporter.servicer, server)

@@ -8,6 +8,8 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import grpc
@@ -24,7 +26,7 @@ from weighin_aggregator.records import Batch, Sending, to_batch
 from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.serving import to_message
 from weighin_aggregator.snapshot import write_numbered_snapshot
-from weighin_aggregator.store import Stats, Store, utc_now
+from weighin_aggregator.store import Stats, utc_now
 from weighin_aggregator.validate import is_timestamp
 
 RUN_SERVICE = "weighin.v1.RunService"
@@ -134,17 +136,20 @@ class Services:
 
     async def _create_snapshot(self, _: bytes, context: Context) -> bytes:
         require_loopback(context.peer())
-        folders: list[Path] = []
-
-        def write(store: Store) -> None:
-            folders.append(write_numbered_snapshot(store, self._snapshots, self._limits.kept_snapshots))
-
         try:
-            await asyncio.wrap_future(self._committer.between_commits(write, needs_room=True))
+            written = await write_numbered_snapshot(self._export, self._snapshots, self._limits.kept_snapshots)
         except (SnapshotError, StoreError) as error:
             _log.error("snapshot_failed", error=str(error))
             raise Refusal(Reason.SNAPSHOT_FAILED) from error
-        return services_pb2.CreateSnapshotResponse(folder=str(folders[0])).SerializeToString()
+        _log.info("snapshot_written", **{**asdict(written), "folder": str(written.folder)})
+        return services_pb2.CreateSnapshotResponse(folder=str(written.folder)).SerializeToString()
+
+    async def _export(self, folder: Path) -> datetime:
+        moments: list[datetime] = []
+        await asyncio.wrap_future(
+            self._committer.between_commits(lambda store: moments.append(store.export(folder)), needs_room=True)
+        )
+        return moments[0]
 
     async def _get_stats(self, _: bytes, context: Context) -> bytes:
         require_loopback(context.peer())

@@ -19,7 +19,6 @@ from weighin_aggregator.errors import ListenError, SnapshotError, StoreBusyError
 from weighin_aggregator.store import Stats
 
 _FILE_NAME = "serving.json"
-_SNAPSHOT_TIMEOUT_SECONDS = 600.0
 _STATS_TIMEOUT_SECONDS = 60.0
 # The server is on this machine: gRPC would send even that through the proxy that the environment names.
 _CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
@@ -65,7 +64,8 @@ def request_snapshot(serving: Serving) -> Path:
     try:
         with grpc.insecure_channel(serving.address, options=_CHANNEL_OPTIONS) as channel:
             operator = services_pb2_grpc.OperatorServiceStub(channel)
-            answer = operator.CreateSnapshot(services_pb2.CreateSnapshotRequest(), timeout=_SNAPSHOT_TIMEOUT_SECONDS)
+            # No limit of time: a fleet that was never judged takes as long as it takes.
+            answer = operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())
     except grpc.RpcError as error:
         raise SnapshotError(f"the server at {serving.address} made no snapshot: {_text(error)}") from error
     return Path(answer.folder)

@@ -1,143 +1,113 @@
-"""Snapshots: a folder of Parquet files and a manifest, complete or not there at all."""
+"""Snapshots: what the store holds as Parquet files, judged, in a folder that is complete or not there at all.
 
-import hashlib
+The facts come from the store; a child process of low priority judges them with the analysis core. What an earlier
+snapshot holds already is taken over.
+"""
+
+import asyncio
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from weighin_aggregator.errors import SnapshotError
-from weighin_aggregator.store import Store, utc_now
+from weighin_aggregator.store import utc_now
+from weighin_analysis import errors as analysis_errors
+from weighin_analysis.fleet.earlier import link_or_copy, take_over
+from weighin_analysis.fleet.folder import is_snapshot, publishing
+from weighin_analysis.fleet.folder import require_target as require_folder
 
-MANIFEST = "manifest.json"
-SNAPSHOT_SCHEMA_VERSION = 2
+# Adds what is new to the folder of a snapshot and returns of which moment (UTC) it is, as `Store.export`.
+Export = Callable[[Path], Awaitable[datetime]]
+
+_JUDGE = (sys.executable, "-P", "-m", "weighin_analysis.fleet.judge_runs")
 
 
-def write_snapshot(store: Store, target: Path) -> None:
-    """Write what the store holds now into ``target``, all of one moment. Raises SnapshotError, StoreError."""
-    target = _real(target)
-    require_target(target)
-    with _new_folder_beside(target) as folder:
-        snapshot_time = utc_now()
-        _write_manifest(folder, snapshot_time, store.export(folder))
-        _publish(folder, target)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A snapshot. ``judged_run_count`` runs were judged now; ``refused`` says of those that could not be why, by id."""
+
+    folder: Path
+    run_count: int
+    device_count: int
+    judged_run_count: int
+    refused: Mapping[str, str]
+
+
+async def write_snapshot(export: Export, target: Path, earlier: Sequence[Path] = ()) -> Written:
+    """Write what a store holds now into ``target``. Raises SnapshotError, and what ``export`` raises.
+
+    ``earlier`` are snapshots whose parts may be taken over, besides the one that is replaced. Cancelling ends the child
+    process and leaves ``target`` as it was.
+    """
+    with _translated(target), publishing(target) as folder:
+        await asyncio.to_thread(take_over, folder, [target, *earlier])
+        moment = await export(folder)
+        return Written(folder=target, **await _judge(folder, moment))
+
+
+async def write_numbered_snapshot(export: Export, parent: Path, kept: int) -> Written:
+    """Write a snapshot named after the time into ``parent``, and remove the oldest over ``kept``."""
+    with _translated(parent):
+        parent.mkdir(mode=0o700, exist_ok=True)
+    target = parent / f"{utc_now():%Y%m%dT%H%M%S.%fZ}"
+    written = await write_snapshot(export, target, numbered_snapshots(parent))
+    for old in numbered_snapshots(parent)[:-kept]:
+        shutil.rmtree(old, ignore_errors=True)
+    return written
+
+
+def numbered_snapshots(parent: Path) -> list[Path]:
+    """Return the finished snapshots that a server wrote into ``parent``, the oldest first."""
+    return sorted(path for path in parent.glob("[!.]*") if is_snapshot(path))
 
 
 def copy_snapshot(source: Path, target: Path) -> None:
     """Copy a finished snapshot to ``target``. Raises SnapshotError."""
-    target = _real(target)
-    require_target(target)
-    with _new_folder_beside(target) as folder:
-        for file in sorted(source.iterdir()):
-            shutil.copyfile(file, folder / file.name)
-        _publish(folder, target)
-
-
-def write_numbered_snapshot(store: Store, parent: Path, kept: int) -> Path:
-    """Write a snapshot named after the time into ``parent``, remove the oldest over ``kept``, return the new one."""
-    with _translated(parent):
-        parent.mkdir(mode=0o700, exist_ok=True)
-    target = parent / f"{utc_now():%Y%m%dT%H%M%S.%fZ}"
-    write_snapshot(store, target)
-    finished = sorted(path for path in parent.iterdir() if not path.name.startswith(".") and _is_snapshot(path))
-    for old in finished[:-kept]:
-        shutil.rmtree(old, ignore_errors=True)
-    return target
+    with _translated(target), publishing(target) as folder:
+        for file in sorted(path for path in source.rglob("*") if path.is_file()):
+            link_or_copy(file, folder / file.relative_to(source))
 
 
 def require_target(target: Path) -> None:
-    """Pass only a folder that is missing, empty, or a snapshot that may be replaced."""
+    """Pass only a folder that is missing, empty, or a snapshot that may be replaced. Raises SnapshotError."""
     with _translated(target):
-        usable = not target.exists() or (target.is_dir() and not any(target.iterdir())) or _is_snapshot(target)
-    if not usable:
-        raise SnapshotError(f"{target} holds something that is no snapshot; name a new or an empty folder")
+        require_folder(target)
 
 
-def _is_snapshot(folder: Path) -> bool:
-    """Tell a folder that holds what a manifest of ours names, and nothing else. Many programs write a manifest.json."""
+async def _judge(folder: Path, moment: datetime) -> dict[str, Any]:
+    """Let a child process judge the new runs and finish the folder; returns what it tells. Raises SnapshotError."""
+    pipe = asyncio.subprocess.PIPE
+    # It ends when its standard input closes: also when this process is killed.
+    judge = await asyncio.create_subprocess_exec(
+        *_JUDGE, str(folder), moment.isoformat(), stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    assert judge.stdout is not None, "it has a pipe"
+    assert judge.stderr is not None, "it has a pipe"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        named = {MANIFEST, *(table["file"] for table in manifest["tables"].values())}
-        return "schema_version" in manifest and {path.name for path in folder.iterdir()} == named
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return False
-
-
-def _real(target: Path) -> Path:
-    """Follow links: what is replaced is the folder that they lead to, and its neighbours share its file system."""
-    return Path(os.path.realpath(target))
-
-
-def _write_manifest(folder: Path, snapshot_time: datetime, rows: Mapping[str, int]) -> None:
-    tables = {
-        name: {"file": f"{name}.parquet", "rows": count, "sha256": _sha256(folder / f"{name}.parquet")}
-        for name, count in rows.items()
-    }
-    manifest = {
-        "schema_version": SNAPSHOT_SCHEMA_VERSION,
-        "snapshot_time": snapshot_time.isoformat(timespec="microseconds") + "Z",
-        "tables": tables,
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _new_folder_beside(target: Path) -> Iterator[Path]:
-    """Give a folder on the file system of ``target``; what is left of it at the end is removed."""
-    with _translated(target):
-        parent = target.absolute().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(folder: Path, target: Path) -> None:
-    """Put a finished folder in the place of ``target``. Nobody ever sees half a snapshot there.
-
-    Between the two renames of a replacement there is nothing at ``target`` for a moment: no portable call swaps two
-    folders.
-    """
-    for file in folder.iterdir():
-        _sync(file)
-    _sync(folder)
-    if target.exists():
-        old = folder.with_name(folder.name + ".old")
-        target.rename(old)
-        try:
-            folder.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-        shutil.rmtree(old)
-    else:
-        folder.rename(target)
-    _sync(target.absolute().parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
+        answer, complaint = await asyncio.gather(judge.stdout.read(), judge.stderr.read())
+        code = await judge.wait()
     finally:
-        os.close(descriptor)
+        if judge.returncode is None:
+            judge.kill()
+            await judge.wait()
+    if code:
+        lines = complaint.decode(errors="replace").splitlines() or [f"its process ended with {code}"]
+        raise SnapshotError(f"the snapshot was not judged: {lines[-1]}")
+    told: dict[str, Any] = json.loads(answer)
+    return told
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(target: Path) -> Iterator[None]:
     try:
         yield
+    except analysis_errors.SnapshotError as error:
+        raise SnapshotError(str(error)) from error
     except OSError as error:
-        raise SnapshotError(f"cannot write the snapshot {path}: {error.strerror or error}") from error
+        raise SnapshotError(f"cannot write the snapshot {target}: {error.strerror or error}") from error

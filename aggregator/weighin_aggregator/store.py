@@ -1,4 +1,7 @@
-"""The store: one DuckDB file, owned by one process and written by one thread. The only user of duckdb."""
+"""The store: one DuckDB file, owned by one process and written by one thread.
+
+With ``export`` the only user of duckdb.
+"""
 
 import re
 import shutil
@@ -22,7 +25,8 @@ from weighin_aggregator.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
-from weighin_aggregator.schema import MIGRATIONS, PUBLIC_QUERIES, VERSION_TABLE
+from weighin_aggregator.export import export_new, quoted
+from weighin_aggregator.schema import MIGRATIONS, VERSION_TABLE
 
 FILE_NAME = "weighin.duckdb"
 
@@ -179,16 +183,16 @@ class Store:
         assert row is not None, "an aggregate answers with one row"
         return Stats(runs=row[0], devices=row[1], measurements=row[2], failures=row[3], last_receive_time=row[4])
 
-    def export(self, folder: Path) -> dict[str, int]:
-        """Write every public table as ``<name>.parquet`` into a folder, all of one moment; returns their rows."""
-        with self._transaction():
-            return {name: self._copy(query, folder / f"{name}.parquet") for name, query in PUBLIC_QUERIES.items()}
+    def export(self, folder: Path) -> datetime:
+        """Add to the folder of a snapshot what it does not hold yet, all of one moment, and return that moment (UTC).
 
-    def _copy(self, query: str, path: Path) -> int:
-        written = self._connection.execute(f"COPY ({query}) TO {_quoted(path)} (FORMAT parquet, COMPRESSION zstd)")
-        row = written.fetchone()
-        assert row is not None, "COPY answers with the number of rows"
-        return int(row[0])
+        What the folder holds before must be parts of an earlier snapshot; parts that this store could not have written
+        are removed.
+        """
+        with self._transaction():
+            moment = utc_now()
+            export_new(self._connection, folder)
+            return moment
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -206,7 +210,7 @@ class Store:
 
     def _attach(self) -> None:
         try:
-            self._connection.execute(f"ATTACH {_quoted(self._path)} AS store {_ATTACH_OPTIONS}")
+            self._connection.execute(f"ATTACH {quoted(self._path)} AS store {_ATTACH_OPTIONS}")
             self._connection.execute("USE store")
             self._is_attached = True
         except duckdb.IOException as error:
@@ -247,11 +251,6 @@ def _make_directory(data: Path) -> None:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the data directory {data}: {error.strerror}") from error
-
-
-def _quoted(path: Path) -> str:
-    """Write a path as a SQL text."""
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _not_opened(path: Path, error: duckdb.Error) -> StoreError:

@@ -1,8 +1,10 @@
 """Snapshots hold exactly what was sent, are complete or absent, and can be made while a server runs."""
 
-import errno
+import asyncio
 import hashlib
 import json
+import statistics
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,26 @@ import example_runs
 import pytest
 from aggregator_process import command
 
+from weighin.v1 import measurement_pb2
+from weighin_aggregator import snapshot as snapshot_module
 from weighin_aggregator.errors import SnapshotError
-from weighin_aggregator.snapshot import copy_snapshot, write_snapshot
+from weighin_aggregator.snapshot import Written, copy_snapshot, write_snapshot
 from weighin_aggregator.store import Store
+from weighin_analysis.fleet.views import TABLES
 
-TABLES = {"run", "hardware", "measurement", "series", "case_failure", "probe_gap"}
+
+def write(store: Store, target: Path) -> Written:
+    """Write a snapshot as the command does, from a store that is open."""
+
+    async def export(folder: Path) -> datetime:
+        return store.export(folder)
+
+    return asyncio.run(write_snapshot(export, target))
 
 
 def rows(folder: Path, sql: str) -> list[dict[str, Any]]:
     """Ask plain DuckDB about the files of a snapshot; ``{name}`` stands for the file of a table."""
-    files = {name: f"read_parquet('{folder / name}.parquet')" for name in TABLES}
+    files = {name: f"read_parquet('{folder / name}/*.parquet')" for name in TABLES}
     with duckdb.connect() as connection:
         result = connection.execute(sql.format(**files))
         names = [column[0] for column in result.description or ()]
@@ -44,17 +56,19 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_manifest_names_every_file_with_its_rows_and_its_hash(snapshot: Path) -> None:
     manifest = json.loads((snapshot / "manifest.json").read_text())
-    assert manifest["schema_version"] == 2
+    assert manifest["schema_version"] == 3
     assert manifest["snapshot_time"].endswith("Z")
-    assert set(manifest["tables"]) == TABLES
+    assert set(manifest["tables"]) == set(TABLES)
     for name, table in manifest["tables"].items():
-        assert table["sha256"] == hashlib.sha256((snapshot / table["file"]).read_bytes()).hexdigest()
+        for part in table["files"]:
+            data = (snapshot / part["file"]).read_bytes()
+            assert (part["bytes"], part["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
         assert [{"rows": table["rows"]}] == rows(snapshot, f"SELECT count(*) AS rows FROM {{{name}}}")
 
 
 def test_a_run_row_says_what_was_sent(snapshot: Path) -> None:
     sent, run = example_runs.example_envelope(1), example_runs.example_run(1)
-    (row,) = rows(snapshot, f"SELECT *, epoch(observe_time) AS observed FROM {{run}} WHERE run_id = '{sent.run_id}'")
+    (row,) = rows(snapshot, f"SELECT *, epoch(observe_time) AS observed FROM {{runs}} WHERE run_id = '{sent.run_id}'")
     assert row["device_id"] == example_runs.DEVICE_ID
     assert row["run_sha256"] == sent.run_sha256.hex()
     assert row["observed"] == run.observe_time.seconds
@@ -72,8 +86,21 @@ def test_a_run_row_says_what_was_sent(snapshot: Path) -> None:
     assert row["after"]["canary_matrix_flops"] == run.after.canary.matrix_flops
 
 
+def test_a_measurement_says_what_was_run_and_its_median(snapshot: Path) -> None:
+    (probe, *_) = rows(
+        snapshot, f"SELECT * FROM {{measurements}} WHERE run_id = '{example_runs.run_id(1)}' ORDER BY ord"
+    )
+    sent = example_runs.example_run(1).measurements[0]
+    times = [s for one in sent.series if one.part == measurement_pb2.SERIES_PART_LAYERS for s in one.sample_seconds]
+    assert (probe["model"], probe["kind"]) == (sent.case.architecture.name, "layer_probe")
+    assert (probe["source"], probe["runtime"]) == ("native", "onnxruntime")
+    assert probe["sample_count"] == len(times)
+    assert probe["median_seconds"] == pytest.approx(statistics.median(times))
+    assert probe["tokens_per_second"] is None
+
+
 def test_the_raw_bytes_stay_in_the_store(snapshot: Path) -> None:
-    (row,) = rows(snapshot, "SELECT * FROM {run} LIMIT 1")
+    (row,) = rows(snapshot, "SELECT * FROM {runs} LIMIT 1")
     assert "raw" not in row
 
 
@@ -102,7 +129,7 @@ def test_every_measurement_and_every_sample_of_every_series_is_there(snapshot: P
     stored = rows(
         snapshot,
         f"""SELECT m.architecture, m.scheme, m.execution_provider, m.phase AS measured_phase, m.layers_graph_sha256,
-            s.* FROM {{measurement}} m JOIN {{series}} s ON s.run_id = m.run_id AND s.measurement_ord = m.ord
+            s.* FROM {{measurements}} m JOIN {{series}} s ON s.run_id = m.run_id AND s.measurement_ord = m.ord
             WHERE m.run_id = '{example_runs.run_id(1)}' ORDER BY m.ord, s.ord""",
     )
     expected = [(measurement, series) for measurement in sent.measurements for series in measurement.series]
@@ -125,15 +152,15 @@ def test_enums_are_lower_case_words(snapshot: Path) -> None:
     words = rows(snapshot, "SELECT DISTINCT part, clock FROM {series} ORDER BY part")
     assert words == [{"part": "head", "clock": "wall"}, {"part": "layers", "clock": "wall"}]
     kinds = rows(
-        snapshot, "SELECT DISTINCT architecture.feed_forward AS block, scheme FROM {measurement} ORDER BY block"
+        snapshot, "SELECT DISTINCT architecture.feed_forward AS block, scheme FROM {measurements} ORDER BY block"
     )
     assert kinds == [{"block": "gelu", "scheme": "int8_dynamic"}, {"block": "swiglu", "scheme": "int4_block32"}]
 
 
 def test_failures_and_gaps_keep_their_reasons(snapshot: Path) -> None:
-    (failure,) = rows(snapshot, "SELECT DISTINCT reason, detail, threads FROM {case_failure}")
+    (failure,) = rows(snapshot, "SELECT DISTINCT reason, detail, threads FROM {case_failures}")
     assert failure == {"reason": "timed_out", "detail": "no answer within 60 s", "threads": 1}
-    (gap,) = rows(snapshot, "SELECT DISTINCT fact, reason FROM {probe_gap}")
+    (gap,) = rows(snapshot, "SELECT DISTINCT fact, reason FROM {probe_gaps}")
     assert gap == {"fact": "conditions.temperature_celsius", "reason": "not_offered"}
 
 
@@ -184,17 +211,17 @@ def test_a_folder_with_a_manifest_that_is_not_ours_is_left_alone(data: Path, tmp
     (out / "manifest.json").write_text(manifest)
     (out / "index.html").write_text("dear")
     with Store.open(data) as store, pytest.raises(SnapshotError, match="no snapshot"):
-        write_snapshot(store, out)
+        write(store, out)
     assert {path.name for path in out.iterdir()} == {"manifest.json", "index.html"}
 
 
 def test_a_snapshot_to_which_something_was_added_is_left_alone(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with Store.open(data, create=True) as store:
-        write_snapshot(store, out)
+        write(store, out)
         (out / "notes.txt").write_text("dear")
         with pytest.raises(SnapshotError, match="no snapshot"):
-            write_snapshot(store, out)
+            write(store, out)
     assert (out / "notes.txt").is_file()
 
 
@@ -205,30 +232,23 @@ def test_a_link_to_a_folder_stays_a_link_and_nothing_is_left_behind(data: Path, 
     link.symlink_to(real)
     with Store.open(data, create=True) as store:
         for _ in range(2):
-            write_snapshot(store, link)
+            write(store, link)
         copy_snapshot(real, link)
     assert link.is_symlink()
     assert (real / "manifest.json").is_file()
     assert [list(folder.iterdir()) for folder in (real.parent, link.parent)] == [[real], [link]]
 
 
-def test_the_old_snapshot_comes_back_when_the_new_one_cannot_take_its_place(
+def test_a_child_that_fails_leaves_the_old_snapshot_and_says_why(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    rename = Path.rename
-
-    def fail_on_the_new_one(self: Path, target: Path) -> Path:
-        if target == out and not self.name.endswith(".old"):
-            raise OSError(errno.EIO, "planted")
-        return rename(self, target)
-
     with Store.open(data, create=True) as store:
-        write_snapshot(store, out)
+        write(store, out)
         before = (out / "manifest.json").read_text()
-        monkeypatch.setattr(Path, "rename", fail_on_the_new_one)
-        with pytest.raises(SnapshotError, match="planted"):
-            write_snapshot(store, out)
+        monkeypatch.setattr(snapshot_module, "_JUDGE", (sys.executable, "-c", "import sys; sys.exit('no room')"))
+        with pytest.raises(SnapshotError, match="not judged: no room"):
+            write(store, out)
     assert (out / "manifest.json").read_text() == before
     assert {path for path in tmp_path.iterdir() if path != data} == {out}
 

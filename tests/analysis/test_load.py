@@ -1,13 +1,13 @@
 """A snapshot becomes values unchanged, and one that cannot be trusted is refused in one line that says what to do."""
 
-import hashlib
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from example_runs import LAPTOP, SMALL_BOARD, example_run, run_id
-from example_snapshots import device_id, edit_manifest, make_snapshot, replace_table
+from example_snapshots import device_id, edit_manifest, make_snapshot, part_path, replace_part, replace_table
 
 from weighin.v1 import run_pb2
 from weighin_analysis.errors import SnapshotError
@@ -16,9 +16,15 @@ from weighin_analysis.measurement import Phase, SeriesPart
 from weighin_analysis.scheme import Scheme
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_snapshot(tmp_path_factory.mktemp("made"), [(device_id(1), example_run(1))])
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_snapshot(tmp_path, [(device_id(1), example_run(1))])
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A snapshot that a test may damage."""
+    return Path(shutil.copytree(made, tmp_path / "snapshot"))
 
 
 def refusal(folder: Path) -> str:
@@ -114,12 +120,12 @@ def test_a_manifest_that_is_no_json_is_refused(folder: Path, text: str) -> None:
 @pytest.mark.parametrize("text", ["[]", "{}", '{"schema_version": 1}'])
 def test_a_manifest_of_another_version_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
-    assert "this program reads 2" in refusal(folder)
+    assert "this program reads 3" in refusal(folder)
 
 
-@pytest.mark.parametrize("table", ["run", "series"])
+@pytest.mark.parametrize("table", ["runs", "series"])
 def test_a_damaged_file_is_named(folder: Path, table: str) -> None:
-    path = folder / f"{table}.parquet"
+    path = part_path(folder, table)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -130,20 +136,21 @@ def test_a_damaged_file_is_named(folder: Path, table: str) -> None:
 
 
 def test_a_missing_file_is_named(folder: Path) -> None:
-    (folder / "hardware.parquet").unlink()
-    assert str(folder / "hardware.parquet") in refusal(folder)
+    path = part_path(folder, "hardware")
+    path.unlink()
+    assert str(path) in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["../run.parquet", "/etc/hostname", "sub/run.parquet", ".."])
+@pytest.mark.parametrize("name", ["../runs/1.parquet", "/etc/hostname", "runs/../../1.parquet", ".."])
 def test_a_manifest_cannot_name_a_file_outside_the_snapshot(folder: Path, name: str) -> None:
-    edit_manifest(folder, lambda manifest: manifest["tables"]["run"].update(file=name))
+    edit_manifest(folder, lambda manifest: manifest["tables"]["runs"]["files"][0].update(file=name))
     refusal(folder)
 
 
-@pytest.mark.parametrize("entry", [None, "run.parquet", {"file": "run.parquet"}])
+@pytest.mark.parametrize("entry", [None, "runs.parquet", {"files": []}, {"files": [{"file": "runs/1.parquet"}]}])
 def test_a_manifest_without_a_usable_entry_is_refused(folder: Path, entry: object) -> None:
-    edit_manifest(folder, lambda manifest: manifest["tables"].update(run=entry))
-    assert "names no usable file for table run" in refusal(folder)
+    edit_manifest(folder, lambda manifest: manifest["tables"].update(runs=entry))
+    assert "names no usable files" in refusal(folder)
 
 
 @pytest.mark.parametrize("time", [None, "yesterday", "0001-01-01T00:00+23:00", 7])
@@ -153,21 +160,19 @@ def test_a_manifest_without_a_time_is_refused(folder: Path, time: object) -> Non
 
 
 def test_a_file_that_is_no_parquet_is_refused(folder: Path) -> None:
-    (folder / "run.parquet").write_bytes(b"PAR1 or not")
-    digest = hashlib.sha256(b"PAR1 or not").hexdigest()
-    edit_manifest(folder, lambda manifest: manifest["tables"]["run"].update(sha256=digest))
+    replace_part(folder, "runs", b"PAR1 or not")
     assert "a table cannot be read" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     ("table", "select"),
     [
-        ("measurement", "SELECT * REPLACE ('int2_block8' AS scheme) FROM it"),
-        ("measurement", "SELECT * EXCLUDE (token_count) FROM it"),
-        ("run", "SELECT * REPLACE ('0' AS hardware_id) FROM it"),
-        ("run", "SELECT * EXCLUDE (sequence) FROM it"),
+        ("measurements", "SELECT * REPLACE ('int2_block8' AS scheme) FROM it"),
+        ("measurements", "SELECT * EXCLUDE (token_count) FROM it"),
+        ("runs", "SELECT * REPLACE ('0' AS hardware_id) FROM it"),
+        ("runs", "SELECT * EXCLUDE (sequence) FROM it"),
         ("series", "SELECT * REPLACE (NULL AS sample_seconds) FROM it"),
-        ("case_failure", "SELECT * REPLACE (NULL AS architecture) FROM it"),
+        ("case_failures", "SELECT * REPLACE (NULL AS architecture) FROM it"),
     ],
 )
 def test_a_table_with_other_content_than_ours_is_refused(folder: Path, table: str, select: str) -> None:
@@ -178,59 +183,59 @@ def test_a_table_with_other_content_than_ours_is_refused(folder: Path, table: st
 @pytest.mark.parametrize(
     ("table", "column", "value"),
     [
-        ("measurement", "probe_layers", "NULL::INTEGER"),
-        ("measurement", "probe_layers", "'two'"),
-        ("measurement", "probe_layers", "0"),
-        ("measurement", "probe_layers", "2.5::DOUBLE"),
-        ("measurement", "probe_layers", "true"),
-        ("measurement", "head_columns", "-1"),
-        ("measurement", "short_probe_layers", "-1"),
-        ("measurement", "short_layers_graph_sha256", "7"),
-        ("measurement", "output_correlation", "'nan'::DOUBLE"),
-        ("measurement", "output_relative_rms", "'little'"),
-        ("measurement", "threads", "0"),
-        ("measurement", "token_count", "NULL::INTEGER"),
-        ("measurement", "token_count", "0"),
-        ("measurement", "context_depth", "-1"),
-        ("measurement", "scheme", "[scheme]"),
-        ("measurement", "requested_execution_provider", "NULL::VARCHAR"),
-        ("measurement", "execution_provider", "7"),
-        ("measurement", "layers_graph_sha256", "7"),
-        ("measurement", "ord", "[ord]"),
-        ("measurement", "architecture", "struct_update(architecture, layers := 0)"),
-        ("measurement", "architecture", "struct_update(architecture, heads := NULL::INTEGER)"),
-        ("measurement", "architecture", "struct_update(architecture, name := 7)"),
-        ("measurement", "architecture", "struct_update(architecture, tied_embeddings := 'no')"),
-        ("measurement", "architecture", "'Qwen2.5-0.5B'"),
-        ("measurement", "architecture", "struct_update(architecture, feed_forward := 'relu')"),
-        ("measurement", "architecture", "struct_update(architecture, feed_forward := NULL::VARCHAR)"),
-        ("measurement", "architecture", "struct_update(architecture, query_key_norm := NULL::BOOLEAN)"),
-        ("measurement", "architecture", "struct_update(architecture, sliding_window := 0)"),
-        ("measurement", "architecture", "struct_update(architecture, global_layer_interval := 0)"),
-        ("case_failure", "architecture", "struct_update(architecture, vocab := -5)"),
-        ("case_failure", "probe_layers", "0"),
-        ("case_failure", "reason", "NULL::VARCHAR"),
-        ("probe_gap", "fact", "NULL::VARCHAR"),
+        ("measurements", "probe_layers", "NULL::INTEGER"),
+        ("measurements", "probe_layers", "'two'"),
+        ("measurements", "probe_layers", "0"),
+        ("measurements", "probe_layers", "2.5::DOUBLE"),
+        ("measurements", "probe_layers", "true"),
+        ("measurements", "head_columns", "-1"),
+        ("measurements", "short_probe_layers", "-1"),
+        ("measurements", "short_layers_graph_sha256", "7"),
+        ("measurements", "output_correlation", "'nan'::DOUBLE"),
+        ("measurements", "output_relative_rms", "'little'"),
+        ("measurements", "threads", "0"),
+        ("measurements", "token_count", "NULL::INTEGER"),
+        ("measurements", "token_count", "0"),
+        ("measurements", "context_depth", "-1"),
+        ("measurements", "scheme", "[scheme]"),
+        ("measurements", "requested_execution_provider", "NULL::VARCHAR"),
+        ("measurements", "execution_provider", "7"),
+        ("measurements", "layers_graph_sha256", "7"),
+        ("measurements", "ord", "[ord]"),
+        ("measurements", "architecture", "struct_update(architecture, layers := 0)"),
+        ("measurements", "architecture", "struct_update(architecture, heads := NULL::INTEGER)"),
+        ("measurements", "architecture", "struct_update(architecture, name := 7)"),
+        ("measurements", "architecture", "struct_update(architecture, tied_embeddings := 'no')"),
+        ("measurements", "architecture", "'Qwen2.5-0.5B'"),
+        ("measurements", "architecture", "struct_update(architecture, feed_forward := 'relu')"),
+        ("measurements", "architecture", "struct_update(architecture, feed_forward := NULL::VARCHAR)"),
+        ("measurements", "architecture", "struct_update(architecture, query_key_norm := NULL::BOOLEAN)"),
+        ("measurements", "architecture", "struct_update(architecture, sliding_window := 0)"),
+        ("measurements", "architecture", "struct_update(architecture, global_layer_interval := 0)"),
+        ("case_failures", "architecture", "struct_update(architecture, vocab := -5)"),
+        ("case_failures", "probe_layers", "0"),
+        ("case_failures", "reason", "NULL::VARCHAR"),
+        ("probe_gaps", "fact", "NULL::VARCHAR"),
         ("series", "sample_seconds", "[0.1, NULL]"),
         ("series", "sample_seconds", "['0.1']"),
         ("series", "sample_seconds", "'0.1'"),
         ("series", "round", "NULL::INTEGER"),
         ("series", "foreign_cpu_share", "'much'"),
-        ("run", "memory_available_bytes", "'much'"),
-        ("run", "memory_available_bytes", "-1"),
-        ("run", "read_bandwidth_bytes_per_second", "'fast'"),
-        ("run", "read_bandwidth_bytes_per_second", "'nan'::DOUBLE"),
-        ("run", "elapsed_seconds", "'inf'::DOUBLE"),
-        ("run", "device_id", "NULL::VARCHAR"),
-        ("run", "device_id", "7"),
-        ("run", "agent_version", "NULL::VARCHAR"),
-        ("run", "suite_version", "'1'"),
-        ("run", "receive_time", "'yesterday'"),
-        ("run", "receive_time", "NULL::TIMESTAMP"),
-        ("run", "observe_time", "7"),
-        ("run", "before", "'cold'"),
-        ("run", "before", "struct_update(before, temperature_celsius := 'cold')"),
-        ("run", "before", "struct_update(before, canary_matrix_flops := 'nan'::DOUBLE)"),
+        ("runs", "memory_available_bytes", "'much'"),
+        ("runs", "memory_available_bytes", "-1"),
+        ("runs", "read_bandwidth_bytes_per_second", "'fast'"),
+        ("runs", "read_bandwidth_bytes_per_second", "'nan'::DOUBLE"),
+        ("runs", "elapsed_seconds", "'inf'::DOUBLE"),
+        ("runs", "device_id", "NULL::VARCHAR"),
+        ("runs", "device_id", "7"),
+        ("runs", "agent_version", "NULL::VARCHAR"),
+        ("runs", "suite_version", "'1'"),
+        ("runs", "receive_time", "'yesterday'"),
+        ("runs", "receive_time", "NULL::TIMESTAMP"),
+        ("runs", "observe_time", "7"),
+        ("runs", "before", "'cold'"),
+        ("runs", "before", "struct_update(before, temperature_celsius := 'cold')"),
+        ("runs", "before", "struct_update(before, canary_matrix_flops := 'nan'::DOUBLE)"),
         ("hardware", "cpu_model", "7"),
         ("hardware", "hardware_id", "NULL::VARCHAR"),
         ("hardware", "physical_core_count", "'eight'"),
@@ -261,5 +266,5 @@ def test_a_manifest_nested_too_deeply_is_refused(folder: Path, text: str) -> Non
 
 def test_new_columns_do_not_disturb(folder: Path) -> None:
     """A newer aggregator may add facts; additive change needs no new version."""
-    replace_table(folder, "run", "SELECT *, 7 AS something_new FROM it")
+    replace_table(folder, "runs", "SELECT *, 7 AS something_new FROM it")
     assert len(load_snapshot(folder).devices) == 1

@@ -1,12 +1,14 @@
 """The folder of a snapshot: a manifest and, per table, a folder of Parquet files; complete or not there at all."""
 
+import ctypes
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,11 @@ from weighin_analysis.fleet.views import TABLES, VIEWS_VERSION
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 3
+
+# The end of the name of a snapshot that is being replaced, where two folders cannot be swapped.
+_REPLACED = ".old"
+# Of fcntl.h and stdio.h.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 _TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --data DIR --out DIR`"
 
@@ -42,6 +49,7 @@ class Manifest:
     formula_version: str
     limits_version: str
     tables: Mapping[str, tuple[Part, ...]]
+    views_version: int = VIEWS_VERSION
 
     def rows(self, table: str) -> int:
         """Return how many rows a table has."""
@@ -72,8 +80,9 @@ def read_manifest(folder: Path) -> Manifest:
             formula_version=_text(document["formula_version"]),
             limits_version=_text(document["limits_version"]),
             tables={table: _parts(document["tables"][table]["files"]) for table in TABLES},
+            views_version=int(document["views_version"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as cause:
         raise SnapshotError(f"{path}: names no usable files ({cause!r:.80}); {_TAKE_ANOTHER}") from cause
 
 
@@ -92,7 +101,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest of a snapshot whose files are all there."""
     document = {
         "schema_version": SCHEMA_VERSION,
-        "views_version": VIEWS_VERSION,
+        "views_version": manifest.views_version,
         "snapshot_time": manifest.time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
         "formula_version": manifest.formula_version,
         "limits_version": manifest.limits_version,
@@ -114,20 +123,54 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def publishing(target: Path) -> Iterator[Path]:
     """Give an empty folder beside ``target``; it takes its place when the block ends without an error.
 
+    A process that is killed in between leaves ``target`` as it was, and beside it a folder that the next one removes.
     Raises SnapshotError before anything is written where ``target`` holds what is no snapshot.
     """
     target = Path(os.path.realpath(target))  # what is replaced is the folder that a link leads to
     require_target(target)
-    with _translated(target):
-        parent = target.absolute().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
-    try:
-        yield folder
+    with ExitStack() as held:
         with _translated(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(target.parent):
+                _clear_up(target)
+                folder = Path(tempfile.mkdtemp(prefix=_draft_prefix(target), dir=target.parent))
+                held.callback(shutil.rmtree, folder, ignore_errors=True)
+                held.enter_context(_locked(folder))
+        yield folder
+        with _translated(target), _locked(target.parent):
             _publish(folder, target)
+
+
+def _draft_prefix(target: Path) -> str:
+    return f".{target.name}.weighin-"
+
+
+def _clear_up(target: Path) -> None:
+    """Remove what killed processes left beside ``target``: a process holds the lock of its folder while it lives."""
+    for left in target.parent.glob(glob.escape(_draft_prefix(target)) + "*"):
+        if left.suffix == _REPLACED and not target.exists():
+            left.rename(target)
+            continue
+        with suppress(OSError), _locked(left, wait=False):
+            shutil.rmtree(left)
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a folder, which the system releases however the process ends.
+
+    Without ``wait`` an OSError says that it cannot be had now. To wait for one that a file system does not offer at
+    all, as NFS, is to go without: then nobody can have it, and nobody clears up.
+    """
+    import fcntl  # noqa: PLC0415 - where there is none, as on Windows, a snapshot can still be read
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError) if wait else nullcontext():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def require_target(target: Path) -> None:
@@ -206,13 +249,14 @@ def _sha256(path: Path) -> str:
 def _publish(folder: Path, target: Path) -> None:
     """Put a finished folder in the place of ``target``. Nobody ever sees half a snapshot there.
 
-    Between the two renames of a replacement there is nothing at ``target`` for a moment: no portable call swaps two
-    folders.
+    Where the system cannot swap two folders there is nothing at ``target`` for a moment, between two renames; who is
+    killed just then leaves the old snapshot aside, and ``_clear_up`` puts it back.
     """
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
-    if target.exists():
-        old = folder.with_name(folder.name + ".old")
+    flush(folder)
+    if not target.exists():
+        folder.rename(target)
+    elif not _exchanged(folder, target):
+        old = folder.with_name(folder.name + _REPLACED)
         target.rename(old)
         try:
             folder.rename(target)
@@ -220,9 +264,20 @@ def _publish(folder: Path, target: Path) -> None:
             old.rename(target)
             raise
         shutil.rmtree(old)
-    else:
-        folder.rename(target)
-    _sync(target.absolute().parent)
+    _sync(target.parent)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Swap two folders in one step; False where the system or the file system cannot (Linux: man 2 renameat2)."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    return rename is not None and rename(*paths, _RENAME_EXCHANGE) == 0
+
+
+def flush(folder: Path) -> None:
+    """Wait until a folder and everything in it is on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
 
 
 def _sync(path: Path) -> None:

@@ -238,3 +238,5 @@ VIEWS = (DEVICES, RUNS, MEASUREMENTS, ESTIMATES, VERDICTS, TIERS)
 # Facts that stand behind the views, also in every snapshot; their columns are those of the store (docs/store.md).
 FACTS = ("hardware", "series", "case_failures", "probe_gaps")
 TABLES = (*(view.name for view in VIEWS), *FACTS)
+# What weighin concludes from the facts: made anew where a formula, limits or a view changed.
+JUDGEMENTS = ("devices", "estimates", "verdicts", "tiers")
