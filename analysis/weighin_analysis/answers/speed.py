@@ -58,7 +58,7 @@ def stand_in(form: Format, scheme: str, measured: Collection[Scheme]) -> StandIn
         same = next((one for one in measured if scheme in {one, *_SAME_KERNELS.get(one, ())}), None)
         if same is not None:
             return StandIn(same, 0.0)
-    bits = _stated_bits(scheme)
+    bits = stated_bits(scheme)
     if bits is None or bits < _LEAST_BITS or not measured:
         return None
     ratios = {one: max(_BITS[one], bits) / min(_BITS[one], bits) for one in measured}
@@ -70,10 +70,10 @@ def stand_in(form: Format, scheme: str, measured: Collection[Scheme]) -> StandIn
 
 def has_few_bits(scheme: str) -> bool:
     """Return whether a scheme's name states fewer bits than any kernel that is measured unpacks."""
-    return (_stated_bits(scheme) or _LEAST_BITS) < _LEAST_BITS
+    return (stated_bits(scheme) or _LEAST_BITS) < _LEAST_BITS
 
 
-def _stated_bits(scheme: str) -> int | None:
+def stated_bits(scheme: str) -> int | None:
     """Return the bits that a scheme's name states; in ``q0f16`` the 0 says that nothing is quantized."""
     numbers = [int(number) for number in re.findall(r"[0-9]+", scheme[:40])]
     return next((number for number in numbers if 0 < number <= 32), None)

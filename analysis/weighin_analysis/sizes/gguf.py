@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.errors import SizeError
@@ -145,6 +146,7 @@ def _files_found(shape: Shape, scheme: str) -> Iterator[tuple[StoredTensor, ...]
     yield from (tuple(stored_tensors(*one)) for one in made)
 
 
+@lru_cache(maxsize=1_000)
 def _counted(shape: Shape, scheme: str) -> DownloadSize:
     if scheme in DYNAMIC:
         return _between(shape, scheme)
