@@ -18,3 +18,8 @@ def read_text(name: str) -> str:
 def read_data(name: str) -> dict[str, Any]:
     """Return a data file of this package as the tables of its TOML; CatalogError if there is no such file."""
     return tomllib.loads(read_text(name))
+
+
+def data_names(folder: str) -> tuple[str, ...]:
+    """Return the names of the data files in a folder of this package's data."""
+    return tuple(one.name for one in (files("weighin_analysis") / "data" / folder).iterdir())
