@@ -1,6 +1,6 @@
 """The rule of ``verdict.py`` and the probabilities of ``grade.py`` as SQL expressions of an estimate's columns.
 
-Beside these columns an expression may use ``stopped`` (the memory gate kept the model from being run),
+Beside these columns an expression may use ``stopped`` (no speed at all: the memory gate kept the model from being run),
 ``memory_margin``, ``fits`` and ``grade``, which ``regrade.py`` gives these names. An expression that is written twice
 in one query is computed once, unless it stands in a CASE.
 """
@@ -92,7 +92,7 @@ def _normal_cdf(x: str) -> str:
 
 
 def reasons(limits: Limits) -> str:
-    """Return the list of what keeps a row from being comfortable, in the words of ``verdict.verdict_of``."""
+    """Return the list of what keeps a row from being comfortable, as ``verdict.verdict_of`` says it, then its notes."""
     share = number(limits.memory_share)
     missed = {Verdict.USABLE: Verdict.COMFORTABLE, Verdict.TOO_SLOW: Verdict.USABLE}
     short = [
@@ -102,11 +102,12 @@ def reasons(limits: Limits) -> str:
         for kind in ArchitectureKind
         for bound in speed_bounds(kind, level, limits)
     ]
-    return f"""CASE WHEN stopped THEN [{text(STOPPED)}] WHEN grade IS NULL THEN [{text(UNKNOWN_SPEED)}]
+    return f"""CASE WHEN stopped THEN [{text(STOPPED)}] ELSE list_concat(CASE
         WHEN NOT fits THEN [printf('needs %.1f GiB, %.1f GiB may be used', memory_bytes / {2**30},
             {share} * memory_available_bytes / {2**30})]
+        WHEN grade IS NULL THEN [{text(UNKNOWN_SPEED)}]
         ELSE list_filter([CASE WHEN memory_margin IS NULL THEN {text(UNKNOWN_MEMORY)} END, {", ".join(short)}],
-            lambda one: one IS NOT NULL) END"""
+            lambda one: one IS NOT NULL) END, notes) END"""
 
 
 def limited_by(row: str, limits: Limits) -> str:

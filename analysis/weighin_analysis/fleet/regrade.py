@@ -90,7 +90,7 @@ def tiers_query(limits: Limits) -> str:
         WITH decoders AS NOT MATERIALIZED (
             SELECT *, list_position([{classes}], size_class) AS rank,
                 basis NOT IN ({texts((Basis.MEASURED, Basis.LAYER_PROBE))}) AND NOT stopped AS computed,
-                {{computed: computed, slowness: -decode_tokens_per_second, scheme: scheme,
+                {{computed: computed, slowness: -coalesce(decode_tokens_per_second, 0), scheme: scheme,
                     execution_provider: execution_provider}} AS place,
                 {{{", ".join(f"{name}: {name}" for name in _KEPT)}}} AS kept
             FROM ({_graded(limits)}) WHERE counts AND architecture_kind = '{_DECODER}'),
@@ -129,6 +129,6 @@ def _graded(limits: Limits) -> str:
     """Return the estimates with ``grade``: the place of the verdict among the verdicts, from 1; NULL without one."""
     return f"""
         SELECT *, {grade(limits)} AS grade FROM (
-            SELECT *, basis = '{Basis.FORMULA}' AND prefill_tokens_per_second IS NULL AS stopped,
+            SELECT *, coalesce(decode_tokens_per_second, prefill_tokens_per_second, latency_seconds) IS NULL AS stopped,
                 {memory_margin(limits)} AS memory_margin, NOT stopped AND coalesce(memory_margin >= 1, true) AS fits
             FROM estimates)"""  # noqa: S608

@@ -207,7 +207,7 @@ VERDICTS = View(
         verdict | VARCHAR | comfortable, usable, too_slow or does_not_fit
         comfortable_probability | DOUBLE | that it is comfortable, as the intervals tell
         usable_probability | DOUBLE | that it is usable or better
-        reasons | VARCHAR[] | what keeps it from being comfortable
+        reasons | VARCHAR[] | what keeps it from being comfortable, then the notes of the estimate
         limits_version | VARCHAR | version of the limits
         formula_version | VARCHAR | version of the formulas
         """
