@@ -70,7 +70,8 @@ def _gates(run: Row, hardware: Row, *, looked: bool) -> Gates:
             logical_core_count=_count(hardware.get("logical_core_count")),
             memory_total_bytes=_count(hardware.get("memory_total_bytes")),
             storage_free_bytes=_count(run.get("storage_free_bytes")),
-            accelerators=listed if listed or looked else None,
+            accelerators=listed,
+            accelerators_complete=looked,
         )
     )
 

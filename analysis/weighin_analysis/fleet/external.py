@@ -140,7 +140,8 @@ def _gate_columns(device: ExternalDevice, main_bytes: int | None, card_bytes: in
             logical_core_count=None,
             memory_total_bytes=main_bytes,
             storage_free_bytes=None,
-            accelerators=[card] if device.is_card else None,
+            accelerators=[card] if device.is_card else [],
+            accelerators_complete=False,
         )
     )
     return {

@@ -28,8 +28,8 @@ class GateAccelerator:
 class GateFacts:
     """The facts that the gates ask for, each None where it is not known.
 
-    Names are those of the view ``devices``. ``accelerators`` is empty where it was looked for them and none was found,
-    None where nobody looked or could not tell.
+    Names are those of the view ``devices``. ``accelerators`` are those that were found; all that there are only where
+    they are ``accelerators_complete``, so that what is not among them is not there.
     """
 
     form_factor: str | None
@@ -39,7 +39,8 @@ class GateFacts:
     logical_core_count: int | None
     memory_total_bytes: int | None
     storage_free_bytes: int | None
-    accelerators: Sequence[GateAccelerator] | None
+    accelerators: Sequence[GateAccelerator]
+    accelerators_complete: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +133,8 @@ def _system(facts: GateFacts, least_major_version: dict[str, int]) -> _Answer:
 
 
 def _large_gpu(facts: GateFacts, above_bytes: int) -> _Answer:
-    if facts.accelerators is None:
-        return _Answer(None, ("whether it has a GPU is not known",))
-    return _any(_Answer(False), *(_is_large(one, above_bytes) for one in facts.accelerators if one.kind != "npu"))
+    no_other = _Answer(False) if facts.accelerators_complete else _Answer(None, ("whether it has a GPU is not known",))
+    return _any(no_other, *(_is_large(one, above_bytes) for one in facts.accelerators if one.kind != "npu"))
 
 
 def _is_large(accelerator: GateAccelerator, above_bytes: int) -> _Answer:
@@ -146,13 +146,15 @@ def _is_large(accelerator: GateAccelerator, above_bytes: int) -> _Answer:
 
 
 def _fast_npu(facts: GateFacts, processors: Iterable[str]) -> _Answer:
-    if facts.cpu_model and any(re.search(pattern, facts.cpu_model) for pattern in processors):
+    if facts.cpu_model is None:
+        return _Answer(None, ("its processor is not known",))
+    if any(re.search(pattern, facts.cpu_model) for pattern in processors):
         return _Answer(True)
-    if facts.accelerators is None:
-        return _Answer(None, ("whether it has an NPU is not known",))
-    if all(one.kind == "gpu" for one in facts.accelerators):
+    if not all(one.kind == "gpu" for one in facts.accelerators):
+        return _Answer(None, ("how fast its NPU is, is not read, and its processor is not on the list",))
+    if facts.accelerators_complete:
         return _Answer(False)
-    return _Answer(None, ("how fast its NPU is, is not read, and its processor is not on the list",))
+    return _Answer(None, ("whether it has an NPU is not known",))
 
 
 def _usable(sold_bytes: int) -> int:
