@@ -75,7 +75,7 @@ def verdicts_query(limits: Limits) -> str:
         SELECT run_id, device_id, source, size_class, architecture, architecture_kind, scheme, execution_provider,
             counts, [{texts(Verdict)}][grade] AS verdict, {", ".join(probabilities)}, {reasons(limits)} AS reasons,
             {text(limits.version)} AS limits_version, formula_version
-        FROM (SELECT *, {", ".join(of_decoders)} FROM ({_graded(limits)}))"""  # noqa: S608  (no text of anybody else)
+        FROM (SELECT *, {", ".join(of_decoders)} FROM ({graded(limits)}))"""  # noqa: S608  (no text of anybody else)
 
 
 def tiers_query(limits: Limits) -> str:
@@ -93,7 +93,7 @@ def tiers_query(limits: Limits) -> str:
                 {{computed: computed, slowness: -coalesce(decode_tokens_per_second, 0), scheme: scheme,
                     execution_provider: execution_provider}} AS place,
                 {{{", ".join(f"{name}: {name}" for name in _KEPT)}}} AS kept
-            FROM ({_graded(limits)}) WHERE counts AND architecture_kind = '{_DECODER}'),
+            FROM ({graded(limits)}) WHERE counts AND architecture_kind = '{_DECODER}'),
         classes AS (
             SELECT run_id, any_value(formula_version) AS formula_version,
                 [{classes}][max(rank) FILTER (grade <= 2)] AS usable_tier,
@@ -125,7 +125,7 @@ _KEPT = (
 )
 
 
-def _graded(limits: Limits) -> str:
+def graded(limits: Limits) -> str:
     """Return the estimates with ``grade``: the place of the verdict among the verdicts, from 1; NULL without one."""
     return f"""
         SELECT *, {grade(limits)} AS grade FROM (
