@@ -63,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     # Imported here, where Ctrl-C is one line already: reading what is known of models takes a moment.
     from weighin_analysis.commands.catalogue import add_catalogue  # noqa: PLC0415
     from weighin_analysis.commands.evaluate import add_evaluate, evaluate  # noqa: PLC0415
+    from weighin_analysis.commands.import_ import add_import, import_  # noqa: PLC0415
+    from weighin_analysis.commands.report import add_report, report  # noqa: PLC0415
+    from weighin_analysis.commands.limits import add_limits, limits  # noqa: PLC0415
     from weighin_analysis.commands.size import add_size, size  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(
@@ -72,14 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"weighin-analysis {version('weighin-analysis')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    report = commands.add_parser(
-        "report",
-        help="write the report page of a snapshot",
-        description="Write one self-contained HTML page about the devices of a snapshot.",
-        epilog="example: weighin-analysis report --snapshot snapshot/ --out report/",
-    )
-    report.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write index.html into")
-    report.set_defaults(command=_report)
+    add_report(commands).set_defaults(command=lambda options: _print_answer(*report(options)))
     tiers = commands.add_parser(
         "tiers",
         help="print the tier of every device",
@@ -87,13 +83,14 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: weighin-analysis tiers --snapshot snapshot/ --json",
     )
     tiers.set_defaults(command=_tiers)
-    for command in (report, tiers):
-        command.add_argument(
-            "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
-        )
-        command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    tiers.add_argument(
+        "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
+    )
+    tiers.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     add_size(commands).set_defaults(command=lambda options: _print_answer(*size(options)))
     add_catalogue(commands).set_defaults(command=_catalogue)
+    add_limits(commands).set_defaults(command=lambda options: _print_answer(*limits(options)))
+    add_import(commands).set_defaults(command=lambda options: _print_answer(*import_(options)))
     add_evaluate(commands).set_defaults(command=lambda options: _print_answer(*evaluate(options)))
     return parser
 
@@ -118,19 +115,6 @@ def _broken(lines: Sequence[str], width: int) -> list[str]:
     from weighin_analysis.answers.words import wrapped  # noqa: PLC0415
 
     return [piece for line in lines for piece in wrapped(line, width)]
-
-
-def _report(options: argparse.Namespace) -> int:
-    # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
-    from weighin_analysis.load import load_snapshot  # noqa: PLC0415
-    from weighin_analysis.report.write import write_report  # noqa: PLC0415
-
-    snapshot = load_snapshot(options.snapshot)
-    path = write_report(snapshot, options.out)
-    count = len(snapshot.devices)
-    if options.json:
-        return _print_answer(json.dumps({"report": str(path), "devices": count}), 0)
-    return _print_answer(f"{path}: {count} device{'' if count == 1 else 's'}", 0)
 
 
 def _tiers(options: argparse.Namespace) -> int:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from weighin_analysis.conditions import Conditions
+from weighin_analysis.report.cards import RunFacts
 from weighin_analysis.report.numbers import gb_per_second, gib, percent, rounded, signed_percent, significant
 from weighin_analysis.report.view import ConditionView
-from weighin_analysis.snapshot import RunRecord
 
 # Why, is told with everything else that is missing from the run.
 ABSENT = "not readable"
@@ -40,7 +40,7 @@ _CONDITIONS = (
 )
 
 
-def conditions_view(run: RunRecord) -> tuple[ConditionView, ...]:
+def conditions_view(run: RunFacts) -> tuple[ConditionView, ...]:
     """Return a row per condition."""
     rows = [_condition_view(run, condition) for condition in _CONDITIONS]
     power = [_power_text(state) for state in (run.before, run.after)]
@@ -48,7 +48,7 @@ def conditions_view(run: RunRecord) -> tuple[ConditionView, ...]:
     return tuple(rows)
 
 
-def _condition_view(run: RunRecord, condition: _Condition) -> ConditionView:
+def _condition_view(run: RunFacts, condition: _Condition) -> ConditionView:
     before, after = _value(run.before, condition.field), _value(run.after, condition.field)
     change = _change(before, after) if condition.compared else None
     return ConditionView(

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from weighin_analysis.architecture import ArchitectureKind
-from weighin_analysis.card import Anchor, Basis, Card, CardRow, Estimate, shown_rows
+from weighin_analysis.card import Basis, Estimate
 from weighin_analysis.catalog import class_rank, size_class_of
+from weighin_analysis.conditions import disturbances
 from weighin_analysis.limits import Limits
-from weighin_analysis.measurement import Case
+from weighin_analysis.report.cards import CardLine, DeviceDetail
 from weighin_analysis.report.conditions import conditions_view
-from weighin_analysis.report.fleet import DeviceResult, failed_cases
+from weighin_analysis.report.decision import device_headline
 from weighin_analysis.report.numbers import (
     cache_size,
     counted,
@@ -20,18 +21,18 @@ from weighin_analysis.report.numbers import (
     rounded,
     significant,
 )
-from weighin_analysis.report.plots import TONES, verdict_words
 from weighin_analysis.report.view import CardRowView, DeviceView, Fact, Problem, Reading
-from weighin_analysis.snapshot import Accelerator, Cache, CaseFailure, ExecutionProvider, Hardware, ProbeGap, RunRecord
+from weighin_analysis.report.words import TONES, verdict_words, words
+from weighin_analysis.snapshot import Accelerator, Cache, CaseFailure, ExecutionProvider, Hardware, ProbeGap
 
 _V = TypeVar("_V")
 
 _BASIS = {
     Basis.MEASURED: "the whole model was run",
     Basis.LAYER_PROBE: "layer probe: some layers of the true shape were run",
-    Basis.INTERPOLATED: "interpolated from the layers of other models, not run",
-    Basis.FORMULA: "computed from the layers of smaller models, not run",
-    Basis.NEIGHBOURS: "taken from similar devices",
+    Basis.INTERPOLATED: "interpolated from other models, not run",
+    Basis.FORMULA: "computed from smaller models, not run",
+    Basis.NEIGHBOURS: "taken from similar models or devices, not run",
 }
 _SOFTWARE = "software adapter"
 _LIMITED_BY = {
@@ -39,48 +40,62 @@ _LIMITED_BY = {
     "bandwidth": "More would first run out of memory bandwidth.",
     "compute": "More would first run out of arithmetic speed.",
 }
+_NATIVE = "native"
 
 
-def device_view(result: DeviceResult, limits: Limits) -> DeviceView:
+def device_view(detail: DeviceDetail, limits: Limits) -> DeviceView:
     """Return everything the page says about one device."""
-    device, card = result.device, result.card
-    hardware, run = device.hardware, device.run
+    line, run, hardware = detail.line, detail.run, detail.hardware
+    conditions = [state for state in (run.before, run.after) if state]
+    doubts = disturbances(conditions, detail.foreign_cpu_share)
     return DeviceView(
-        anchor=f"device-{device.device_id}",
-        short_id=device.device_id[:8],
-        title=hardware.cpu_model or "Processor not named",
-        tier=card.tier or "none",
-        state=_state(card),
-        headline=card.headline,
-        limited_by=_LIMITED_BY.get(card.limited_by or "", ""),
-        facts=_facts(hardware, run),
-        accelerators=tuple(_accelerator_text(one) for one in hardware.accelerators),
+        anchor=f"device-{line.device_id}",
+        short_id=line.device_id[:8],
+        title=line.name or "Processor not named",
+        tier=line.tiers[0] or "none",
+        state=_state(detail),
+        headline=device_headline(detail),
+        limited_by=_LIMITED_BY.get(line.limited_by or "", ""),
+        facts=_facts(hardware, detail) if hardware else _few_facts(detail),
+        accelerators=tuple(_accelerator_text(one) for one in hardware.accelerators) if hardware else (),
         providers=tuple(
             Fact(name=one.name, text=_provider_text(one), muted=not one.measured)
             for one in hardware.execution_providers
-        ),
-        rows=_row_views(result, limits),
-        rows_note=_rows_note(card),
-        anchors=tuple(_anchor_text(anchor) for anchor in card.anchors),
+        )
+        if hardware
+        else (),
+        rows=_row_views(detail, limits),
+        rows_note=_rows_note(detail),
         failures=tuple(
             Problem(
                 what=f"{failure.case.architecture.name}, {failure.case.scheme} on {failure.case.execution_provider}, "
                 f"{counted(failure.case.threads, 'thread')}",
-                reason=_words(failure.reason),
+                reason=words(failure.reason),
                 detail=failure.detail,
             )
-            for failure in run.failures
+            for failure in detail.failures
         ),
-        gaps=tuple(Problem(what=gap.fact, reason=_words(gap.reason), detail=gap.detail) for gap in run.gaps),
-        conditions=conditions_view(run),
-        warnings=(*(f"Not judged: {text}." for text in card.unjudged), *card.disturbances),
-        run_facts=_run_facts(result),
+        gaps=tuple(Problem(what=gap.fact, reason=words(gap.reason), detail=gap.detail) for gap in detail.gaps),
+        conditions=conditions_view(run) if line.source == _NATIVE else (),
+        warnings=doubts,
+        run_facts=_run_facts(detail),
     )
 
 
-def _facts(hardware: Hardware, run: RunRecord) -> tuple[Fact, ...]:
+def _few_facts(detail: DeviceDetail) -> tuple[Fact, ...]:
+    """Return the facts of a device of which somebody else told a few."""
+    line = detail.line
+    facts = _Facts(detail.gaps)
+    facts.add("Accelerator", line.accelerator_model, "accelerator")
+    facts.add("Memory", line.memory_total_bytes, "memory.total_bytes", show=gib)
+    facts.add("Form factor", words(line.form_factor or ""), "form_factor")
+    return tuple(facts.found)
+
+
+def _facts(hardware: Hardware, detail: DeviceDetail) -> tuple[Fact, ...]:
     """Return the facts of a device; one that is absent says why, as the probe gap tells it."""
-    facts = _Facts(run.gaps)
+    run = detail.run
+    facts = _Facts(detail.gaps)
     facts.add("Processor", hardware.cpu_model, "cpu.model")
     facts.add("Cores", _cores_text(hardware), "cpu.physical_core_count", "cpu.logical_core_count")
     facts.add("Highest clock", hardware.max_frequency_hertz, "cpu.max_frequency_hertz", show=_gigahertz)
@@ -102,7 +117,7 @@ def _facts(hardware: Hardware, run: RunRecord) -> tuple[Fact, ...]:
     )
     facts.add("Free storage", run.storage_free_bytes, "storage.free_bytes", show=gb)
     facts.add("System", _system_text(hardware), "operating_system")
-    facts.add("Form factor", _words(hardware.form_factor or ""), "form_factor")
+    facts.add("Form factor", words(hardware.form_factor or ""), "form_factor")
     facts.add("Virtualisation", _virtualization_text(hardware), "virtualization")
     return tuple(facts.found)
 
@@ -120,7 +135,7 @@ class _Facts:
             self.found.append(Fact(name=name, text=show(value)))
             return
         gap = next((gap for gap in self._gaps if gap.fact.startswith(paths)), None)
-        reason = f"not readable: {gap.detail or _words(gap.reason)}" if gap else "not stated"
+        reason = f"not readable: {gap.detail or words(gap.reason)}" if gap else "not stated"
         self.found.append(Fact(name=name, text=reason, muted=True))
 
 
@@ -146,7 +161,7 @@ def _system_text(hardware: Hardware) -> str:
 
 
 def _virtualization_text(hardware: Hardware) -> str:
-    kind = "none seen" if hardware.virtualization_kind == "none" else _words(hardware.virtualization_kind or "")
+    kind = "none seen" if hardware.virtualization_kind == "none" else words(hardware.virtualization_kind or "")
     product = f" ({hardware.virtualization_product})" if hardware.virtualization_product else ""
     return kind + product
 
@@ -170,40 +185,35 @@ def _provider_text(provider: ExecutionProvider) -> str:
     return f"measured{where}" + (f" ({_SOFTWARE}: never counts in a tier)" if provider.is_software else "")
 
 
-def _state(card: Card) -> str:
-    if not card.rows:
+def _state(detail: DeviceDetail) -> str:
+    if detail.line.source != _NATIVE:
+        return f"source {detail.line.source}"
+    if not detail.rows:
         return "nothing measured"
-    return "disturbed run" if card.disturbances else "clean run"
+    return "disturbed run" if detail.line.disturbed else "clean run"
 
 
-def _rows_note(card: Card) -> str:
-    left_out = len(card.rows) - len(shown_rows(card.rows))
+def _is_shown(row: CardLine) -> bool:
+    """Tell a row that was run or tried, or a computed one where it is its class's best: all would hide what was run."""
+    return not row.computed or row.is_best
+
+
+def _rows_note(detail: DeviceDetail) -> str:
+    left_out = sum(not _is_shown(row) for row in detail.rows)
     if not left_out:
         return ""
     what = "1 computed row is" if left_out == 1 else f"{left_out} computed rows are"
     return f"{what} left out, of classes in which another row is better or was run."
 
 
-def _anchor_text(anchor: Anchor) -> str:
-    """Return what a full model said of the predictions, and what was made of it."""
-    if not anchor.plausible:
-        used = "that is too far off to be believed: nothing is corrected, and the intervals are wider"
-    elif anchor.applied:
-        used = "the others of its scheme are corrected by that"
-    else:
-        used = "that is within its error: nothing is corrected"
-    return (
-        f"{anchor.architecture}, {anchor.scheme} on {anchor.execution_provider}, "
-        f"{counted(anchor.threads, 'thread')}, {anchor.phase}: it took {anchor.kappa:.2f} ± {anchor.sd:.2f} times what "
-        f"its layers let expect; {used}."
-    )
+def _row_views(detail: DeviceDetail, limits: Limits) -> tuple[CardRowView, ...]:
+    """Return the rows of the card that are shown and the cases that failed, smallest class first.
 
-
-def _row_views(result: DeviceResult, limits: Limits) -> tuple[CardRowView, ...]:
-    """Return the rows of the card that are shown and the cases that failed, smallest class first."""
+    What the memory gate stopped is a row already: that it does not fit is an answer.
+    """
     rows = [
-        *(_row_view(row, limits) for row in shown_rows(result.card.rows)),
-        *(_failed_row_view(failure, limits) for failure in failed_cases(result.device)),
+        *(_row_view(row, limits) for row in detail.rows if _is_shown(row)),
+        *(_failed_row_view(failure, limits) for failure in detail.failures if failure.reason != "memory_gate"),
     ]
     return tuple(sorted(rows, key=lambda row: class_rank(row.size_class)))
 
@@ -214,50 +224,54 @@ def _failed_row_view(failure: CaseFailure, limits: Limits) -> CardRowView:
     return CardRowView(
         size_class=size_class_of(shape.parameter_count).name,
         architecture=shape.name,
-        how=_how(shape.kind, case),
+        how=f"{_how(shape.kind, case.scheme, case.execution_provider, case.threads)}; it gave no measurement",
         readings=tuple(Reading(name=name, absent="–") for name in ("Decode", "Prefill", first, "Memory", "Download")),
         verdict="failed",
         tone="not-measured",
-        basis="it gave no measurement",
         computed=False,
-        reasons=(_words(failure.reason),),
+        reasons=(words(failure.reason),),
     )
 
 
-def _how(kind: str, ran: CardRow | Case) -> str:
-    return f"{kind}, {ran.scheme} on {ran.execution_provider}, {counted(ran.threads, 'thread')}"
+def _how(kind: str, scheme: str, execution_provider: str, threads: int | None) -> str:
+    return f"{kind}, {scheme} on {execution_provider}" + (f", {counted(threads, 'thread')}" if threads else "")
 
 
 def _first_name(limits: Limits, *, decoder: bool) -> str:
     return "Time to first token" if decoder else f"Latency, {limits.encoder_tokens} tokens"
 
 
-def _row_view(row: CardRow, limits: Limits) -> CardRowView:
+def _row_view(row: CardLine, limits: Limits) -> CardRowView:
     decoder = row.architecture_kind == ArchitectureKind.DECODER
-    timed = row.prefill_tokens_per_second is not None
+    timed = row.prefill_tokens_per_second is not None or row.decode_tokens_per_second is not None
     name = _first_name(limits, decoder=decoder)
     first = (
         _reading(name, row.time_to_first_token_seconds, "s")
         if decoder
         else _reading(name, row.latency_seconds, "ms", scale=1000)
     )
-    decode_absent = "not estimated" if decoder else "does not generate"
+    software = "" if row.counts else f", {_SOFTWARE}"
+    how = _how(row.architecture_kind, row.scheme, row.execution_provider, row.threads)
     return CardRowView(
         size_class=row.size_class,
         architecture=row.architecture,
-        how=_how(row.architecture_kind, row) + ("" if row.counts else f", {_SOFTWARE}"),
+        how=f"{how}{software}; {_BASIS[row.basis] if timed else 'not run'}",
         readings=(
-            _reading("Decode", row.decode_tokens_per_second, "tokens/s", absent=decode_absent),
+            _reading(
+                "Decode",
+                row.decode_tokens_per_second,
+                "tokens/s",
+                absent="not estimated" if decoder else "does not generate",
+            ),
             _reading("Prefill", row.prefill_tokens_per_second, "tokens/s"),
             first,
-            _bytes_reading("Memory", gib(row.memory_bytes)),
-            _bytes_reading("Download", gb(row.download_bytes)),
+            _bytes_reading("Memory", row.memory_bytes, gib),
+            _bytes_reading("Download", row.download_bytes, gb),
         ),
-        verdict=verdict_words(row.verdict),
-        tone=TONES[row.verdict],
-        basis=_BASIS[row.basis] if timed else "not run",
+        verdict=verdict_words(row.verdict) if row.verdict else "not judged",
+        tone=TONES[row.verdict] if row.verdict else "not-measured",
         computed=row.computed,
-        reasons=row.reasons,
+        reasons=(*row.reasons, *row.notes),
     )
 
 
@@ -270,26 +284,35 @@ def _reading(
     return Reading(name=name, value=value, unit=unit, interval=interval)
 
 
-def _bytes_reading(name: str, text: str) -> Reading:
-    value, unit = text.split(" ")
+def _bytes_reading(name: str, count: int | None, show: Callable[[float], str]) -> Reading:
+    if count is None:
+        return Reading(name=name, absent="not known")
+    value, unit = show(count).split(" ")
     return Reading(name=name, value=value, unit=unit)
 
 
-def _run_facts(result: DeviceResult) -> tuple[Fact, ...]:
-    run, hardware = result.device.run, result.device.hardware
+def _run_facts(detail: DeviceDetail) -> tuple[Fact, ...]:
+    run, line, hardware = detail.run, detail.line, detail.hardware
     when = run.observe_time or run.receive_time
     took = f", took {significant(run.elapsed_seconds)} s" if run.elapsed_seconds is not None else ""
-    others = result.device.run_count - 1
-    return (
-        Fact(name="Device", text=result.device.device_id),
-        Fact(name="Run", text=run.run_id + (f" (the newest; {others} older not shown)" if others else "")),
-        Fact(name="When", text=f"{when:%Y-%m-%d %H:%M} UTC{took}"),
-        Fact(name="Suite", text=f"{run.suite} {run.suite_version}, source {run.source}"),
-        Fact(name="Agent", text=run.agent_version),
-        Fact(name="ONNX Runtime", text=hardware.onnxruntime_version or "not stated"),
-        Fact(name="Python", text=hardware.python_version or "not stated"),
-    )
+    others = line.run_count - 1
+    facts = [
+        Fact(name="Device", text=line.device_id),
+        Fact(name="Run", text=line.run_id + (f" (the newest; {others} older not shown)" if others else "")),
+        Fact(name="When", text=f"{when:%Y-%m-%d %H:%M} UTC{took}") if when else _not_stated("When"),
+        Fact(name="Suite", text=f"{run.suite} {run.suite_version or ''}".strip())
+        if run.suite
+        else _not_stated("Suite"),
+        Fact(name="Source", text=run.source),
+    ]
+    if hardware:
+        facts += [
+            Fact(name="Agent", text=run.agent_version or "not stated"),
+            Fact(name="ONNX Runtime", text=hardware.onnxruntime_version or "not stated"),
+            Fact(name="Python", text=hardware.python_version or "not stated"),
+        ]
+    return tuple(facts)
 
 
-def _words(code: str) -> str:
-    return code.replace("_", " ")
+def _not_stated(name: str) -> Fact:
+    return Fact(name=name, text="not stated", muted=True)

@@ -3,6 +3,7 @@
 import math
 
 from weighin_analysis.card import Estimate
+from weighin_analysis.fleet.values import Share
 from weighin_analysis.numbers import number
 
 _BINARY_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
@@ -29,7 +30,7 @@ def significant(value: float, digits: int = 2) -> str:
     return rounded(value, max(0, significant_decimals(value, digits)))
 
 
-def gib(byte_count: int) -> str:
+def gib(byte_count: float) -> str:
     """Return memory in GiB."""
     return f"{significant(byte_count / 2**30)} GiB"
 
@@ -56,10 +57,23 @@ def counted(count: int, noun: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share of 0 to 1 in whole percent; a small one is not shown as none."""
-    return "under 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+    """Return a share of 0 to 1 in whole percent; a small one is not shown as none, nor a large one as all."""
+    if 0 < share < 0.005:
+        return "under 1 %"
+    return "over 99 %" if 0.995 < share < 1 else f"{100 * share:.0f} %"
 
 
 def signed_percent(change: float) -> str:
     """Return a change as percent with its sign; what rounds to nothing has none."""
     return "±0 %" if abs(change) < 0.0005 else f"{100 * change:+.1f} %".replace("-", "−")
+
+
+def share_interval(share: Share) -> tuple[str, str]:
+    """Return both ends of the interval of a share, the lower one without its unit."""
+    return percent(share.low).removesuffix(" %"), percent(share.high)
+
+
+def share_text(share: Share) -> tuple[str, str]:
+    """Return a share and its interval, which may be none."""
+    low, high = share_interval(share)
+    return percent(share.value), "" if share.low == share.high else f"{low} to {high}"

@@ -1,191 +1,266 @@
-"""The border between judgements and the page: from a snapshot to the flat view that the template prints."""
+"""The border between findings and the page: what is said, in which order."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from markupsafe import Markup
-
-from weighin_analysis.catalog import size_classes
-from weighin_analysis.estimate import FORMULA_VERSION
-from weighin_analysis.limits import Limits, current_limits
-from weighin_analysis.report.charts import DotChart
+from weighin_analysis.fleet.values import Sample
+from weighin_analysis.limits import Limits
+from weighin_analysis.report.cards import DeviceDetail
+from weighin_analysis.report.decision import SOURCE_WORDS, device_headline, fleet_headline, main_choice
 from weighin_analysis.report.devices import device_view
-from weighin_analysis.report.fleet import (
-    VERDICTS,
-    DeviceResult,
-    TierRow,
-    fleet_headline,
-    judge_device,
-    share_interval,
-    tier_counts,
+from weighin_analysis.report.figures import (
+    coverage_figure,
+    decode_figure,
+    device_speed_figure,
+    first_token_figure,
+    memory_figure,
+    speed_figure,
+)
+from weighin_analysis.report.findings import Findings
+from weighin_analysis.report.numbers import counted, percent
+from weighin_analysis.report.tables import (
+    baseline_table,
+    coverage_tables,
+    device_table,
+    gate_table,
+    limits_table,
+    memory_table,
+    scheme_tables,
+    ship_tables,
+    speed_table,
     tier_table,
 )
-from weighin_analysis.report.numbers import counted, percent
-from weighin_analysis.report.plots import TONES, plots, verdict_words
-from weighin_analysis.report.view import Fact, Figure, Legend, Page, TierCell, TierRowView
-from weighin_analysis.snapshot import Snapshot
+from weighin_analysis.report.view import Fact, Page, Section
 
-# A page with more full device sections than this helps nobody and loads slowly; tables and charts count all devices.
-MAX_DEVICE_SECTIONS = 50
-# Pixels of plot: beside the text of a desktop page, and inside a phone of 360 pixels.
-WIDE_PIXELS, NARROW_PIXELS = 850, 264
-
+NOT_ABILITY = (
+    "Size is not ability. A smaller model tuned for the task may do it as well as a larger one, and may need more work "
+    "on prompts."
+)
 _EMPTY_LEAD = (
     "This snapshot holds no run.",
     "Enrol a device with “weighin-agent enroll --insecure HOST:PORT --accept-consent 1”, weigh it in with "
     "“weighin-agent run”, then take a new snapshot with “weighin-aggregator snapshot --data DIR --out DIR” and write "
     "this report again.",
 )
-_CANNOT_SAY = (
-    "Other runtimes: every number is for ONNX Runtime in the version named below. llama.cpp, MLX or a browser may be "
-    "faster or slower on the same device.",
-    "What a model can do: size is not ability. A smaller model tuned for the task may do it as well as a larger one, "
-    "and may need more work on prompts.",
-    "Sustained use: a run takes under a minute. A device without a fan may slow down after it.",
-    "Other users' devices: only devices that were weighed in are counted, each once.",
-)
 
 
-def build_page(snapshot: Snapshot, draw: Callable[[DotChart, int], str]) -> Page:
-    """Judge every device of a snapshot and return the page; ``draw`` makes a chart of a given width into SVG."""
-    limits = current_limits()
-    results = [judge_device(device) for device in snapshot.devices]
-    headline = fleet_headline(results)
-    if not results:
-        return Page(
-            title="weighin: no runs yet",
-            headline=headline,
-            lead=_EMPTY_LEAD,
-            versions=(Fact(name="Snapshot", text=_time_text(snapshot)),),
-        )
-    shown = results[:MAX_DEVICE_SECTIONS]
-    tiers = tier_table(results)
+def build_page(findings: Findings, details: Sequence[DeviceDetail]) -> Page:
+    """Return the page; ``details`` are the devices that have a section."""
+    count = findings.coverage.sample.device_count
+    if not count:
+        return _empty_page(findings)
+    alone = details[0] if count == 1 else None
+    headline = device_headline(alone) if alone else fleet_headline(findings.coverage)
+    sections = _device_sections(findings, alone) if alone else _fleet_sections(findings, len(details))
     return Page(
         title=f"weighin: {headline}",
         headline=headline,
-        lead=_lead(snapshot, results, limits),
-        figures=_figures(results, limits, draw),
-        tier_heading="Which classes it runs" if len(results) == 1 else "How many devices run what",
-        tier_rows=tuple(_tier_row(row) for row in tiers),
-        tier_note=_tier_note(tiers),
-        devices=tuple(device_view(result, limits) for result in shown),
-        devices_note=_devices_note(len(shown), len(results)),
-        method=_method(limits),
-        cannot_say=_CANNOT_SAY,
-        versions=_versions(snapshot, limits),
-        run_ids=tuple(Fact(name=device.device_id, text=device.run.run_id) for device in snapshot.devices),
+        lead=(*_lead(findings), NOT_ABILITY),
+        sections=sections,
+        devices=tuple(device_view(detail, findings.limits[0]) for detail in details),
+        devices_note=_devices_note(len(details), count),
+        method=_method_section(findings),
+        cannot_say=_cannot_say(findings),
+        versions=_versions(findings),
     )
 
 
-def _lead(snapshot: Snapshot, results: Sequence[DeviceResult], limits: Limits) -> tuple[str, ...]:
-    """Return the sentences under the headline."""
+def _empty_page(findings: Findings) -> Page:
+    sample = findings.coverage.sample
+    lead = (_left_out(sample),) if any(sample.left_out.values()) else _EMPTY_LEAD
+    return Page(title="weighin: no runs yet", headline="No runs yet.", lead=lead, versions=_versions(findings))
+
+
+def _lead(findings: Findings) -> tuple[str, ...]:
+    """Return the sentences under the headline: what the words mean, and how far the numbers carry."""
+    coverage, limits = findings.coverage, findings.limits[0]
+    sample = coverage.sample
+    return tuple(
+        text
+        for text in (
+            _meaning(limits),
+            _choice_words(findings),
+            _sample_words(sample),
+            _left_out(sample),
+            _run_words(findings),
+            *(f"{note[0].upper()}{note[1:]}." for note in coverage.notes),
+        )
+        if text
+    )
+
+
+def _meaning(limits: Limits) -> str:
     comfortable, usable = limits.decoder_comfortable, limits.decoder_usable
-    meaning = (
+    return (
         f"Comfortable means at least {comfortable.decode_tokens_per_second:g} tokens per second and a first token "
         f"within {comfortable.time_to_first_token_seconds:g} s for a prompt of {limits.prompt_tokens} tokens; "
         f"usable means {usable.decode_tokens_per_second:g} tokens per second, reading speed, and "
         f"{usable.time_to_first_token_seconds:g} s."
     )
-    sample = ""
-    tiers = tier_counts(results)
-    if len(results) > 1 and tiers:
-        tier, count = tiers[0]
-        low, high = share_interval(count, len(results), limits.interval_probability)
-        sample = (
-            f"If these devices are a random sample of your users', the share for {tier} lies between {percent(low)} "
-            f"and {percent(high)} ({percent(limits.interval_probability)} interval)."
+
+
+def _choice_words(findings: Findings) -> str:
+    main = main_choice(findings.coverage)
+    if findings.coverage.sample.device_count == 1 or main is None:
+        return ""
+    if main.reach.value < 0.5:
+        return f"No class is comfortable on half of the devices; {main.size_class} reaches most of them."
+    return (
+        f"{main.size_class} is the largest class that at least half of the devices run comfortably; the table of "
+        "choices tells what a larger or a smaller one reaches."
+    )
+
+
+def _sample_words(sample: Sample) -> str:
+    if sample.device_count == 1:
+        return ""
+    probability = percent(sample.interval_probability)
+    if not sample.weighted:
+        return (
+            f"The interval ({probability}) is that of all your users if these devices are a random sample of theirs. "
+            "Whether they are, this page cannot know."
         )
-    runs = sum(device.run_count for device in snapshot.devices)
-    runs_words = "" if runs == len(results) else f" A device counts once, by the newest of its runs ({runs} in all)."
-    disturbed = sum(1 for result in results if result.card.disturbances)
-    doubt = (
-        f"{disturbed} of the {len(results)} runs were disturbed, by other programs for example; they are less sure."
-        if len(results) > 1 and disturbed
+    return (
+        f"Shares are weighted to the population that was given, of which these devices stand for "
+        f"{percent(sample.covered_population_share)}: they say as much as {sample.effective_device_count:,.0f} devices "
+        f"drawn from it at random ({probability} interval)."
+    )
+
+
+def _left_out(sample: Sample) -> str:
+    """Return what was not asked for: no source is mixed in silently."""
+    parts = [
+        f"{counted(count, 'device')} {SOURCE_WORDS.get(source, source)}"
+        for source, count in sample.left_out.items()
+        if count
+    ]
+    return f"Left out: {', '.join(parts)}; “--source all” counts them too." if parts else ""
+
+
+def _run_words(findings: Findings) -> str:
+    """Return how many runs there are, and what is doubtful about them."""
+    sample = findings.coverage.sample
+    several = findings.run_count > sample.device_count
+    runs = f"A device counts once, by the newest of its runs ({findings.run_count} in all)." if several else ""
+    disturbed = (
+        f"{sample.disturbed_device_count} of the {sample.device_count} runs were disturbed, by other programs for "
+        "example; they are less sure."
+        if sample.disturbed_device_count and sample.device_count > 1
         else ""
     )
-    return tuple(text for text in (meaning + runs_words, sample, doubt) if text)
-
-
-def _figures(
-    results: Sequence[DeviceResult], limits: Limits, draw: Callable[[DotChart, int], str]
-) -> tuple[Figure, ...]:
-    return tuple(
-        Figure(
-            anchor=plot.anchor,
-            heading=plot.heading,
-            caption=plot.caption,
-            alternative=plot.alternative,
-            legend=tuple(Legend(tone=TONES[verdict], word=verdict_words(verdict)) for verdict in plot.verdicts)
-            if plot.anchor != "memory"
-            else (),
-            # The one text that is not escaped again: the drawing library has escaped every text in it.
-            wide=Markup(draw(plot.chart, WIDE_PIXELS)),  # noqa: S704
-            narrow=Markup(draw(plot.chart, NARROW_PIXELS)),  # noqa: S704
-        )
-        for plot in plots(results, limits)
+    unjudged = (
+        f"On {counted(sample.unjudged_device_count, 'device')} no class could be judged; no share counts them."
+        if sample.unjudged_device_count and sample.device_count > 1
+        else ""
     )
+    return " ".join(text for text in (runs, disturbed, unjudged) if text)
 
 
-def _tier_row(row: TierRow) -> TierRowView:
-    stands_for = next(one.reference or one.representative for one in size_classes() if one.name == row.size_class)
-    cells = [
-        TierCell(
-            name=verdict_words(verdict),
-            count=str(row.counts[verdict]),
-            tone=TONES[verdict],
-            note=_computed_note(row.computed_counts[verdict], row.counts[verdict]),
-        )
-        for verdict in VERDICTS
-    ]
-    cells.append(TierCell(name="not measured", count=str(row.not_measured_count), tone="not-measured"))
-    return TierRowView(
-        size_class=row.size_class,
-        stands_for=stands_for or "no reference shape",
-        cells=tuple(cell if cell.count != "0" else TierCell(name=cell.name, count="0", tone="") for cell in cells),
+def _fleet_sections(findings: Findings, sections: int) -> tuple[Section, ...]:
+    found = (
+        Section(
+            anchor="decision",
+            heading="How many devices run which size class",
+            figure=coverage_figure(findings),
+            tables=ship_tables(findings),
+            folded=(*coverage_tables(findings), *scheme_tables(findings)),
+        ),
+        Section(anchor="tiers", heading="What the devices of each tier do", tables=(tier_table(findings),)),
+        Section(
+            anchor="speeds",
+            heading=f"Decode against prefill: {findings.mark_class}",
+            figure=speed_figure(findings),
+            tables=(speed_table(findings),),
+        ),
+        Section(
+            anchor="memories",
+            heading="Memory: what classes take, what devices have",
+            figure=memory_figure(findings),
+            tables=(memory_table(findings),),
+        ),
+        Section(anchor="baselines", heading="Baseline devices", tables=(baseline_table(findings),)),
+        Section(anchor="gates", heading="Gates elsewhere", tables=(gate_table(findings),)),
+        Section(anchor="all-devices", heading="Devices", tables=(device_table(findings, sections),)),
     )
+    return tuple(kept for section in found if (kept := _with_content(section)))
 
 
-def _computed_note(computed: int, total: int) -> str:
-    return "" if not computed else "computed" if computed == total else f"{computed} computed"
-
-
-def _tier_note(rows: Sequence[TierRow]) -> str:
-    """Return what “computed” means, and which classes count as not measured although a device tried them."""
-    computed = any(any(row.computed_counts.values()) for row in rows)
-    parts = [f"{counted(row.failed_count, 'device')} tried {row.size_class}" for row in rows if row.failed_count]
-    sentences = (
-        "Computed: nothing of the class was run there; the verdict follows from the layers of other models."
-        if computed
-        else "",
-        f"{', '.join(parts)} and failed." if parts else "",
+def _device_sections(findings: Findings, detail: DeviceDetail) -> tuple[Section, ...]:
+    limits = findings.limits[0]
+    found = (
+        Section(
+            anchor="decode-rate",
+            heading="How fast it writes: decode rate by size class",
+            figure=decode_figure(detail, limits),
+        ),
+        Section(
+            anchor="first-tokens",
+            heading="How long it reads first: time to first token by size class",
+            figure=first_token_figure(detail, limits),
+        ),
+        Section(anchor="speeds", heading="Decode against prefill", figure=device_speed_figure(detail, limits)),
+        Section(
+            anchor="memories",
+            heading="Memory: what classes take, what is free",
+            figure=memory_figure(findings),
+        ),
+        Section(anchor="gates", heading="Gates elsewhere", tables=(gate_table(findings),)),
     )
-    return " ".join(sentence for sentence in sentences if sentence)
+    return tuple(kept for section in found if (kept := _with_content(section)))
+
+
+def _with_content(section: Section) -> Section | None:
+    """Return a section without its empty tables; None where nothing is left of it."""
+    tables = tuple(table for table in section.tables if table.rows)
+    folded = tuple(table for table in section.folded if table.rows)
+    if not (section.figure or tables or folded):
+        return None
+    return Section(
+        anchor=section.anchor,
+        heading=section.heading,
+        texts=section.texts,
+        figure=section.figure,
+        tables=tables,
+        folded=folded,
+    )
 
 
 def _devices_note(shown: int, total: int) -> str:
-    if shown == total:
-        return ""
-    return (
-        f"The {shown} devices with the newest runs are shown; all {total} are counted above. "
-        "“weighin-analysis tiers --json” lists every one."
+    return f"The {shown} devices with the newest runs of {total}; all are counted above." if shown < total else ""
+
+
+def _method_section(findings: Findings) -> Section:
+    limits = findings.limits[0]
+    return Section(
+        anchor="method",
+        heading="How these numbers came about",
+        texts=_method(findings, limits),
+        tables=(limits_table(findings.limits),),
     )
 
 
-def _method(limits: Limits) -> tuple[str, ...]:
+def _method(findings: Findings, limits: Limits) -> tuple[str, ...]:
     probability = percent(limits.interval_probability)
+    sources = findings.coverage.sample.sources
+    native = (
+        "Each device that was weighed in ran a short benchmark: a few layers of each model's true shape with "
+        "pseudo-random weights, and part of its output head, timed in several rounds. The time of the whole model is "
+        "the layers' time times their number plus the head's; nothing was downloaded, and no text was generated. Where "
+        "a full model was run beside its own layers, the others are corrected by what it differed. Classes that were "
+        "not run are computed from the layers of those that were; they are marked as computed."
+    )
+    external = (
+        "Devices from published figures were measured by others, with other runtimes and in other schemes; classes "
+        "that nobody published are estimated from the models that they did. What was assumed stands beside each row."
+    )
     return (
-        "Each device ran a short benchmark: a few layers of each model's true shape with pseudo-random weights, and "
-        "part of its output head, timed in several rounds. The time of the whole model is the layers' time times "
-        "their number plus the head's; nothing was downloaded, and no text was generated. Where a full model was run "
-        "beside its own layers, the others are corrected by what it differed.",
-        "Classes that were not run are computed from the layers of those that were, if there are three at least: from "
-        "what a weight, an operator or an element of attention cost. They are marked as computed.",
+        *((native,) if set(sources) - {"external"} else ()),
+        *((external,) if sources.get("external") else ()),
         f"Prefill is for a prompt of {limits.prompt_tokens} tokens, decode at {limits.decode_context_depth} tokens "
         f"of context, memory for {limits.memory_context_tokens}; encoders read one input of "
         f"{limits.encoder_tokens} tokens. Time to first token leaves out tokenising, sampling and loading the model.",
-        f"An interval is meant to hold in {probability} of cases. It covers the method, the scatter of the rounds and "
-        "what two runs of one device differ by. Verdicts compare the value, not the interval, with the limit: where "
-        "the interval crosses a limit the verdict may turn in another run.",
+        f"The interval of an estimate is meant to hold in {probability} of cases. Verdicts compare the value, not the "
+        "interval, with the limit: where the interval crosses a limit the verdict may turn in another run. The shares "
+        "count that uncertainty, and the size of the sample.",
         f"A model fits if its estimated memory is at most {percent(limits.memory_share)} of what was free when the run "
         "began. A size class gets the verdict of its reference shape; a tier is the largest class with a comfortable "
         "decoder. Encoders have no tier, and a software adapter, a program that plays a GPU on the processor, never "
@@ -193,24 +268,40 @@ def _method(limits: Limits) -> tuple[str, ...]:
     )
 
 
-def _versions(snapshot: Snapshot, limits: Limits) -> tuple[Fact, ...]:
-    runs = [device.run for device in snapshot.devices]
-    runtimes = [device.hardware.onnxruntime_version or "not stated" for device in snapshot.devices]
+def _cannot_say(findings: Findings) -> tuple[str, ...]:
+    sources = findings.coverage.sample.sources
+    external = (
+        "Whether published figures hold for you: their devices were chosen by enthusiasts and makers, often cool and "
+        "at full clock, and are no sample of anybody's users. How much memory was free on them nobody told."
+    )
+    runtimes = (
+        "Other runtimes: every number of a device that was weighed in is for ONNX Runtime in the version named below; "
+        "llama.cpp, MLX or a browser may be faster or slower on the same device. A published figure is for the runtime "
+        "that stands beside it."
+    )
     return (
-        Fact(name="Snapshot", text=_time_text(snapshot)),
-        Fact(name="Limits", text=limits.version),
-        Fact(name="Formula", text=FORMULA_VERSION),
-        Fact(name="Suite", text=_tally([f"{run.suite} {run.suite_version}" for run in runs])),
-        Fact(name="Agent", text=_tally([run.agent_version for run in runs])),
-        Fact(name="ONNX Runtime", text=_tally(runtimes)),
+        runtimes,
+        *((external,) if sources.get("external") else ()),
+        "Other users' devices: only these devices are counted, each once. An interval speaks of chance, not of who was "
+        "never asked.",
+        "Sustained use: a run takes about a minute. A device without a fan may slow down after it.",
+        "What a model can do: the classes are sizes, and size is not ability.",
     )
 
 
-def _tally(values: Sequence[str]) -> str:
-    """Return the one value of all, or every value with how many devices have it."""
-    counts = Counter(values).most_common()
-    return counts[0][0] if len(counts) == 1 else ", ".join(f"{value} ({count} devices)" for value, count in counts)
-
-
-def _time_text(snapshot: Snapshot) -> str:
-    return f"{snapshot.time:%Y-%m-%d %H:%M} UTC"
+def _versions(findings: Findings) -> tuple[Fact, ...]:
+    coverage = findings.coverage
+    tallies: dict[str, list[str]] = {}
+    several = {
+        what for what in {one.what for one in findings.tallies} if sum(t.what == what for t in findings.tallies) > 1
+    }
+    for one in findings.tallies:
+        text = f"{one.value} ({counted(one.count, 'device')})" if one.what in several else one.value
+        tallies.setdefault(one.what, []).append(text)
+    return (
+        Fact(name="Snapshot", text=f"{findings.time:%Y-%m-%d %H:%M} UTC"),
+        Fact(name="Devices", text=str(coverage.sample.device_count)),
+        Fact(name="Limits", text=", ".join(coverage.limits_versions)),
+        Fact(name="Formula", text=coverage.formula_version),
+        *(Fact(name=what, text=", ".join(texts)) for what, texts in tallies.items()),
+    )

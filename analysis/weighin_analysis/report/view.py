@@ -1,8 +1,11 @@
-"""What the template shows, ready to print: every field is text or a flag, nothing is left to compute."""
+"""What a report shows, ready to print: every field is text or a flag, nothing is left to compute.
 
-from dataclasses import dataclass, field
+The page and the Markdown are two ways to print one ``Page``.
+"""
 
-from markupsafe import Markup
+from dataclasses import dataclass
+
+from weighin_analysis.report.charts import Chart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,6 +15,58 @@ class Fact:
     name: str
     text: str
     muted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A cell of a table: its text, smaller text under it, and how it looks.
+
+    ``tone`` is the CSS name of a verdict, ``shade`` how strongly it is tinted, 0 to 10; ``badge`` puts the verdict's
+    mark before the text. ``sort_key`` is what a column is sorted by, where that is not the text; ``link`` an anchor of
+    the page.
+    """
+
+    text: str
+    note: str = ""
+    tone: str = ""
+    shade: int = 0
+    badge: bool = False
+    sort_key: float | None = None
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table whose first column names its rows. ``kind`` is its CSS class, ``note`` stands under it."""
+
+    anchor: str
+    kind: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A chart with its words: ``alternative`` tells what the picture shows to who does not see it."""
+
+    anchor: str
+    caption: str
+    alternative: str
+    chart: Chart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of the report under one heading: text, a chart, tables; ``folded`` tables open on demand."""
+
+    anchor: str
+    heading: str
+    texts: tuple[str, ...] = ()
+    figure: Figure | None = None
+    tables: tuple[Table, ...] = ()
+    folded: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +93,6 @@ class CardRowView:
     readings: tuple[Reading, ...]
     verdict: str
     tone: str
-    basis: str
     computed: bool
     reasons: tuple[str, ...]
 
@@ -78,7 +132,6 @@ class DeviceView:
     providers: tuple[Fact, ...]
     rows: tuple[CardRowView, ...]
     rows_note: str
-    anchors: tuple[str, ...]
     failures: tuple[Problem, ...]
     gaps: tuple[Problem, ...]
     conditions: tuple[ConditionView, ...]
@@ -87,59 +140,15 @@ class DeviceView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TierCell:
-    """Devices of one class with one verdict; ``tone`` is empty for none, ``note`` tells how many were computed."""
-
-    name: str
-    count: str
-    tone: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TierRowView:
-    """One size class of the tier table."""
-
-    size_class: str
-    stands_for: str
-    cells: tuple[TierCell, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Legend:
-    """A verdict with its mark."""
-
-    tone: str
-    word: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A chart in two widths, with its text alternative."""
-
-    anchor: str
-    heading: str
-    caption: str
-    alternative: str
-    legend: tuple[Legend, ...]
-    wide: Markup
-    narrow: Markup
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """The whole report."""
+    """The whole report: the decision, the parts that it rests on, the devices, and where all of it comes from."""
 
     title: str
     headline: str
     lead: tuple[str, ...]
-    figures: tuple[Figure, ...] = ()
-    tier_heading: str = ""
-    tier_rows: tuple[TierRowView, ...] = ()
-    tier_note: str = ""
+    sections: tuple[Section, ...] = ()
     devices: tuple[DeviceView, ...] = ()
     devices_note: str = ""
-    method: tuple[str, ...] = ()
+    method: Section | None = None
     cannot_say: tuple[str, ...] = ()
     versions: tuple[Fact, ...] = ()
-    run_ids: tuple[Fact, ...] = field(default=())

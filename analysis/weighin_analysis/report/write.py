@@ -1,32 +1,102 @@
-"""Write the report of a snapshot into a folder."""
+"""Write the report of a fleet into a folder: the page, the same as Markdown, numbers as CSV and JSON, the charts."""
 
 import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from weighin_analysis.errors import AnalysisError
-from weighin_analysis.report.charts import draw
+from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.population import Population
+from weighin_analysis.limits import Limits, load_limits
+from weighin_analysis.report.cards import device_details
+from weighin_analysis.report.charts import draw, to_png, to_standalone
+from weighin_analysis.report.exports import csv_files, to_json, write_devices
+from weighin_analysis.report.gather import findings_of, grades_of
+from weighin_analysis.report.markdown import to_markdown
 from weighin_analysis.report.page import build_page
-from weighin_analysis.report.render import render
-from weighin_analysis.snapshot import Snapshot
+from weighin_analysis.report.queries import MAX_SECTIONS
+from weighin_analysis.report.render import Drawing, light_palette, render
+from weighin_analysis.report.view import Page
+
+PAGE = "index.html"
+CHARTS = "charts"
+# The curves of more versions than two could not be told apart.
+MOST_LIMITS = 2
+# Pixels of plot: beside the text of a desktop page, and inside a phone of 360 pixels.
+WIDE_PIXELS, NARROW_PIXELS = 960, 264
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Where the page is, and how many devices it counts."""
+
+    page: Path
+    device_count: int
 
 
 class ReportError(AnalysisError):
-    """A report that cannot be written where it was asked for."""
+    """A report that cannot be written as, or where, it was asked for."""
 
 
-def write_report(snapshot: Snapshot, folder: Path) -> Path:
-    """Write ``index.html`` into ``folder``, made if missing, and return its path; ReportError if that fails."""
-    text = render(build_page(snapshot, lambda chart, width: draw(chart, width=width)))
-    path = folder / "index.html"
+def write_report(
+    fleet: Fleet,
+    folder: Path,
+    *,
+    limits: Sequence[Limits] = (),
+    source: str | None = None,
+    population: Population | None = None,
+) -> Written:
+    """Write the report of a fleet into ``folder``, made if missing.
+
+    ``limits`` are those of the snapshot unless told; of two versions everything that has one version takes the first.
+    Every file is replaced whole, the page last. ReportError in one line where the folder cannot be written.
+    """
+    if len(limits) > MOST_LIMITS:
+        raise ReportError(f"{len(limits)} versions of the limits; a report sets {MOST_LIMITS} side by side at most")
+    graded = grades_of(fleet, limits or [load_limits(fleet.limits_version)])
+    findings = findings_of(fleet, graded, source=source, population=population)
+    details = device_details(fleet, graded[0], findings.devices[:MAX_SECTIONS])
+    page = build_page(findings, details)
+    drawings = _drawings(page)
+    files: dict[str, bytes] = {name: text.encode() for name, text in csv_files(findings).items()}
+    for anchor, drawing in drawings.items():
+        picture = to_standalone(drawing.wide, light_palette())
+        files[f"{CHARTS}/{anchor}.svg"] = picture.encode()
+        files[f"{CHARTS}/{anchor}.png"] = to_png(picture)
+    files["report.md"] = to_markdown(page, CHARTS).encode()
+    files["report.json"] = to_json(findings, page.headline).encode()
+    files[PAGE] = render(page, drawings).encode()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Who has the old page open must not read half a new one.
-        unfinished = folder / f".index.{os.getpid()}.html"
-        try:
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        (folder / CHARTS).mkdir(parents=True, exist_ok=True)
+        _replace(folder / "devices.csv", lambda path: write_devices(fleet, graded, path))
+        for name, content in files.items():
+            _replace(folder / name, partial(_write_bytes, content))
     except OSError as cause:
         raise ReportError(f"{folder}: cannot write the report ({cause.strerror}); choose another --out") from cause
-    return path
+    return Written(page=folder / PAGE, device_count=findings.coverage.sample.device_count)
+
+
+def _write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+def _drawings(page: Page) -> Mapping[str, Drawing]:
+    figures = [section.figure for section in page.sections if section.figure]
+    return {
+        figure.anchor: Drawing(
+            wide=draw(figure.chart, width=WIDE_PIXELS), narrow=draw(figure.chart, width=NARROW_PIXELS)
+        )
+        for figure in figures
+    }
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place and put it there: who has the old one open must not read half a new one."""
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

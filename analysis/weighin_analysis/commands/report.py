@@ -1,0 +1,55 @@
+"""`weighin-analysis report`: the page that people decide by, and its numbers and charts as files beside it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from weighin_analysis.limits import load_limits
+
+EXAMPLE = "weighin-analysis report --snapshot snapshot/ --out report/"
+
+
+def report(options: argparse.Namespace) -> tuple[str, int]:
+    """Return where the page is, and 0; an AnalysisError where there can be none."""
+    # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
+    from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
+    from weighin_analysis.fleet.population import read_population  # noqa: PLC0415
+    from weighin_analysis.report.numbers import counted  # noqa: PLC0415
+    from weighin_analysis.report.write import write_report  # noqa: PLC0415
+
+    population = read_population(options.population) if options.population else None
+    limits = [load_limits(text) for text in options.limits or ()]
+    with Fleet(options.snapshot) as fleet:
+        written = write_report(fleet, options.out, limits=limits, source=options.source, population=population)
+    if options.json:
+        return json.dumps({"report": str(written.page), "devices": written.device_count}), 0
+    return f"{written.page}: {counted(written.device_count, 'device')}", 0
+
+
+def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Add the command with its arguments."""
+    parser = commands.add_parser(
+        "report",
+        help="write the report of a snapshot",
+        description="Write a report about the devices of a snapshot: one self-contained HTML page, the same as "
+        "Markdown, the numbers as CSV and JSON, the charts as SVG and PNG.",
+        epilog=f"example: {EXAMPLE}",
+    )
+    parser.add_argument(
+        "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write index.html into")
+    parser.add_argument(
+        "--limits",
+        action="append",
+        metavar="VERSION|FILE",
+        help="limits to judge by; given twice, both stand side by side (default: those of the snapshot)",
+    )
+    parser.add_argument(
+        "--source",
+        metavar="S",
+        help="devices to count: native, browser, external or all (default: native, else the only source there is)",
+    )
+    parser.add_argument("--population", type=Path, metavar="FILE.csv", help="shares to weight the devices to")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    return parser

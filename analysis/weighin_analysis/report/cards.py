@@ -1,0 +1,177 @@
+"""What a snapshot holds of one device: the rows of its card, its facts, and what is missing. For a few devices."""
+
+# ruff: noqa: S608 (no text of anybody else is part of a query)
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from weighin_analysis.card import Basis, Estimate, Verdict
+from weighin_analysis.conditions import Conditions
+from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.rows import build, case_of, hardware_of
+from weighin_analysis.report.findings import DeviceLine
+from weighin_analysis.report.queries import RANK, Graded, dicts
+from weighin_analysis.snapshot import CaseFailure, Hardware, ProbeGap
+
+# A view of verdicts does not tell the threads. Of two rows that differ in them alone the faster has the better verdict.
+_ROWS = f"""
+    WITH e AS (
+        SELECT *, row_number() OVER (PARTITION BY run_id, size_class, architecture, scheme, execution_provider
+            ORDER BY decode_tokens_per_second DESC NULLS LAST, latency_seconds) AS place
+        FROM estimates WHERE list_contains($1::VARCHAR[], run_id)),
+    v AS (
+        SELECT *, row_number() OVER (PARTITION BY run_id, size_class, architecture, scheme, execution_provider
+            ORDER BY {RANK} NULLS LAST) AS place
+        FROM {{verdicts}} WHERE list_contains($1::VARCHAR[], run_id))
+    SELECT e.*, v.verdict, v.reasons, {RANK} AS rank, e.basis NOT IN ('measured', 'layer_probe')
+        AND e.prefill_tokens_per_second IS NOT NULL AS computed, row_number() OVER (
+            PARTITION BY e.run_id, e.size_class, e.architecture_kind
+            ORDER BY NOT e.counts, rank NULLS LAST, computed, e.decode_tokens_per_second DESC NULLS LAST) = 1 AS is_best
+    FROM e LEFT JOIN v USING (run_id, size_class, architecture, scheme, execution_provider, place)
+    ORDER BY e.run_id, e.scheme, e.execution_provider, e.architecture
+"""
+_FOREIGN = """
+    SELECT run_id, median(foreign_cpu_share) FROM series
+    WHERE list_contains($1::VARCHAR[], run_id) AND NOT isnan(foreign_cpu_share) GROUP BY ALL
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardLine:
+    """One estimate with its verdict, None where it cannot be judged.
+
+    ``computed`` where nothing of the model was run; ``is_best`` where no other row of its class is better.
+    """
+
+    size_class: str
+    architecture: str
+    architecture_kind: str
+    scheme: str
+    execution_provider: str
+    runtime: str | None
+    threads: int | None
+    decode_tokens_per_second: Estimate | None
+    prefill_tokens_per_second: Estimate | None
+    time_to_first_token_seconds: Estimate | None
+    latency_seconds: Estimate | None
+    memory_bytes: int | None
+    memory_available_bytes: int | None
+    download_bytes: int | None
+    basis: Basis
+    counts: bool
+    computed: bool
+    is_best: bool
+    verdict: Verdict | None
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """The run that stands for a device. Of an external device most is None."""
+
+    observe_time: datetime | None
+    receive_time: datetime | None
+    elapsed_seconds: float | None
+    source: str
+    agent_version: str | None
+    suite: str | None
+    suite_version: int | None
+    memory_available_bytes: int | None
+    read_bandwidth_bytes_per_second: float | None
+    single_thread_read_bandwidth_bytes_per_second: float | None
+    storage_free_bytes: int | None
+    before: Conditions | None
+    after: Conditions | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceDetail:
+    """All of one device. ``foreign_cpu_share`` is the median share of the processor that others used during the run."""
+
+    line: DeviceLine
+    hardware: Hardware | None
+    run: RunFacts
+    rows: tuple[CardLine, ...]
+    failures: tuple[CaseFailure, ...]
+    gaps: tuple[ProbeGap, ...]
+    foreign_cpu_share: float | None
+
+
+def device_details(fleet: Fleet, graded: Graded, lines: Sequence[DeviceLine]) -> tuple[DeviceDetail, ...]:
+    """Return everything about these devices, in this order; ValueError where the snapshot holds what cannot be."""
+    runs = [line.run_id for line in lines]
+    rows = _by_run(dicts(fleet, _ROWS.format(verdicts=graded.verdicts), [runs]))
+    facts = _by_run(dicts(fleet, "FROM runs WHERE list_contains($1::VARCHAR[], run_id)", [runs]))
+    failures, gaps = (
+        _by_run(dicts(fleet, f"FROM {table} WHERE list_contains($1::VARCHAR[], run_id) ORDER BY run_id, ord", [runs]))
+        for table in ("case_failures", "probe_gaps")
+    )
+    kinds = [line.hardware_id for line in lines if line.hardware_id]
+    hardware = {
+        row["hardware_id"]: hardware_of(row)
+        for row in dicts(fleet, "FROM hardware WHERE list_contains($1::VARCHAR[], hardware_id)", [kinds])
+    }
+    foreign = {row["run_id"]: row["median(foreign_cpu_share)"] for row in dicts(fleet, _FOREIGN, [runs])}
+    return tuple(
+        DeviceDetail(
+            line=line,
+            hardware=hardware.get(line.hardware_id or ""),
+            run=_run_facts(facts[line.run_id][0]),
+            rows=tuple(map(_card_line, rows[line.run_id])),
+            failures=tuple(_failure(row) for row in failures[line.run_id]),
+            gaps=tuple(build(ProbeGap, row) for row in gaps[line.run_id]),
+            foreign_cpu_share=foreign.get(line.run_id),
+        )
+        for line in lines
+    )
+
+
+def _by_run(rows: Iterable[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]]:
+    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row["run_id"]].append(row)
+    return found
+
+
+def _run_facts(row: Mapping[str, Any]) -> RunFacts:
+    conditions = {name: build(Conditions, row[name]) if row[name] else None for name in ("before", "after")}
+    return build(RunFacts, row, **conditions)
+
+
+def _failure(row: Mapping[str, Any]) -> CaseFailure:
+    return build(CaseFailure, row, case=case_of(row, row["execution_provider"]))
+
+
+def _card_line(row: Mapping[str, Any]) -> CardLine:
+    estimates = {
+        name: _estimate(row, name)
+        for name in (
+            "decode_tokens_per_second",
+            "prefill_tokens_per_second",
+            "time_to_first_token_seconds",
+            "latency_seconds",
+        )
+    }
+    return build(
+        CardLine,
+        row,
+        **estimates,
+        basis=Basis(row["basis"]),
+        verdict=Verdict(row["verdict"]) if row["verdict"] else None,
+        reasons=tuple(row["reasons"] or ()),
+        notes=tuple(row["notes"] or ()),
+    )
+
+
+def _estimate(row: Mapping[str, Any], name: str) -> Estimate | None:
+    """Return a value with its interval; None where one of the three is no number that can be."""
+    numbers = [row[name + end] for end in ("", "_low", "_high")]
+    if not all(isinstance(one, float) and math.isfinite(one) and one > 0 for one in numbers):
+        return None
+    value, low, high = numbers
+    return Estimate(value=value, low=low, high=high)

@@ -1,0 +1,109 @@
+"""The numbers of a report as CSV and JSON: the values behind the page, exact and one to a column."""
+
+# ruff: noqa: S608 (of other texts only versions are part of a query, and those are quoted)
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pyarrow.csv
+
+from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.values import BaselineDevice, ClassSpeed, CoverageRow, GateRow, Share, ShipRow
+from weighin_analysis.report.findings import Findings, FreeMemory, MemoryNeed, Standing, Tally
+from weighin_analysis.report.queries import Graded, asking, devices_query
+
+_BATCH_ROWS = 50_000
+# A spreadsheet would take a text that begins so for a formula; a device may have sent it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_DEVICE_COLUMNS = (
+    "device_id, source, name, form_factor, os_family, cpu_architecture, physical_core_count, memory_total_bytes, "
+    "memory_available_bytes, accelerator_kind, accelerator_model, accelerator_memory_bytes, disturbed, run_count, "
+    "last_receive_time, tier_probability, usable_tier, limited_by, scheme, execution_provider, chrome_built_in_ai, "
+    "copilot_plus_pc, android_performance_class"
+)
+_DEVICE_TEXTS = ("name", "accelerator_model", "form_factor", "os_family", "cpu_architecture")
+
+
+def csv_files(findings: Findings) -> Mapping[str, str]:
+    """Return the CSV files of a report by name, all but that of the devices."""
+    coverage = findings.coverage
+    tables: tuple[tuple[str, type, Sequence[Any]], ...] = (
+        ("coverage.csv", CoverageRow, coverage.rows),
+        ("ship.csv", ShipRow, coverage.ship),
+        ("tiers.csv", Standing, findings.standings),
+        ("speeds.csv", ClassSpeed, coverage.speeds),
+        ("baselines.csv", BaselineDevice, coverage.baselines),
+        ("gates.csv", GateRow, coverage.gates),
+        ("memory.csv", MemoryNeed, findings.needs),
+        ("free_memory.csv", FreeMemory, findings.stock),
+        ("versions.csv", Tally, findings.tallies),
+    )
+    return {name: _csv(kind, rows) for name, kind, rows in tables}
+
+
+def to_json(findings: Findings, headline: str) -> str:
+    """Return everything that a report says as one JSON document."""
+    document = {
+        "headline": headline,
+        "snapshot_time": findings.time.astimezone(UTC).isoformat(),
+        "coverage": dataclasses.asdict(findings.coverage),
+        "limits": [dataclasses.asdict(one) for one in findings.limits],
+        "run_count": findings.run_count,
+        "tiers": [dataclasses.asdict(one) for one in findings.standings],
+        "memory": [dataclasses.asdict(one) for one in findings.needs],
+        "free_memory": [dataclasses.asdict(one) for one in findings.stock],
+        "devices": [dataclasses.asdict(one) for one in findings.devices],
+        "versions": [dataclasses.asdict(one) for one in findings.tallies],
+    }
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def write_devices(fleet: Fleet, graded: Sequence[Graded], path: Path) -> None:
+    """Write all devices with their tiers as CSV, a batch at a time: there may be millions."""
+    versions = [one.limits.version.replace('"', '""') for one in graded]
+    tiers = "".join(f', tier_{place} AS "tier under limits {version}"' for place, version in enumerate(versions))
+    guards = ", ".join(f"regexp_replace({name}, '^([=+@\\t\\r-])', '''\\1') AS {name}" for name in _DEVICE_TEXTS)
+    query = (
+        f"SELECT {_DEVICE_COLUMNS} {tiers} FROM (SELECT * REPLACE ({guards}) FROM ({devices_query(graded)})) "
+        "ORDER BY last_receive_time DESC NULLS LAST, device_id"
+    )
+    with asking(fleet):
+        reader = fleet.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+        with pyarrow.csv.CSVWriter(path, reader.schema) as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+
+
+def _csv(kind: type, rows: Sequence[Any]) -> str:
+    """Return values as CSV with a header, one number to a column."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    ends = {name: _ends(hint) for name, hint in get_type_hints(kind).items()}
+    writer.writerow([name + end for name, found in ends.items() for end in found])
+    for row in rows:
+        writer.writerow([cell for name, found in ends.items() for cell in _cells(getattr(row, name), len(found))])
+    return text.getvalue()
+
+
+def _ends(hint: object) -> tuple[str, ...]:
+    """Return what is added to the name of a field for each column that a value of this type takes."""
+    kinds = {hint, *get_args(hint)}
+    if Share in kinds:
+        return "", "_low", "_high"
+    return ("_p25", "_p50", "_p75") if tuple[float, float, float] in kinds else ("",)
+
+
+def _cells(value: object, count: int) -> tuple[object, ...]:
+    if value is None:
+        return (None,) * count
+    if isinstance(value, Share):
+        return value.value, value.low, value.high
+    if isinstance(value, tuple):
+        return value
+    return (f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value,)

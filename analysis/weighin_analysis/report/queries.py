@@ -1,0 +1,219 @@
+"""The SQL of the report: sums over a fleet of any size, made by DuckDB from the views.
+
+The devices are those that coverage counts, each by its newest run: the table ``coverage_devices``.
+"""
+
+# ruff: noqa: S608 (no text of anybody else is part of a query)
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from weighin_analysis.card import Verdict
+from weighin_analysis.catalog import class_rank
+from weighin_analysis.errors import QueryError
+from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.limits import Limits
+from weighin_analysis.report.findings import DeviceLine, FreeMemory, MemoryNeed, SpeedMark, Standing, Tally
+
+# A page with more full device sections, or more rows in its table, helps nobody and loads slowly.
+MAX_SECTIONS = 50
+MAX_ROWS = 500
+# More marks than this hide each other.
+MAX_MARKS = 300
+# Shares of the devices whose free memory is told, the largest share first.
+STOCK_SHARES = (0.9, 0.5, 0.1)
+
+# From best to worst, as the enumeration lists them.
+RANK = "CASE verdict " + " ".join(f"WHEN '{one}' THEN {rank}" for rank, one in enumerate(Verdict)) + " END"
+_STANDINGS = f"""
+    SELECT tier, size_class, rank, count(*) FROM (
+        SELECT run_id, size_class, min({RANK}) AS rank FROM {{verdicts}} SEMI JOIN coverage_devices USING (run_id)
+        WHERE counts AND architecture_kind = 'decoder' GROUP BY ALL)
+    JOIN {{tiers}} USING (run_id) WHERE rank IS NOT NULL GROUP BY ALL
+"""
+_NEEDS = """
+    SELECT size_class, min(memory_bytes), max(memory_bytes),
+        count(*) FILTER (basis IN ('measured', 'layer_probe')), count(*)
+    FROM estimates SEMI JOIN coverage_devices USING (run_id) WHERE counts AND architecture_kind = 'decoder' GROUP BY ALL
+"""
+_STOCK = """
+    SELECT count(memory_available_bytes), quantile_disc(memory_available_bytes, $1)
+    FROM devices SEMI JOIN coverage_devices USING (run_id)
+"""
+# The hash of a random identifier draws devices evenly, and the same ones every time.
+_MARKS = f"""
+    WITH drawn AS (SELECT run_id FROM coverage_devices ORDER BY hash(run_id), run_id LIMIT {MAX_MARKS}),
+    found AS (
+        SELECT e.*, v.verdict, {RANK} AS rank FROM estimates e JOIN {{verdicts}} v
+        USING (run_id, size_class, architecture, scheme, execution_provider) SEMI JOIN drawn USING (run_id)
+        WHERE e.size_class = $1 AND e.counts AND e.architecture_kind = 'decoder')
+    SELECT decode_tokens_per_second, prefill_tokens_per_second, verdict,
+        basis NOT IN ('measured', 'layer_probe') AS computed
+    FROM found
+    QUALIFY 1 = row_number() OVER (
+        PARTITION BY run_id ORDER BY rank, computed, decode_tokens_per_second DESC NULLS LAST)
+    ORDER BY run_id
+"""
+_NEWEST = f"ORDER BY last_receive_time DESC NULLS LAST, device_id LIMIT {MAX_ROWS}"
+_SPEEDS = """
+    SELECT shown.device_id, max(e.decode_tokens_per_second) FROM report_shown shown JOIN estimates e
+    ON e.run_id = shown.run_id AND e.size_class = shown.tier_0 AND e.scheme = shown.scheme
+        AND e.execution_provider = shown.execution_provider AND e.counts AND e.architecture_kind = 'decoder'
+    GROUP BY ALL
+"""
+_TALLIES = """
+    SELECT 'Suite', concat_ws(' ', suite, suite_version), count(*) FROM runs SEMI JOIN coverage_devices USING (run_id)
+    GROUP BY ALL
+    UNION ALL
+    SELECT 'Agent', coalesce(agent_version, 'not stated'), count(*) FROM runs SEMI JOIN coverage_devices USING (run_id)
+    GROUP BY ALL
+    UNION ALL
+    SELECT 'ONNX Runtime', coalesce(onnxruntime_version, 'not stated'), count(*)
+    FROM devices SEMI JOIN coverage_devices USING (run_id) JOIN hardware USING (hardware_id) GROUP BY ALL
+    ORDER BY 1, 3 DESC, 2
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """Limits, and the names of the relations that hold the fleet's verdicts and tiers under them."""
+
+    limits: Limits
+    verdicts: str
+    tiers: str
+
+
+def standings(fleet: Fleet, graded: Graded) -> tuple[Standing, ...]:
+    """Return how many devices of each tier have which verdict on each class."""
+    query = _STANDINGS.format(verdicts=graded.verdicts, tiers=graded.tiers)
+    found = [
+        Standing(
+            limits_version=graded.limits.version,
+            tier=tier,
+            size_class=size_class,
+            verdict=tuple(Verdict)[rank],
+            device_count=count,
+        )
+        for tier, size_class, rank, count in _rows(fleet, query)
+    ]
+    places = {verdict: place for place, verdict in enumerate(Verdict)}
+    return tuple(
+        sorted(
+            found,
+            key=lambda one: (
+                -class_rank(one.tier) if one.tier else 1,
+                class_rank(one.size_class),
+                places[one.verdict],
+            ),
+        )
+    )
+
+
+def memory_needs(fleet: Fleet) -> tuple[MemoryNeed, ...]:
+    """Return what each class takes in memory, the smallest class first."""
+    found = [
+        MemoryNeed(
+            size_class=size_class,
+            least_bytes=least,
+            most_bytes=most,
+            run_share=run / count,
+            estimate_count=count,
+        )
+        for size_class, least, most, run, count in _rows(fleet, _NEEDS)
+        if least is not None
+    ]
+    return tuple(sorted(found, key=lambda one: class_rank(one.size_class)))
+
+
+def free_memory(fleet: Fleet) -> tuple[FreeMemory, ...]:
+    """Return how much memory was free on most, on half and on few of the devices; nothing where none told."""
+    ((known, amounts),) = _rows(fleet, _STOCK, [[1 - share for share in STOCK_SHARES]])
+    if not known:
+        return ()
+    pairs = zip(STOCK_SHARES, amounts, strict=True)
+    return tuple(FreeMemory(share=share, memory_bytes=amount, known_count=known) for share, amount in pairs)
+
+
+def speed_marks(fleet: Fleet, graded: Graded, size_class: str) -> tuple[SpeedMark, ...]:
+    """Return the speeds of a class on the devices, of many on a part of them drawn evenly."""
+    rows = _rows(fleet, _MARKS.format(verdicts=graded.verdicts), [size_class])
+    return tuple(
+        SpeedMark(
+            decode_tokens_per_second=decode,
+            prefill_tokens_per_second=prefill,
+            verdict=Verdict(verdict),
+            computed=computed,
+        )
+        for decode, prefill, verdict, computed in rows
+        if decode and prefill
+    )
+
+
+def device_lines(fleet: Fleet, graded: Sequence[Graded]) -> tuple[DeviceLine, ...]:
+    """Return the devices with the newest runs, ``MAX_ROWS`` of them at most."""
+    _rows(fleet, f"CREATE OR REPLACE TEMP TABLE report_shown AS {devices_query(graded)} {_NEWEST}")
+    speeds = dict(_rows(fleet, _SPEEDS))
+    rows = dicts(fleet, "FROM report_shown ORDER BY last_receive_time DESC NULLS LAST, device_id")
+    return tuple(_device_line(row, speeds, len(graded)) for row in rows)
+
+
+def devices_query(graded: Sequence[Graded]) -> str:
+    """Return the query of all devices with their tiers: ``tier_0`` under the first limits, ``tier_1`` under others."""
+    others = range(1, len(graded))
+    columns = "".join(f", t{place}.tier AS tier_{place}" for place in others)
+    joins = "".join(f" LEFT JOIN {graded[place].tiers} t{place} USING (device_id)" for place in others)
+    return (
+        "SELECT d.*, t0.tier AS tier_0, t0.tier_probability, t0.usable_tier, t0.limited_by, t0.scheme, "
+        f"t0.execution_provider{columns} FROM devices d SEMI JOIN coverage_devices USING (run_id) "
+        f"LEFT JOIN {graded[0].tiers} t0 USING (device_id){joins}"
+    )
+
+
+def _device_line(row: dict[str, Any], speeds: dict[str, float], versions: int) -> DeviceLine:
+    copied = {name: row[name] for name in DeviceLine.__dataclass_fields__ if name in row}
+    return DeviceLine(
+        **copied,
+        tiers=tuple(row[f"tier_{place}"] for place in range(versions)),
+        decode_tokens_per_second=speeds.get(row["device_id"]),
+    )
+
+
+def run_count(fleet: Fleet) -> int:
+    """Return how many runs the devices have sent, older ones included."""
+    ((count,),) = _rows(
+        fleet, "SELECT coalesce(sum(run_count), 0) FROM devices SEMI JOIN coverage_devices USING (run_id)"
+    )
+    return int(count)
+
+
+def tallies(fleet: Fleet) -> tuple[Tally, ...]:
+    """Return which versions of suite, agent and runtime the counted runs have."""
+    return tuple(Tally(what=what, value=value, count=count) for what, value, count in _rows(fleet, _TALLIES))
+
+
+@contextmanager
+def asking(fleet: Fleet) -> Iterator[None]:
+    """Say an error of DuckDB in one line; Ctrl-C stays Ctrl-C."""
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise KeyboardInterrupt from error
+    except duckdb.Error as error:
+        raise QueryError(f"{fleet.folder}: cannot be asked ({' '.join(str(error).split())})") from error
+
+
+def dicts(fleet: Fleet, query: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
+    """Return the rows of a query by the names of its columns."""
+    with asking(fleet):
+        cursor = fleet.connection.execute(query, list(parameters))
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _rows(fleet: Fleet, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    with asking(fleet):
+        return fleet.connection.execute(query, list(parameters)).fetchall()
