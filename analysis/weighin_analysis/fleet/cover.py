@@ -22,10 +22,10 @@ from weighin_analysis.fleet.coverage import (
 )
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.population import Population
-from weighin_analysis.fleet.regrade import regrade
+from weighin_analysis.fleet.regrade import require_workload
 from weighin_analysis.fleet.scope import Scope, choose, chosen_sources
 from weighin_analysis.fleet.ship import ClassStanding, class_standing, ship_table
-from weighin_analysis.fleet.standing import ClassRows, Standing, best_rows, read_rows, standing
+from weighin_analysis.fleet.standing import ClassRows, Standing, fastest, grade_rows, read_rows, standing
 from weighin_analysis.fleet.values import (
     BaselineDevice,
     ClassSpeed,
@@ -79,22 +79,23 @@ def coverage_of(
 
 
 def _count(fleet: Fleet, limits: Limits, scope: Scope) -> _Counted:
-    own = limits.version == fleet.limits_version
-    verdicts = "verdicts" if own else regrade(fleet.connection, limits).verdicts
-    schemes, downloads = _schemes(fleet.connection), _downloads(fleet.connection)
+    if limits.version != fleet.limits_version:
+        require_workload(fleet.connection, limits)
+    downloads = _downloads(fleet.connection)
+    names, schemes = _classes(downloads), _schemes(downloads)
+    grade_rows(fleet.connection, limits, names, schemes)
     weights = scope.cells.weights()
     rows: list[CoverageRow] = []
     speeds: list[ClassSpeed] = []
     classes: list[ClassStanding] = []
-    for size_class in _classes(fleet.connection):
-        found = read_rows(fleet.connection, verdicts, size_class, schemes)
-        best = {level: standing(found, level, scope.device_count) for level in Level}
-        rows += _coverage_rows(limits, size_class, found, best, schemes, scope)
-        speeds += _speeds(size_class, found, weights)
-        classes.append(class_standing(size_class, found, best, schemes, downloads, weights))
     judged = np.zeros(scope.device_count, dtype=np.bool_)
-    for one in classes:
-        judged |= one.comfortable.judged
+    for number, size_class in enumerate(names):
+        found = read_rows(fleet.connection, number)
+        by_scheme = _by_scheme(found, schemes, scope.device_count)
+        rows += _coverage_rows(limits, size_class, by_scheme, scope)
+        speeds += _speeds(size_class, found, weights)
+        classes.append(class_standing(size_class, found, by_scheme[None], schemes, downloads, weights))
+        judged |= by_scheme[None][Level.COMFORTABLE].judged
     return _Counted(
         rows=tuple(rows),
         ship=ship_table(limits.version, classes, judged, scope.cells),
@@ -104,20 +105,21 @@ def _count(fleet: Fleet, limits: Limits, scope: Scope) -> _Counted:
     )
 
 
-def _coverage_rows(
-    limits: Limits,
-    size_class: str,
-    rows: ClassRows,
-    best: Mapping[Level, Standing],
-    schemes: Sequence[str],
-    scope: Scope,
-) -> list[CoverageRow]:
-    """Return the shares of one class, in any scheme first."""
-    found: list[tuple[str | None, Level, Standing]] = [(None, level, one) for level, one in best.items()]
+def _by_scheme(rows: ClassRows, schemes: Sequence[str], device_count: int) -> dict[str | None, dict[Level, Standing]]:
+    """Return how devices stand by scheme, and by the best one of each device as that of None."""
+    found: dict[str | None, dict[Level, Standing]] = {None: {level: Standing.nobody(device_count) for level in Level}}
     for number, scheme in enumerate(schemes):
         chosen = rows.scheme == number
         if chosen.any():
-            found += [(scheme, level, standing(rows, level, scope.device_count, chosen)) for level in Level]
+            found[scheme] = {level: standing(rows, level, device_count, chosen) for level in Level}
+            found[None] = {level: found[None][level] | found[scheme][level] for level in Level}
+    return found
+
+
+def _coverage_rows(
+    limits: Limits, size_class: str, by_scheme: Mapping[str | None, Mapping[Level, Standing]], scope: Scope
+) -> list[CoverageRow]:
+    """Return the shares of one class, in any scheme first."""
     return [
         CoverageRow(
             limits_version=limits.version,
@@ -129,13 +131,14 @@ def _coverage_rows(
             unjudged_count=int((~one.judged).sum()),
             share=share_of(one.reached().among(one.judged), scope.cells.among(one.judged)),
         )
-        for scheme, level, one in found
+        for scheme, levels in by_scheme.items()
+        for level, one in levels.items()
     ]
 
 
 def _speeds(size_class: str, rows: ClassRows, weights: FloatArray) -> list[ClassSpeed]:
     """Return how fast the devices run a class, without the rows that do not fit."""
-    best = best_rows(rows, rows.verdict != list(Verdict).index(Verdict.DOES_NOT_FIT))
+    best = fastest(rows, rows.verdict != list(Verdict).index(Verdict.DOES_NOT_FIT), len(weights))
     weight = weights[rows.place[best]]
     decode, prefill, first = (_quartiles(values[best], weight) for values in (rows.decode, rows.prefill, rows.first))
     if decode is None:
@@ -258,30 +261,24 @@ def _notes(connection: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[str, ..
     return tuple(notes)
 
 
-def _schemes(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
-    """Return the schemes of the fleet: ours from the fewest bits, then what others use, by name."""
-    found = {name for (name,) in connection.execute("SELECT DISTINCT scheme FROM verdicts").fetchall()}
-    ours = [str(one) for one in reversed(Scheme) if one in found]
-    return (*ours, *sorted(found - set(ours)))
+def _downloads(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], int | None]:
+    """Return {(class, scheme): bytes that a user downloads of its reference model} for all decoders that count."""
+    rows = connection.execute(
+        "SELECT size_class, scheme, max(download_bytes) FROM estimates WHERE architecture_kind = $1 AND counts "
+        "GROUP BY ALL",
+        [str(ArchitectureKind.DECODER)],
+    ).fetchall()
+    return {(size_class, scheme): count for size_class, scheme, count in rows}
 
 
-def _classes(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the classes that a decoder of the devices in question has a verdict on, smallest first."""
-    found = {
-        name
-        for (name,) in connection.execute(
-            "SELECT DISTINCT size_class FROM verdicts SEMI JOIN coverage_devices USING (run_id) "
-            "WHERE architecture_kind = $1 AND counts",
-            [str(ArchitectureKind.DECODER)],
-        ).fetchall()
-    }
+def _classes(downloads: Mapping[tuple[str, str], int | None]) -> list[str]:
+    """Return the classes of the fleet, smallest first."""
+    found = {size_class for size_class, _ in downloads}
     return [one.name for one in size_classes() if one.name in found]
 
 
-def _downloads(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], int]:
-    """Return {(class, scheme): bytes that a user downloads of its reference model}."""
-    rows = connection.execute(
-        "SELECT size_class, scheme, max(download_bytes) FROM estimates WHERE architecture_kind = $1 GROUP BY ALL",
-        [str(ArchitectureKind.DECODER)],
-    ).fetchall()
-    return {(size_class, scheme): count for size_class, scheme, count in rows if count is not None}
+def _schemes(downloads: Mapping[tuple[str, str], int | None]) -> list[str]:
+    """Return the schemes of the fleet: ours from the fewest bits, then what others use, by name."""
+    found = {scheme for _, scheme in downloads}
+    ours = [str(one) for one in reversed(Scheme) if one in found]
+    return [*ours, *sorted(found - set(ours))]

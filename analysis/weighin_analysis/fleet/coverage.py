@@ -175,11 +175,10 @@ def weighted_quantiles(values: FloatArray, weights: FloatArray, shares: Sequence
     known = np.isfinite(values) & (weights > 0)
     if not known.any():
         return None
-    ordered = np.argsort(values[known], kind="stable")
-    heights = np.cumsum(weights[known][ordered])
-    # Rounding of the sum must not push a quantile past its value.
-    places = np.searchsorted(heights, np.array(shares) * heights[-1] * (1 - 1e-12))
-    return [float(value) for value in values[known][ordered][places]]
+    values, weights = values[known], weights[known]
+    # Equal weights need no sum, whose rounding would push a quantile past its value.
+    unequal = weights if (weights != weights[0]).any() else None
+    return [float(value) for value in np.quantile(values, shares, weights=unequal, method="inverted_cdf")]
 
 
 def weighted_median(values: FloatArray, weights: FloatArray) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weighin_analysis.fleet.coverage import BoolArray, Cells, FloatArray, remainder, share_of, weighted_median
-from weighin_analysis.fleet.standing import ClassRows, Standing, best_rows
+from weighin_analysis.fleet.standing import ClassRows, Standing, fastest
 from weighin_analysis.fleet.values import Level, Share, ShipRow
 
 
@@ -41,7 +41,7 @@ def class_standing(
     rows: ClassRows,
     best: Mapping[Level, Standing],
     schemes: Sequence[str],
-    downloads: Mapping[tuple[str, str], int],
+    downloads: Mapping[tuple[str, str], int | None],
     weights: FloatArray,
 ) -> ClassStanding:
     """Return how devices stand by the rows of a class; ``weights`` has what each device stands for."""
@@ -121,15 +121,15 @@ def _choice(
     rows: ClassRows,
     comfortable: BoolArray,
     schemes: Sequence[str],
-    downloads: Mapping[tuple[str, str], int],
+    downloads: Mapping[tuple[str, str], int | None],
     weights: FloatArray,
 ) -> Choice | None:
-    counts = [len(np.unique(rows.place[comfortable & (rows.scheme == number)])) for number in range(len(schemes))]
-    most = max(counts, default=0)
-    if not most:
+    of_scheme = [fastest(rows, comfortable & (rows.scheme == number), len(weights)) for number in range(len(schemes))]
+    # Schemes come from the fewest bits: of equals the smaller download.
+    number = max(range(len(schemes)), key=lambda number: len(of_scheme[number]), default=0)
+    best = of_scheme[number] if of_scheme else np.zeros(0, dtype=np.int64)
+    if not len(best):
         return None
-    number = counts.index(most)  # schemes come from the fewest bits: of equals the smaller download
-    best = best_rows(rows, comfortable & (rows.scheme == number))
     weight = weights[rows.place[best]]
     return Choice(
         scheme=schemes[number],
@@ -142,6 +142,6 @@ def _choice(
 def _rates(rows: ClassRows, chosen: BoolArray, device_count: int) -> FloatArray:
     """Return the fastest decode rate of every device among some of the rows."""
     rates = np.full(device_count, np.nan)
-    best = best_rows(rows, chosen)
+    best = fastest(rows, chosen, device_count)
     rates[rows.place[best]] = rows.decode[best]
     return rates

@@ -1,4 +1,4 @@
-"""How every device of a fleet stands towards a size class: arrays with a place per device, from the rows of verdicts.
+"""How every device of a fleet stands towards a size class: arrays with a place per device, from its graded estimates.
 
 Of the rows of a device (schemes, execution providers) the best counts: it reaches a level where any row does, with the
 largest of their probabilities.
@@ -14,35 +14,41 @@ from numpy.typing import NDArray
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Verdict
 from weighin_analysis.fleet.coverage import BoolArray, FloatArray, Reached, reached
+from weighin_analysis.fleet.expressions import probability
+from weighin_analysis.fleet.regrade import graded
 from weighin_analysis.fleet.values import Level
+from weighin_analysis.limits import Limits
 
-# A level is reached by these verdicts.
-REACHING = {Level.COMFORTABLE: (Verdict.COMFORTABLE,), Level.USABLE: (Verdict.COMFORTABLE, Verdict.USABLE)}
+IntArray = NDArray[np.int64]
 
-_ROWS = """
-    SELECT place, list_position($2::VARCHAR[], graded.scheme)::INTEGER - 1 AS scheme,
-        list_position($3::VARCHAR[], verdict)::INTEGER - 1 AS verdict,
-        coalesce(comfortable_probability, (verdict = 'comfortable')::DOUBLE) AS comfortable,
-        coalesce(usable_probability, (verdict IN ('comfortable', 'usable'))::DOUBLE) AS usable,
+# The worst verdict that reaches a level.
+WORST = {Level.COMFORTABLE: Verdict.COMFORTABLE, Level.USABLE: Verdict.USABLE}
+
+# The numbers of a class, a scheme and a verdict are their places in lists, from 1.
+_GRADED = """
+    CREATE OR REPLACE TEMP TABLE coverage_rows AS
+    SELECT place, list_position($1::VARCHAR[], size_class)::UTINYINT AS size_class,
+        list_position($2::VARCHAR[], scheme)::USMALLINT AS scheme, grade::UTINYINT AS verdict,
+        if(fits, coalesce({comfortable}, 0), 0)::FLOAT AS comfortable,
+        if(fits, coalesce({usable}, 0), 0)::FLOAT AS usable,
         coalesce(decode_tokens_per_second, 'nan'::DOUBLE) AS decode,
         coalesce(prefill_tokens_per_second, 'nan'::DOUBLE) AS prefill,
         coalesce(time_to_first_token_seconds, 'nan'::DOUBLE) AS first
-    FROM {verdicts} AS graded JOIN coverage_devices USING (run_id)
-        LEFT JOIN estimates USING (run_id, size_class, architecture, scheme, execution_provider)
-    WHERE size_class = $1 AND graded.architecture_kind = $4 AND graded.counts AND verdict IS NOT NULL
+    FROM ({graded}) JOIN coverage_devices USING (run_id)
+    WHERE architecture_kind = '{decoder}' AND counts AND grade IS NOT NULL
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRows:
-    """The verdicts on decoders of a class that count, one per row; NaN is a speed that is not known.
+    """The graded decoders of a class that count, one per row; NaN is a speed that is not known.
 
     ``place`` is the device's, ``scheme`` and ``verdict`` are indices into the fleet's schemes and into Verdict.
     """
 
-    place: NDArray[np.int64]
-    scheme: NDArray[np.int64]
-    verdict: NDArray[np.int64]
+    place: IntArray
+    scheme: IntArray
+    verdict: IntArray
     comfortable: FloatArray
     usable: FloatArray
     decode: FloatArray
@@ -51,7 +57,8 @@ class ClassRows:
 
     def reaches(self, level: Level) -> BoolArray:
         """Return which rows reach a level by their point estimates."""
-        return np.isin(self.verdict, [list(Verdict).index(one) for one in REACHING[level]])
+        # Verdicts are sorted from best to worst.
+        return self.verdict <= list(Verdict).index(WORST[level])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,44 +91,52 @@ class Standing:
         return reached(self.point, self.probability)
 
 
-def read_rows(
-    connection: duckdb.DuckDBPyConnection, verdicts: str, size_class: str, schemes: Sequence[str]
-) -> ClassRows:
-    """Read the verdicts on a class of the devices of the table ``coverage_devices``."""
-    parameters = [size_class, list(schemes), [str(one) for one in Verdict], str(ArchitectureKind.DECODER)]
-    found = connection.execute(_ROWS.format(verdicts=verdicts), parameters).fetchnumpy()
-    found = {name: np.asarray(values) for name, values in found.items()}
+def grade_rows(
+    connection: duckdb.DuckDBPyConnection, limits: Limits, size_classes: Sequence[str], schemes: Sequence[str]
+) -> None:
+    """Grade the decoders that count of the table ``coverage_devices``: the table ``coverage_rows``."""
+    comfortable, usable = (
+        probability(ArchitectureKind.DECODER, verdict, limits) for verdict in (Verdict.COMFORTABLE, Verdict.USABLE)
+    )
+    query = _GRADED.format(
+        comfortable=comfortable, usable=usable, graded=graded(limits), decoder=ArchitectureKind.DECODER
+    )
+    connection.execute(query, [list(size_classes), list(schemes)])
+
+
+def read_rows(connection: duckdb.DuckDBPyConnection, number: int) -> ClassRows:
+    """Read the rows of the class with this place in the list of ``grade_rows``, from 0, of ``coverage_rows``."""
+    found = connection.execute("FROM coverage_rows WHERE size_class = $1", [number + 1]).fetchnumpy()
+    columns = {name: np.asarray(values) for name, values in found.items()}
     return ClassRows(
-        place=found["place"].astype(np.int64),
-        scheme=found["scheme"].astype(np.int64),
-        verdict=found["verdict"].astype(np.int64),
-        comfortable=found["comfortable"].astype(np.float64),
-        usable=found["usable"].astype(np.float64),
-        decode=found["decode"].astype(np.float64),
-        prefill=found["prefill"].astype(np.float64),
-        first=found["first"].astype(np.float64),
+        place=columns["place"],
+        scheme=columns["scheme"].astype(np.int64) - 1,
+        verdict=columns["verdict"].astype(np.int64) - 1,
+        comfortable=columns["comfortable"].astype(np.float64),
+        usable=columns["usable"].astype(np.float64),
+        decode=columns["decode"],
+        prefill=columns["prefill"],
+        first=columns["first"],
     )
 
 
-def standing(rows: ClassRows, level: Level, device_count: int, chosen: BoolArray | None = None) -> Standing:
-    """Return how devices stand by some of the rows, or by all."""
-    rows_chosen = np.ones(len(rows.place), dtype=np.bool_) if chosen is None else chosen
-    place = rows.place[rows_chosen]
+def standing(rows: ClassRows, level: Level, device_count: int, chosen: BoolArray) -> Standing:
+    """Return how devices stand by some of the rows."""
+    place = rows.place[chosen]
     judged, point = (np.zeros(device_count, dtype=np.bool_) for _ in range(2))
     probability = np.zeros(device_count)
     judged[place] = True
-    point[place[rows.reaches(level)[rows_chosen]]] = True
-    stated = rows.comfortable if level is Level.COMFORTABLE else rows.usable
-    np.maximum.at(probability, place, np.clip(np.nan_to_num(stated[rows_chosen]), 0.0, 1.0))
+    point[place[rows.reaches(level)[chosen]]] = True
+    np.maximum.at(probability, place, (rows.comfortable if level is Level.COMFORTABLE else rows.usable)[chosen])
     return Standing(judged=judged, point=point, probability=probability)
 
 
-def best_rows(rows: ClassRows, chosen: BoolArray) -> NDArray[np.int64]:
-    """Return, for every device with a known decode rate among some of the rows, the index of its fastest of these."""
+def fastest(rows: ClassRows, chosen: BoolArray, device_count: int) -> IntArray:
+    """Return the indices of some of the rows: of every device the one with the highest decode rate, if it has any."""
     index = np.flatnonzero(chosen & np.isfinite(rows.decode))
-    index = index[np.argsort(rows.decode[index], kind="stable")]
-    place = rows.place[index]
-    # The last of a device is its fastest.
-    fastest = np.full(int(place.max(initial=-1)) + 1, -1, dtype=np.int64)
-    fastest[place] = index
-    return np.asarray(fastest[fastest >= 0])
+    highest = np.zeros(device_count)
+    np.maximum.at(highest, rows.place[index], rows.decode[index])
+    index = index[rows.decode[index] == highest[rows.place[index]]]
+    of_device = np.full(device_count, -1, dtype=np.int64)
+    of_device[rows.place[index]] = index  # of equals the last
+    return np.asarray(of_device[of_device >= 0])
