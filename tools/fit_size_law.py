@@ -23,7 +23,7 @@ def law_text(rows: tuple[PublicRow, ...]) -> str:
     parts = [_HEAD]
     for phase in (Phase.DECODE, Phase.PREFILL):
         runs = other_runs(cells(rows, phase, hard=False)[0])
-        law = fit([from_two(runs), from_one(runs)])
+        law = fit(from_two(runs), from_one(runs))
         parts.append(
             f"\n[{phase}]\nsize_exponent = {law.size_exponent}\nrun_sd = {law.run_sd}\nwalk_sd = {law.walk_sd}\n"
         )

@@ -22,7 +22,7 @@ from weighin_analysis.public.rows import read_rows
 
 EXAMPLE = "weighin-analysis evaluate throughput.csv --phase prefill"
 _HEADINGS = "predictor             rows devices  median     p90 by device 80 % holds  width"
-_FAMILIES = ((TWO_ANCHORS, TWO_POINT_LINE, "From two runs of a device"), (ONE_ANCHOR, ONE_SCALAR, "From any one"))
+_FAMILIES = ((TWO_ANCHORS, TWO_POINT_LINE, "From two runs of a device"), (ONE_ANCHOR, ONE_SCALAR, "From any one run"))
 
 
 def evaluate(options: argparse.Namespace) -> tuple[str, int]:

@@ -67,7 +67,7 @@ def cells(rows: Iterable[PublicRow], phase: Phase, *, hard: bool) -> tuple[tuple
         reason = _unused(row, hard=hard)
         work = None if reason else _work(row)
         if work is None:
-            left_out[reason or "a model of unknown size"] += 1
+            left_out[reason or "of unknown size"] += 1
             continue
         assert row.tokens_per_second is not None
         entry = known_model(row.model, row.parameters)
@@ -78,15 +78,15 @@ def cells(rows: Iterable[PublicRow], phase: Phase, *, hard: bool) -> tuple[tuple
 
 def _unused(row: PublicRow, *, hard: bool) -> str | None:
     if row.is_mixture_of_experts:
-        return "a mixture of experts"
+        return "mixtures of experts"
     if row.confidence is Confidence.LOW:
-        return "low confidence"
+        return "of low confidence"
     if _TWO_THREADS in row.notes:
-        return "two threads"
+        return "on two threads of many"
     if not hard and _HYBRID.search(row.model):
-        return "a hybrid model"
+        return "of hybrid models"
     if not hard and _SLOW_TO_UNPACK.match(row.quantization):
-        return "2 or 3 bits, or codebooks"
+        return "in 2 or 3 bits or codebooks"
     return None
 
 

@@ -22,6 +22,7 @@ from weighin_analysis.public.rows import PublicRow
 
 TWO_ANCHORS, ONE_ANCHOR = "weighin_two_anchors", "weighin_one_anchor"
 TWO_POINT_LINE, ONE_SCALAR, SPEC_SHEET = "two_point_line", "one_scalar", "spec_sheet"
+_Floats = NDArray[np.float64]
 # What a row belongs to, all of which is left out together when a row of it is predicted.
 Fold = Callable[[Cell], str]
 
@@ -100,9 +101,10 @@ class Evaluation:
 
 
 def evaluate(rows: Sequence[PublicRow], phase: Phase, *, hard: bool, fold: Fold = by_device) -> Evaluation:
-    """Return how well the rows of a phase are predicted, on the cells that every predictor can answer.
+    """Return how well the rows of a phase are predicted, all predictors on the same cells: those with two other runs.
 
-    A spec sheet tells of decoding only. PublicDataError where no cell has two runs of other sizes beside it.
+    The spec sheet tells of decoding only, and is asked only where every cell states a bandwidth. PublicDataError where
+    there are no such cells on two devices: then nothing can be fitted on another one.
     """
     found, left_out = cells(rows, phase, hard=hard)
     runs = other_runs(found)
@@ -121,12 +123,11 @@ def evaluate(rows: Sequence[PublicRow], phase: Phase, *, hard: bool, fold: Fold 
         TWO_POINT_LINE: [Predicted(question=pair, seconds=two_point_line(pair)) for pair in pairs],
         ONE_SCALAR: [Predicted(question=ask.question, seconds=one_scalar(ask.question)) for ask in one],
     }
-    if phase is Phase.DECODE:
-        sheet = SpecSheet(found)
-        said = [(pair, sheet.seconds(pair.cell)) for pair in pairs]
-        predicted[SPEC_SHEET] = [Predicted(question=pair, seconds=seconds) for pair, seconds in said if seconds]
-    counted = Counter(left_out)
-    counted["fewer than two other models to predict it from"] = len(found) - len(pairs)
+    sheet = SpecSheet(found)
+    said = [Predicted(question=pair, seconds=seconds) for pair in pairs if (seconds := sheet.seconds(pair.cell))]
+    if phase is Phase.DECODE and len(said) == len(pairs):
+        predicted[SPEC_SHEET] = said
+    counted = left_out + Counter({"with fewer than two other models beside them": len(found) - len(pairs)})
     return Evaluation(phase=phase, hard=hard, predicted=predicted, left_out=counted)
 
 
@@ -135,11 +136,11 @@ def _by_law(
 ) -> tuple[list[Predicted], list[Predicted]]:
     """Answer the questions of all folds that have pairs, each by a law that was fitted on the other folds alone."""
     kinds = (pairs, singles)
-    tries, arrays = [tried(kind) for kind in kinds], [asked(kind) for kind in kinds]
-    folds = [np.array([fold(question.cell) for question in kind]) for kind in kinds]
+    tries, arrays = (tried(pairs), tried(singles)), (asked(pairs), asked(singles))
+    folds = tuple(np.array([fold(question.cell) for question in kind]) for kind in kinds)
     answers: list[dict[int, Predicted]] = [{}, {}]
     for left_out in sorted(set(folds[0])):
-        law = best_law(tries, [names != left_out for names in folds])
+        law = best_law(*tries, folds[0] != left_out, folds[1] != left_out)
         for kind, one, names, answered in zip(kinds, arrays, folds, answers, strict=True):
             chosen = np.flatnonzero(names == left_out)
             means, variances = ln_times(law, one.work[chosen], one.near[chosen], one.far[chosen])
@@ -194,12 +195,10 @@ def common_share(answers: Sequence[Predicted]) -> CommonShare | None:
     if not targets:
         return None
     groups = [np.array([_mean(errors) for errors in devices.values()]) for devices in targets.values()]
-    generator = np.random.default_rng(0)
-    draws = generator.integers(0, len(groups), (_BOOTSTRAP_SAMPLES, len(groups)))
-    shares = [_intra_class_correlation([groups[i] for i in draw]) for draw in draws]
-    low, high = np.quantile(shares, [0.025, 0.975])
+    draws = np.random.default_rng(0).integers(0, len(groups), (_BOOTSTRAP_SAMPLES, len(groups)))
+    low, high = np.quantile(_intra_class_correlation(groups, draws), [0.025, 0.975])
     return CommonShare(
-        share=_intra_class_correlation(groups),
+        share=float(_intra_class_correlation(groups, np.arange(len(groups))[None, :])[0]),
         low=float(low),
         high=float(high),
         targets=len(groups),
@@ -212,10 +211,13 @@ def _mean(errors: Sequence[tuple[float, float]]) -> float:
     return sum(error * weight for error, weight in errors) / sum(weight for _, weight in errors)
 
 
-def _intra_class_correlation(groups: Sequence[NDArray[np.float64]]) -> float:
-    """Variance between groups over that between and within them, about a mean of 0; 0 where none is found between."""
-    rows, count = sum(map(len, groups)), len(groups)
-    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (rows - count)
-    between = sum(len(group) * float(group.mean()) ** 2 for group in groups) / count
-    common = max(0.0, (between - within) / (rows / count))
-    return common / (common + within) if common + within else 0.0
+def _intra_class_correlation(groups: Sequence[_Floats], draws: NDArray[np.intp]) -> _Floats:
+    """Return for each line of drawn groups the variance that a group has in common over all of it, at least 0."""
+    counts = np.array([len(group) for group in groups])[draws]
+    squares = np.array([float(((group - group.mean()) ** 2).sum()) for group in groups])[draws]
+    means = np.array([len(group) * float(group.mean()) ** 2 for group in groups])[draws]
+    rows, number = counts.sum(axis=1), draws.shape[1]
+    within = squares.sum(axis=1) / (rows - number)
+    common = np.maximum(0.0, (means.sum(axis=1) / number - within) * number / rows)
+    total: _Floats = common + within
+    return np.divide(common, total, out=np.zeros_like(total), where=total > 0)

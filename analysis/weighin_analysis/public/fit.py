@@ -2,11 +2,10 @@
 
 Every combination of a small fixed grid is tried; the best one by the likelihood of Student's t with four degrees of
 freedom is taken, because a few rows are wild: a model that spilled out of memory, a kernel that fell back. Its scale is
-then set so that the interval that is promised holds the share of rows that is promised.
+then set so that the interval holds the share of rows that it promises.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +24,7 @@ _Floats = NDArray[np.float64]
 
 # A prefill multiplies without end: what no operation brings is nothing beside it, so its time is as its operations.
 _EXPONENTS = {Phase.DECODE: tuple(round(0.02 * step, 2) for step in range(16)), Phase.PREFILL: (0.0,)}
-_WALKS = (0.0, 1.0, 1.4, 2.0, 2.8, 4.0, 5.7, 8.0)  # walk_sd over run_sd
+_WALKS = (1.0, 1.4, 2.0, 2.8, 4.0, 5.7, 8.0, 11.0)  # walk_sd over run_sd
 _DEGREES_OF_FREEDOM = 4
 _DIGITS = 4
 
@@ -67,8 +66,7 @@ def grid(phase: Phase) -> tuple[SizeLaw, ...]:
 class Tried:
     """All laws of the grid on some questions, a line per law: |ln error| over its sd, and the logarithm of that sd.
 
-    Each line is sorted by the former; ``order`` tells which question stands where. By ``weights`` every cell counts
-    the same, by ``device_weights`` every device, however often it was measured.
+    Each line is sorted by the former; ``order`` tells which question stands where.
     """
 
     laws: tuple[SizeLaw, ...]
@@ -76,7 +74,6 @@ class Tried:
     log_sds: _Floats
     order: NDArray[np.intp]
     weights: _Floats
-    device_weights: _Floats
 
 
 def tried(questions: Sequence[Question]) -> Tried:
@@ -93,49 +90,44 @@ def tried(questions: Sequence[Question]) -> Tried:
         log_sds=np.log(variances)[lines, order] / 2,
         order=order,
         weights=np.array([question.weight for question in questions]),
-        device_weights=_device_weights(questions),
     )
 
 
-def _device_weights(questions: Sequence[Question]) -> _Floats:
-    totals: defaultdict[str, float] = defaultdict(float)
-    for one in questions:
-        totals[one.cell.row.device] += one.weight
-    return np.array([one.weight / totals[one.cell.row.device] for one in questions])
+def best_law(pairs: Tried, singles: Tried, kept_pairs: NDArray[np.bool_], kept_singles: NDArray[np.bool_]) -> SizeLaw:
+    """Return the law that predicts best from the kept pairs of runs, with intervals that hold for single ones as well.
 
-
-def best_law(tries: Sequence[Tried], kept: Sequence[NDArray[np.bool_]]) -> SizeLaw:
-    """Return the best law on the kept questions of all kinds: from two runs, and from one."""
-    pairs = list(zip(tries, kept, strict=True))
-    laws = tries[0].laws
-    best = int(np.argmin([sum(_loss(one, i, keep) for one, keep in pairs) for i in range(len(laws))]))
-    scale = float(np.mean([_scale(one, best, keep, one.weights) for one, keep in pairs]))
+    Pairs choose it: only from two runs does it matter how much nearer ones tell. The scale is the mean of those at
+    which the intervals from two runs and from one hold.
+    """
+    law = min(range(len(pairs.laws)), key=lambda i: _loss(pairs, i, kept_pairs))
+    scale = (_scale(pairs, law, kept_pairs) + _scale(singles, law, kept_singles)) / 2
+    chosen = pairs.laws[law]
     return SizeLaw(
-        size_exponent=laws[best].size_exponent,
+        size_exponent=chosen.size_exponent,
         run_sd=round(scale, _DIGITS),
-        walk_sd=round(scale * laws[best].walk_sd, _DIGITS),
+        walk_sd=round(scale * chosen.walk_sd, _DIGITS),
     )
 
 
-def fit(questions: Sequence[Sequence[Question]]) -> SizeLaw:
-    """Return the best law on questions of several kinds, with no device left out: what is shipped."""
-    tries = [tried(kind) for kind in questions]
-    return best_law(tries, [np.ones(len(kind), bool) for kind in questions])
+def fit(pairs: Sequence[Question], singles: Sequence[Question]) -> SizeLaw:
+    """Return the law that follows from all questions, with no device left out: what is shipped."""
+    return best_law(tried(pairs), tried(singles), np.ones(len(pairs), bool), np.ones(len(singles), bool))
 
 
 def _loss(one: Tried, i: int, keep: NDArray[np.bool_]) -> float:
     """Return the mean negative log likelihood of Student's t, at the scale at which its interval holds."""
     chosen = keep[one.order[i]]
-    scale = _scale(one, i, keep, one.device_weights)
+    scale = _scale(one, i, keep)
     tails = (_DEGREES_OF_FREEDOM + 1) / 2 * np.log1p((one.deviations[i] / scale) ** 2 / _DEGREES_OF_FREEDOM)
-    weights = one.device_weights[one.order[i]]
+    weights = one.weights[one.order[i]]
     return math.log(scale) + float(np.average((one.log_sds[i] + tails)[chosen], weights=weights[chosen]))
 
 
-def _scale(one: Tried, i: int, keep: NDArray[np.bool_], weights: _Floats) -> float:
+def _scale(one: Tried, i: int, keep: NDArray[np.bool_]) -> float:
+    """Return by how much the sd of a law must be multiplied for its interval to hold."""
     chosen = keep[one.order[i]]
     share = current_limits().interval_probability
-    return sorted_quantile(one.deviations[i][chosen], weights[one.order[i]][chosen], share) / interval_factor()
+    return sorted_quantile(one.deviations[i][chosen], one.weights[one.order[i]][chosen], share) / interval_factor()
 
 
 def interval_factor() -> float:
