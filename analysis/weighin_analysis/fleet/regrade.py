@@ -93,7 +93,7 @@ def tiers_query(limits: Limits) -> str:
                 {{computed: computed, slowness: -coalesce(decode_tokens_per_second, 0), scheme: scheme,
                     execution_provider: execution_provider}} AS place,
                 {{{", ".join(f"{name}: {name}" for name in _KEPT)}}} AS kept
-            FROM ({graded(limits)}) WHERE counts AND architecture_kind = '{_DECODER}'),
+            FROM ({graded(limits)}) WHERE counts AND architecture_kind = '{_DECODER}' AND rank IS NOT NULL),
         classes AS (
             SELECT run_id, any_value(formula_version) AS formula_version,
                 [{classes}][max(rank) FILTER (grade <= 2)] AS usable_tier,
