@@ -97,8 +97,13 @@ def _gguf_scheme(quantization: str) -> str | None:
 
 @cache
 def _counted(shape: Shape, scheme: str) -> float:
-    arch = shape.architecture
+    arch, experts = shape.architecture, shape.experts
     # A head that is published as a copy of its table is a tensor apart, so that the table is looked up only.
     looked_up = arch.kind is ArchitectureKind.DECODER and (shape.copied_head or not arch.tied_embeddings)
-    stored = stored_tensors(shape, MIXTURES[scheme])
-    return float(sum(one.bytes for one in stored if not (looked_up and one.tensor.role is Role.TOKEN_EMBEDDING)))
+    total = 0.0
+    for one in stored_tensors(shape, MIXTURES[scheme]):
+        if experts and one.tensor.copies > 1:
+            total += one.bytes * experts.active / experts.count
+        elif not (looked_up and one.tensor.role is Role.TOKEN_EMBEDDING):
+            total += one.bytes
+    return total

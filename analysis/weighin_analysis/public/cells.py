@@ -78,7 +78,7 @@ def cells(rows: Iterable[PublicRow], phase: Phase, *, hard: bool) -> tuple[tuple
 
 def _unused(row: PublicRow, *, hard: bool) -> str | None:
     if row.is_mixture_of_experts:
-        return "mixtures of experts"
+        return "of mixtures of experts"
     if row.confidence is Confidence.LOW:
         return "of low confidence"
     if _TWO_THREADS in row.notes:

@@ -220,4 +220,5 @@ def _intra_class_correlation(groups: Sequence[_Floats], draws: NDArray[np.intp])
     within = squares.sum(axis=1) / (rows - number)
     common = np.maximum(0.0, (means.sum(axis=1) / number - within) * number / rows)
     total: _Floats = common + within
-    return np.divide(common, total, out=np.zeros_like(total), where=total > 0)
+    shares: _Floats = np.divide(common, total, out=np.zeros_like(total), where=total > 0)
+    return shares

@@ -5,44 +5,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_rows import THROUGHPUT, csv_of
 
 from weighin_analysis.errors import PublicDataError
 from weighin_analysis.public.rows import COLUMNS, Confidence, PublicPhase, parse_rows, read_rows
 
-DATA = Path(__file__).parents[2] / "data" / "throughput.csv"
-GOOD = {
-    "device": "a phone",
-    "device_class": "phone",
-    "compute_unit": "cpu",
-    "memory_gb": "8",
-    "mem_bandwidth_gbps": "67.2",
-    "bandwidth_source": "data sheet",
-    "runtime": "llama.cpp",
-    "backend": "CPU",
-    "model": "Llama-3.2-1B",
-    "parameters": "1235814400",
-    "is_moe": "0",
-    "active_parameters": "",
-    "quantization": "Q4_0",
-    "model_size_bytes": "773025920",
-    "size_source": "reported",
-    "phase": "decode",
-    "test": "tg128",
-    "context": "",
-    "tokens_per_s": "30.2",
-    "confidence": "high",
-    "source": "https://example.org",
-    "notes": "",
-}
-
-
-def csv_of(**changes: str) -> str:
-    row = GOOD | changes
-    return ",".join(COLUMNS) + "\n" + ",".join(row[column] for column in COLUMNS) + "\n"
-
 
 def test_the_public_file_is_read_to_its_last_row() -> None:
-    rows = read_rows(DATA)
+    rows = read_rows(THROUGHPUT)
     phases = [row.phase for row in rows]
     assert len(rows) == 1840
     counts = [phases.count(phase) for phase in (PublicPhase.DECODE, PublicPhase.PREFILL, PublicPhase.OUT_OF_MEMORY)]
