@@ -1,31 +1,24 @@
 """What a fleet says: coverage by size class, what to ship, baseline devices, speeds and gates, from an open snapshot.
 
-SQL picks the rows and numpy counts: a class at a time, so that a fleet of a million devices takes little memory.
+SQL picks the rows, numpy grades and counts them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 import numpy as np
 
 from weighin_analysis.architecture import ArchitectureKind
-from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import size_classes
-from weighin_analysis.fleet.coverage import (
-    INTERVAL_PROBABILITY,
-    BoolArray,
-    FloatArray,
-    effective_device_count,
-    share_of,
-    weighted_quantiles,
-)
+from weighin_analysis.fleet.baseline import baseline_devices, class_speed
+from weighin_analysis.fleet.coverage import INTERVAL_PROBABILITY, effective_device_count, share_of
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.population import Population
 from weighin_analysis.fleet.regrade import require_workload
 from weighin_analysis.fleet.scope import Scope, choose, chosen_sources
-from weighin_analysis.fleet.ship import ClassStanding, class_standing, ship_table
-from weighin_analysis.fleet.standing import ClassRows, Standing, fastest, grade_rows, read_rows, standing
+from weighin_analysis.fleet.ship import ClassStanding, choice_of, ship_table
+from weighin_analysis.fleet.standing import Standing, standings
 from weighin_analysis.fleet.values import (
     BaselineDevice,
     ClassSpeed,
@@ -38,8 +31,6 @@ from weighin_analysis.fleet.values import (
 )
 from weighin_analysis.limits import Limits
 from weighin_analysis.scheme import Scheme
-
-PERCENTILES = (25, 50, 75)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,130 +74,52 @@ def _count(fleet: Fleet, limits: Limits, scope: Scope) -> _Counted:
         require_workload(fleet.connection, limits)
     downloads = _downloads(fleet.connection)
     names, schemes = _classes(downloads), _schemes(downloads)
-    grade_rows(fleet.connection, limits, names, schemes)
+    found = standings(fleet.connection, limits, names, schemes, scope.device_count)
     weights = scope.cells.weights()
     rows: list[CoverageRow] = []
-    speeds: list[ClassSpeed] = []
     classes: list[ClassStanding] = []
     judged = np.zeros(scope.device_count, dtype=np.bool_)
-    for number, size_class in enumerate(names):
-        found = read_rows(fleet.connection, number)
-        by_scheme = _by_scheme(found, schemes, scope.device_count)
-        rows += _coverage_rows(limits, size_class, by_scheme, scope)
-        speeds += _speeds(size_class, found, weights)
-        classes.append(class_standing(size_class, found, by_scheme[None], schemes, downloads, weights))
-        judged |= by_scheme[None][Level.COMFORTABLE].judged
+    for size_class in names:
+        candidates = [
+            (scheme, downloads[size_class, scheme], found.pop((size_class, scheme)))
+            for scheme in schemes
+            if (size_class, scheme) in found
+        ]
+        best = Standing.nobody(scope.device_count)
+        for _, _, one in candidates:
+            best.take(one)
+        judged |= best.judged
+        by_scheme = [(None, best), *((scheme, one) for scheme, _, one in candidates)]
+        rows += _coverage_rows(limits.version, size_class, by_scheme, scope)
+        classes.append(ClassStanding(size_class=size_class, best=best, choice=choice_of(candidates, weights)))
+    speeds = (class_speed(one.size_class, one.best, weights) for one in classes)
     return _Counted(
         rows=tuple(rows),
         ship=ship_table(limits.version, classes, judged, scope.cells),
-        baselines=_baselines(fleet.connection, limits.version, classes, judged, weights),
-        speeds=tuple(speeds),
+        baselines=baseline_devices(fleet.connection, limits.version, classes, judged, weights),
+        speeds=tuple(one for one in speeds if one),
         unjudged_count=int((~judged).sum()),
     )
 
 
-def _by_scheme(rows: ClassRows, schemes: Sequence[str], device_count: int) -> dict[str | None, dict[Level, Standing]]:
-    """Return how devices stand by scheme, and by the best one of each device as that of None."""
-    found: dict[str | None, dict[Level, Standing]] = {None: {level: Standing.nobody(device_count) for level in Level}}
-    for number, scheme in enumerate(schemes):
-        chosen = rows.scheme == number
-        if chosen.any():
-            found[scheme] = {level: standing(rows, level, device_count, chosen) for level in Level}
-            found[None] = {level: found[None][level] | found[scheme][level] for level in Level}
-    return found
-
-
 def _coverage_rows(
-    limits: Limits, size_class: str, by_scheme: Mapping[str | None, Mapping[Level, Standing]], scope: Scope
-) -> list[CoverageRow]:
-    """Return the shares of one class, in any scheme first."""
-    return [
-        CoverageRow(
-            limits_version=limits.version,
-            size_class=size_class,
-            scheme=scheme,
-            level=level,
-            judged_count=int(one.judged.sum()),
-            reached_count=int(one.point.sum()),
-            unjudged_count=int((~one.judged).sum()),
-            share=share_of(one.reached().among(one.judged), scope.cells.among(one.judged)),
-        )
-        for scheme, levels in by_scheme.items()
-        for level, one in levels.items()
-    ]
-
-
-def _speeds(size_class: str, rows: ClassRows, weights: FloatArray) -> list[ClassSpeed]:
-    """Return how fast the devices run a class, without the rows that do not fit."""
-    best = fastest(rows, rows.verdict != list(Verdict).index(Verdict.DOES_NOT_FIT), len(weights))
-    weight = weights[rows.place[best]]
-    decode, prefill, first = (_quartiles(values[best], weight) for values in (rows.decode, rows.prefill, rows.first))
-    if decode is None:
-        return []
-    return [
-        ClassSpeed(
-            size_class=size_class,
-            device_count=len(best),
-            decode_tokens_per_second=decode,
-            prefill_tokens_per_second=prefill,
-            time_to_first_token_seconds=(first[2], first[1], first[0]) if first else None,
-        )
-    ]
-
-
-def _quartiles(values: FloatArray, weights: FloatArray) -> tuple[float, float, float] | None:
-    """Return the quartiles of what is known, smallest first."""
-    found = weighted_quantiles(values, weights, (0.25, 0.5, 0.75))
-    return (found[0], found[1], found[2]) if found else None
-
-
-def _baselines(
-    connection: duckdb.DuckDBPyConnection,
-    limits_version: str,
-    classes: Sequence[ClassStanding],
-    judged: BoolArray,
-    weights: FloatArray,
-) -> tuple[BaselineDevice, ...]:
-    """Return the devices at the percentiles, from the weakest: by tier, then by its decode rate there.
-
-    A device without a tier is placed by its rate on the smallest class that it has one for.
-    """
-    tier = np.full(len(judged), -1)
-    shown = np.full(len(judged), -1)
-    rate = np.full(len(judged), np.nan)
-    for number, one in enumerate(classes):
-        reaches = one.comfortable.point
-        first = ~reaches & (shown < 0) & np.isfinite(one.decode)
-        tier[reaches] = number
-        shown[reaches | first] = number
-        rate[reaches] = one.comfortable_decode[reaches]
-        rate[first] = one.decode[first]
-    devices = np.flatnonzero(judged & (weights > 0))
-    if not len(devices):
-        return ()
-    order = devices[np.lexsort((np.nan_to_num(rate[devices], nan=-1.0), tier[devices]))]
-    ranks = np.arange(len(order), dtype=np.float64)
-    places = weighted_quantiles(ranks, weights[order], [percentile / 100 for percentile in PERCENTILES])
-    found = []
-    for percentile, rank in zip(PERCENTILES, places or (), strict=True):
-        place = int(order[int(rank)])
-        facts = connection.execute(
-            "SELECT device_id, name, source, form_factor, memory_total_bytes FROM devices "
-            "JOIN coverage_devices USING (run_id) WHERE place = $1",
-            [place],
-        ).fetchone()
-        assert facts is not None
-        found.append(
-            BaselineDevice(
+    limits_version: str, size_class: str, by_scheme: Sequence[tuple[str | None, Standing]], scope: Scope
+) -> Iterator[CoverageRow]:
+    """Yield the shares of one class by scheme."""
+    for scheme, one in by_scheme:
+        judged = one.judged
+        among = scope.cells.among(judged)
+        for level in Level:
+            yield CoverageRow(
                 limits_version=limits_version,
-                percentile=percentile,
-                **dict(zip(("device_id", "name", "source", "form_factor", "memory_total_bytes"), facts, strict=True)),
-                tier=classes[tier[place]].size_class if tier[place] >= 0 else None,
-                size_class=classes[shown[place]].size_class if shown[place] >= 0 else None,
-                decode_tokens_per_second=float(rate[place]) if np.isfinite(rate[place]) else None,
+                size_class=size_class,
+                scheme=scheme,
+                level=level,
+                judged_count=int(judged.sum()),
+                reached_count=int(one.reaching(level).sum()),
+                unjudged_count=int((~judged).sum()),
+                share=share_of(one.reached(level).among(judged), among),
             )
-        )
-    return tuple(found)
 
 
 def _sample(connection: duckdb.DuckDBPyConnection, scope: Scope, unjudged_count: int) -> Sample:

@@ -57,7 +57,7 @@ def chosen_sources(connection: duckdb.DuckDBPyConnection, source: str | None) ->
         if source not in SOURCES:
             raise QuestionError(f"there is no source {source!r:.40}; give one of {', '.join(SOURCES)}, {ALL_SOURCES}")
         return (source,)
-    found = _counts(connection)
+    found = source_counts(connection)
     if len(found) > 1 and "native" not in found:
         raise QuestionError(f"the devices are of the sources {', '.join(found)}; give --source with one of them or all")
     return ("native",) if "native" in found or not found else tuple(found)
@@ -80,7 +80,7 @@ def choose(connection: duckdb.DuckDBPyConnection, sources: Sequence[str], popula
     )
     shares = np.array([cell.share for cell in cells]) if cells else np.ones(1)
     counts = np.bincount(cell_of, minlength=len(shares))
-    found = _counts(connection)
+    found = source_counts(connection)
     asked = {name: count for name, count in found.items() if name in sources}
     placed = dict(
         connection.execute(
@@ -97,7 +97,7 @@ def choose(connection: duckdb.DuckDBPyConnection, sources: Sequence[str], popula
     )
 
 
-def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+def source_counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     """Return {source: devices} of the snapshot, in the order of SOURCES."""
     rows = dict(connection.execute("SELECT source, count(*) FROM devices GROUP BY source").fetchall())
     return {name: rows[name] for name in (*SOURCES, *sorted(rows.keys() - set(SOURCES))) if name in rows}

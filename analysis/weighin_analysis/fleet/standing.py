@@ -1,11 +1,13 @@
 """How every device of a fleet stands towards a size class: arrays with a place per device, from its graded estimates.
 
-Of the rows of a device (schemes, execution providers) the best counts: it reaches a level where any row does, with the
-largest of their probabilities.
+Estimates pass by in batches and are graded by ``grade.py``, so that a fleet of a million devices needs little memory.
+Of the rows of a device (schemes, execution providers) the best counts: that with the better verdict, then the faster
+decode. It reaches a level with the largest of their probabilities.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import duckdb
 import numpy as np
@@ -14,129 +16,148 @@ from numpy.typing import NDArray
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Verdict
 from weighin_analysis.fleet.coverage import BoolArray, FloatArray, Reached, reached
-from weighin_analysis.fleet.expressions import probability
-from weighin_analysis.fleet.regrade import graded
+from weighin_analysis.fleet.grade import NO_VERDICT, VERDICTS, EstimateColumns, grade, log_sd
 from weighin_analysis.fleet.values import Level
 from weighin_analysis.limits import Limits
 
 IntArray = NDArray[np.int64]
 
-# The worst verdict that reaches a level.
-WORST = {Level.COMFORTABLE: Verdict.COMFORTABLE, Level.USABLE: Verdict.USABLE}
-
-# The numbers of a class, a scheme and a verdict are their places in lists, from 1.
-_GRADED = """
-    CREATE OR REPLACE TEMP TABLE coverage_rows AS
-    SELECT place, list_position($1::VARCHAR[], size_class)::UTINYINT AS size_class,
-        list_position($2::VARCHAR[], scheme)::USMALLINT AS scheme, grade::UTINYINT AS verdict,
-        if(fits, coalesce({comfortable}, 0), 0)::FLOAT AS comfortable,
-        if(fits, coalesce({usable}, 0), 0)::FLOAT AS usable,
-        coalesce(decode_tokens_per_second, 'nan'::DOUBLE) AS decode,
-        coalesce(prefill_tokens_per_second, 'nan'::DOUBLE) AS prefill,
-        coalesce(time_to_first_token_seconds, 'nan'::DOUBLE) AS first
-    FROM ({graded}) JOIN coverage_devices USING (run_id)
-    WHERE architecture_kind = '{decoder}' AND counts AND grade IS NOT NULL
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassRows:
-    """The graded decoders of a class that count, one per row; NaN is a speed that is not known.
-
-    ``place`` is the device's, ``scheme`` and ``verdict`` are indices into the fleet's schemes and into Verdict.
-    """
-
-    place: IntArray
-    scheme: IntArray
-    verdict: IntArray
-    comfortable: FloatArray
-    usable: FloatArray
-    decode: FloatArray
-    prefill: FloatArray
-    first: FloatArray
-
-    def reaches(self, level: Level) -> BoolArray:
-        """Return which rows reach a level by their point estimates."""
-        # Verdicts are sorted from best to worst.
-        return self.verdict <= list(Verdict).index(WORST[level])
+# Of this many rows all columns stay in the cache of a processor.
+_BATCH_ROWS = 1 << 17
+_SPEEDS = ("decode_tokens_per_second", "prefill_tokens_per_second", "time_to_first_token_seconds")
+_BOUND = ("decode_tokens_per_second", "time_to_first_token_seconds")
+_NUMBERS = (*_SPEEDS, *(f"{name}_{end}" for name in _BOUND for end in ("low", "high")),
+            "memory_bytes", "memory_available_bytes")  # fmt: skip
+# A device has at most one row of a group.
+_ROWS = f"""
+    SELECT place, (class_number * len($2::VARCHAR[]) + scheme_number) * len($3::VARCHAR[]) + provider_number AS "group",
+        {", ".join(f"{name}::DOUBLE AS {name}" for name in _NUMBERS)}
+    FROM (
+        SELECT *, list_position($1::VARCHAR[], size_class) - 1 AS class_number,
+            list_position($2::VARCHAR[], scheme) - 1 AS scheme_number,
+            list_position($3::VARCHAR[], execution_provider) - 1 AS provider_number
+        FROM estimates WHERE architecture_kind = '{ArchitectureKind.DECODER}' AND counts)
+    JOIN coverage_devices USING (run_id)
+"""  # noqa: S608  (no text of anybody else)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Whether devices reach a level: ``point`` by the estimates, ``probability`` as their intervals tell.
+    """How devices stand towards a class: one place per device in every array.
 
-    Both are of the best row of a device, and False and 0 for a device that is not ``judged``.
+    ``verdict`` is an index into VERDICTS, NO_VERDICT where nothing is known of a device; the speeds are of the row with
+    this verdict, NaN where they are not known. The probabilities are 0 where nothing is known.
     """
 
-    judged: BoolArray
-    point: BoolArray
-    probability: FloatArray
+    verdict: NDArray[np.int8]
+    comfortable_probability: FloatArray
+    usable_probability: FloatArray
+    decode_tokens_per_second: FloatArray
+    prefill_tokens_per_second: FloatArray
+    time_to_first_token_seconds: FloatArray
 
     @classmethod
-    def nobody(cls, device_count: int) -> "Standing":
+    def nobody(cls, device_count: int) -> Self:
         """Return the standing of devices of which nothing is known."""
-        nothing = np.zeros(device_count, dtype=np.bool_)
-        return cls(judged=nothing, point=nothing, probability=np.zeros(device_count))
-
-    def __or__(self, other: "Standing") -> "Standing":
-        """Return where devices stand of which the better of two counts."""
-        return Standing(
-            judged=self.judged | other.judged,
-            point=self.point | other.point,
-            probability=np.maximum(self.probability, other.probability),
+        return cls(
+            verdict=np.full(device_count, NO_VERDICT, dtype=np.int8),
+            comfortable_probability=np.zeros(device_count),
+            usable_probability=np.zeros(device_count),
+            **{name: np.full(device_count, np.nan) for name in _SPEEDS},
         )
 
-    def reached(self) -> Reached:
-        """Return what every device adds to a share."""
-        return reached(self.point, self.probability)
+    @property
+    def judged(self) -> BoolArray:
+        """Which devices have a verdict."""
+        return self.verdict != NO_VERDICT
+
+    def reaching(self, level: Level) -> BoolArray:
+        """Return which devices reach a level by their point estimates."""
+        # Verdicts are sorted from best to worst.
+        worst = Verdict.COMFORTABLE if level is Level.COMFORTABLE else Verdict.USABLE
+        return self.judged & (self.verdict <= VERDICTS.index(worst))
+
+    def probability(self, level: Level) -> FloatArray:
+        """Return with what probability devices reach a level."""
+        return self.comfortable_probability if level is Level.COMFORTABLE else self.usable_probability
+
+    def reached(self, level: Level) -> Reached:
+        """Return what every device adds to the share that reaches a level."""
+        return reached(self.reaching(level), self.probability(level))
+
+    def take(self, other: Self, place: IntArray | slice = slice(None)) -> None:
+        """Take the better of this and of other rows, of devices at these places; no device twice."""
+        for name in ("comfortable_probability", "usable_probability"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            mine[place] = np.maximum(mine[place], theirs)
+        known = self.judged[place]
+        mine, theirs = self.verdict[place], other.verdict
+        faster = ~(other.decode_tokens_per_second <= self.decode_tokens_per_second[place])
+        better = other.judged & (~known | (theirs < mine) | ((theirs == mine) & faster))
+        for name in ("verdict", *_SPEEDS):
+            values = getattr(self, name)
+            values[place] = np.where(better, getattr(other, name), values[place])
 
 
-def grade_rows(
-    connection: duckdb.DuckDBPyConnection, limits: Limits, size_classes: Sequence[str], schemes: Sequence[str]
-) -> None:
-    """Grade the decoders that count of the table ``coverage_devices``: the table ``coverage_rows``."""
-    comfortable, usable = (
-        probability(ArchitectureKind.DECODER, verdict, limits) for verdict in (Verdict.COMFORTABLE, Verdict.USABLE)
+def standings(
+    connection: duckdb.DuckDBPyConnection,
+    limits: Limits,
+    size_classes: Sequence[str],
+    schemes: Sequence[str],
+    device_count: int,
+) -> dict[tuple[str, str], Standing]:
+    """Return {(class, scheme): how the devices of the table ``coverage_devices`` stand} by the decoders that count."""
+    providers = [
+        name
+        for (name,) in connection.execute("SELECT DISTINCT execution_provider FROM estimates ORDER BY 1").fetchall()
+    ]
+    found: dict[tuple[str, str], Standing] = {}
+    reader = connection.execute(_ROWS, [list(size_classes), list(schemes), providers]).to_arrow_reader(_BATCH_ROWS)
+    for batch in reader:
+        columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+        rows = _graded(columns, limits)
+        for group, chosen in _groups(columns["group"]):
+            number, scheme = divmod(group // len(providers), len(schemes))
+            key = size_classes[number], schemes[scheme]
+            if key not in found:
+                found[key] = Standing.nobody(device_count)
+            found[key].take(_chosen(rows, chosen), columns["place"][chosen])
+    return found
+
+
+def _graded(columns: Mapping[str, FloatArray], limits: Limits) -> Standing:
+    """Return rows with their verdicts."""
+    absent = np.full(len(columns["place"]), np.nan)
+    spreads = {
+        f"{name}_log_sd": log_sd(columns[f"{name}_low"], columns[f"{name}_high"], limits.interval_probability)
+        for name in _BOUND
+    }
+    grades = grade(
+        EstimateColumns(
+            is_decoder=np.ones(len(absent), dtype=np.bool_),
+            latency_seconds=absent,
+            latency_seconds_log_sd=absent,
+            stopped=np.isnan(columns["decode_tokens_per_second"]) & np.isnan(columns["prefill_tokens_per_second"]),
+            **{name: columns[name] for name in (*_BOUND, "memory_bytes", "memory_available_bytes")},
+            **spreads,
+        ),
+        limits,
     )
-    query = _GRADED.format(
-        comfortable=comfortable, usable=usable, graded=graded(limits), decoder=ArchitectureKind.DECODER
-    )
-    connection.execute(query, [list(size_classes), list(schemes)])
-
-
-def read_rows(connection: duckdb.DuckDBPyConnection, number: int) -> ClassRows:
-    """Read the rows of the class with this place in the list of ``grade_rows``, from 0, of ``coverage_rows``."""
-    found = connection.execute("FROM coverage_rows WHERE size_class = $1", [number + 1]).fetchnumpy()
-    columns = {name: np.asarray(values) for name, values in found.items()}
-    return ClassRows(
-        place=columns["place"],
-        scheme=columns["scheme"].astype(np.int64) - 1,
-        verdict=columns["verdict"].astype(np.int64) - 1,
-        comfortable=columns["comfortable"].astype(np.float64),
-        usable=columns["usable"].astype(np.float64),
-        decode=columns["decode"],
-        prefill=columns["prefill"],
-        first=columns["first"],
+    return Standing(
+        verdict=grades.verdict,
+        comfortable_probability=np.nan_to_num(grades.comfortable_probability),
+        usable_probability=np.nan_to_num(grades.usable_probability),
+        **{name: columns[name] for name in _SPEEDS},
     )
 
 
-def standing(rows: ClassRows, level: Level, device_count: int, chosen: BoolArray) -> Standing:
-    """Return how devices stand by some of the rows."""
-    place = rows.place[chosen]
-    judged, point = (np.zeros(device_count, dtype=np.bool_) for _ in range(2))
-    probability = np.zeros(device_count)
-    judged[place] = True
-    point[place[rows.reaches(level)[chosen]]] = True
-    np.maximum.at(probability, place, (rows.comfortable if level is Level.COMFORTABLE else rows.usable)[chosen])
-    return Standing(judged=judged, point=point, probability=probability)
+def _groups(group: NDArray[np.int64]) -> Iterator[tuple[int, IntArray]]:
+    """Yield every group with the indices of its rows."""
+    order = np.argsort(group.astype(np.int32), kind="stable")
+    borders = np.flatnonzero(np.diff(group[order])) + 1
+    for chosen in np.split(order, borders) if len(order) else ():
+        yield int(group[chosen[0]]), chosen
 
 
-def fastest(rows: ClassRows, chosen: BoolArray, device_count: int) -> IntArray:
-    """Return the indices of some of the rows: of every device the one with the highest decode rate, if it has any."""
-    index = np.flatnonzero(chosen & np.isfinite(rows.decode))
-    highest = np.zeros(device_count)
-    np.maximum.at(highest, rows.place[index], rows.decode[index])
-    index = index[rows.decode[index] == highest[rows.place[index]]]
-    of_device = np.full(device_count, -1, dtype=np.int64)
-    of_device[rows.place[index]] = index  # of equals the last
-    return np.asarray(of_device[of_device >= 0])
+def _chosen(rows: Standing, chosen: IntArray) -> Standing:
+    return Standing(**{name: getattr(rows, name)[chosen] for name in Standing.__dataclass_fields__})
