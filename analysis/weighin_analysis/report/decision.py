@@ -24,14 +24,14 @@ def widest_choice(coverage: Coverage) -> ShipRow | None:
 def fleet_headline(coverage: Coverage) -> str:
     """Return the decision about several devices in one sentence, by the first limits."""
     sample = coverage.sample
-    devices = counted(sample.device_count, "device") + _sources(coverage)
+    devices = _devices(coverage)
     if sample.unjudged_device_count == sample.device_count:
         return f"Nothing can be said of {devices}: no run gave a measurement that a class can be judged by."
     main, widest = main_choice(coverage), widest_choice(coverage)
     if main is None or widest is None:
         return f"Leave all to a server: none of {devices} runs a measured class comfortably."
     low, high = share_interval(main.reach)
-    reach = f"the {percent(main.reach.value)} of {devices} ({low} to {high}) that run it comfortably"
+    reach = f"the {percent(main.reach.value)} ({low} to {high}) of {devices} that run it comfortably"
     more = widest.reach.value - main.reach.value
     smaller = f"{widest.size_class} to {percent(more)} more" if widest is not main and more > 0 else ""
     rest = widest.server.value
@@ -64,13 +64,21 @@ def _largest(rows: list[ShipRow]) -> ShipRow | None:
     return max(rows, key=lambda row: class_rank(row.size_class or ""), default=None)
 
 
+def _devices(coverage: Coverage) -> str:
+    """Return how many devices a share counts, and of which sources they are."""
+    sample = coverage.sample
+    judged = sample.device_count - sample.unjudged_device_count
+    some = f"{judged} judged of " if sample.unjudged_device_count and judged else ""
+    return f"{some}{counted(sample.device_count, 'device')}{_sources(coverage)}"
+
+
 def _sources(coverage: Coverage) -> str:
     """Return how many devices are of which source, where they are not all weighed in by the agent."""
     sources = {name: count for name, count in coverage.sample.sources.items() if count}
     if set(sources) <= {"native"}:
         return ""
     if len(sources) == 1:
-        return f" ({SOURCE_WORDS.get(next(iter(sources)), next(iter(sources)))})"
+        return f" {SOURCE_WORDS.get(next(iter(sources)), next(iter(sources)))}"
     return f" ({_listed([f'{count} {SOURCE_WORDS.get(name, name)}' for name, count in sources.items()])})"
 
 

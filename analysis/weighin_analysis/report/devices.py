@@ -10,7 +10,7 @@ from weighin_analysis.conditions import disturbances
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.cards import CardLine, DeviceDetail
 from weighin_analysis.report.conditions import conditions_view
-from weighin_analysis.report.decision import device_headline
+from weighin_analysis.report.decision import SOURCE_WORDS, device_headline
 from weighin_analysis.report.numbers import (
     cache_size,
     counted,
@@ -52,7 +52,7 @@ def device_view(detail: DeviceDetail, limits: Limits) -> DeviceView:
         anchor=f"device-{line.device_id}",
         short_id=line.device_id[:8],
         title=line.name or "Processor not named",
-        tier=line.tiers[0] or "none",
+        tier=line.tiers[0] or line.no_tier,
         state=_state(detail),
         headline=device_headline(detail),
         limited_by=_LIMITED_BY.get(line.limited_by or "", ""),
@@ -187,7 +187,7 @@ def _provider_text(provider: ExecutionProvider) -> str:
 
 def _state(detail: DeviceDetail) -> str:
     if detail.line.source != _NATIVE:
-        return f"source {detail.line.source}"
+        return SOURCE_WORDS.get(detail.line.source, detail.line.source)
     if not detail.rows:
         return "nothing measured"
     return "disturbed run" if detail.line.disturbed else "clean run"

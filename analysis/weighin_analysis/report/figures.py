@@ -59,9 +59,15 @@ def coverage_figure(findings: Findings) -> Figure | None:
             curves.append(Curve(name=name, tone=tone, dashed=level is Level.USABLE, points=points))
             sentences.append(f"{name}: {', '.join(f'{point.size_class} {point.text}' for point in points)}.")
     probability = percent(coverage.sample.interval_probability)
+    judged = [row.judged_count for row in rows]
+    different = (
+        f" A class counts the devices that could be judged on it: {min(judged)} to {max(judged)}."
+        if min(judged) < max(judged)
+        else ""
+    )
     return Figure(
         anchor="coverage",
-        caption=f"Bands are {probability} intervals: they count the size of the sample and the errors of estimates.",
+        caption=f"Bands are {probability} intervals: they count the size of the sample and the errors of estimates.{different}",
         alternative=f"Share of devices that run each size class. {' '.join(sentences)}",
         chart=CurveChart(axis_title="share of devices", classes=classes, curves=tuple(curves)),
     )
@@ -167,13 +173,14 @@ def memory_figure(findings: Findings) -> Figure | None:
     ]
     had = [f"{percent(one.share)} of the devices {gib(share * one.memory_bytes)}" for one in findings.stock]
     known = findings.stock[0].known_count if findings.stock else 0
+    assumed = " and assumed for published ones" if findings.coverage.sample.sources.get("external") else ""
     if findings.coverage.sample.device_count == 1 and stocks:
         stocks = [Stock(value=stocks[0].value, text="this device")]
         has = f"The line is what may be used on this device: {percent(share)} of what was free when the run began."
     elif had:
         has = (
-            f"Lines: at least so much may be used on {', '.join(had)}; that is {percent(share)} of the main memory "
-            f"that was free when the run began, told by {known} devices."
+            f"Lines: at least so much may be used on {', '.join(had)}; that is {percent(share)} of what was free when "
+            f"the run began, known of {known} devices{assumed}."
         )
     else:
         has = "No device told how much memory was free."

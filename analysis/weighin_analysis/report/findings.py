@@ -75,6 +75,16 @@ class DeviceLine:
     limited_by: str | None
     decode_tokens_per_second: float | None
 
+    @property
+    def judged(self) -> bool:
+        """Whether any decoder could be judged: then something limits the device."""
+        return self.limited_by is not None
+
+    @property
+    def no_tier(self) -> str:
+        """What to say in place of a tier that is None."""
+        return "none" if self.judged else "not judged"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:

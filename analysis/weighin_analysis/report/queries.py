@@ -24,25 +24,28 @@ MAX_SECTIONS = 50
 MAX_ROWS = 500
 # More marks than this hide each other.
 MAX_MARKS = 300
-# Shares of the devices whose free memory is told, the largest share first.
+# Shares of the devices whose free memory is known, the largest share first.
 STOCK_SHARES = (0.9, 0.5, 0.1)
 
 # From best to worst, as the enumeration lists them.
 RANK = "CASE verdict " + " ".join(f"WHEN '{one}' THEN {rank}" for rank, one in enumerate(Verdict)) + " END"
+# Older runs fall out in the join, which costs less after the sums than before.
 _STANDINGS = f"""
     SELECT tier, size_class, rank, count(*) FROM (
-        SELECT run_id, size_class, min({RANK}) AS rank FROM {{verdicts}} SEMI JOIN coverage_devices USING (run_id)
+        SELECT run_id, size_class, min({RANK}) AS rank FROM {{verdicts}}
         WHERE counts AND architecture_kind = 'decoder' GROUP BY ALL)
-    JOIN {{tiers}} USING (run_id) WHERE rank IS NOT NULL GROUP BY ALL
+    JOIN (FROM {{tiers}} SEMI JOIN coverage_devices USING (run_id)) USING (run_id) WHERE rank IS NOT NULL GROUP BY ALL
 """
 _NEEDS = """
     SELECT size_class, min(memory_bytes), max(memory_bytes),
         count(*) FILTER (basis IN ('measured', 'layer_probe')), count(*)
     FROM estimates SEMI JOIN coverage_devices USING (run_id) WHERE counts AND architecture_kind = 'decoder' GROUP BY ALL
 """
+# Of the memories of a device, the main one and that of a GPU, the one with most free counts.
 _STOCK = """
-    SELECT count(memory_available_bytes), quantile_disc(memory_available_bytes, $1)
-    FROM devices SEMI JOIN coverage_devices USING (run_id)
+    SELECT count(*), quantile_disc(most, $1) FROM (
+        SELECT max(memory_available_bytes) AS most FROM estimates SEMI JOIN coverage_devices USING (run_id)
+        WHERE counts AND memory_available_bytes > 0 GROUP BY run_id)
 """
 # The hash of a random identifier draws devices evenly, and the same ones every time.
 _MARKS = f"""

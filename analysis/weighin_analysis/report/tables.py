@@ -1,5 +1,6 @@
 """The tables about the fleet: from coverage and findings to cells."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from weighin_analysis.card import Verdict
@@ -23,6 +24,8 @@ from weighin_analysis.report.view import Cell, Table
 from weighin_analysis.report.words import ABSENT, TONES, verdict_words, words
 
 _NO_TIER = "no class"
+# More columns than this do not fit a page.
+MAX_SCHEMES = 5
 _GATES = {
     "chrome_built_in_ai": "Chrome's built-in model",
     "copilot_plus_pc": "Copilot+ PC",
@@ -63,7 +66,7 @@ def _ship_cells(row: ShipRow, *, named: bool) -> tuple[Cell, ...]:
         _absent() if nothing else _share_cell(row.reach),
         _absent() if nothing else _share_cell(row.usable_reach),
         _share_cell(row.server),
-        Cell(text=str(row.tier_count), note=percent(row.tier_share.value)),
+        Cell(text=str(row.tier_count)),
         Cell(text=row.scheme, note=gb(row.download_bytes) if row.download_bytes is not None else "")
         if row.scheme
         else _absent(),
@@ -120,7 +123,11 @@ def _scheme_table(coverage: Coverage, version: str, place: int) -> Table:
         if row.limits_version == version and row.scheme and row.level is Level.COMFORTABLE
     }
     classes = sorted({size_class for size_class, _ in found}, key=class_rank)
-    schemes = sorted({scheme for _, scheme in found if scheme})
+    counts: Counter[str] = Counter()
+    for (_, scheme), row in found.items():
+        counts[scheme or ""] += row.judged_count
+    schemes = [scheme for scheme, _ in counts.most_common(MAX_SCHEMES)]
+    left_out = len(counts) - len(schemes)
     return Table(
         anchor=f"schemes-{place}",
         kind="schemes",
@@ -129,7 +136,8 @@ def _scheme_table(coverage: Coverage, version: str, place: int) -> Table:
         rows=tuple(
             (Cell(text=name), *(_scheme_cell(found.get((name, scheme))) for scheme in schemes)) for name in classes
         ),
-        note="A scheme is judged on the devices that have an estimate in it; shares of others do not add up.",
+        note="A scheme is judged on the devices that have an estimate in it; such shares do not add up."
+        + (f" {counted(left_out, 'scheme')} of fewer devices stand in coverage.csv." if left_out else ""),
     )
 
 
@@ -168,7 +176,7 @@ def tier_table(findings: Findings) -> Table:
 def _heat_cell(standings: Sequence[Standing]) -> Cell:
     total = sum(one.device_count for one in standings)
     if not total:
-        return _absent("not judged")
+        return _absent()
     most = max(standings, key=lambda one: one.device_count)
     share = most.device_count / total
     return Cell(
@@ -294,15 +302,15 @@ def device_table(findings: Findings, sections: int) -> Table:
 
 def _device_cells(line: DeviceLine, linked: bool) -> tuple[Cell, ...]:
     decode, memory = line.decode_tokens_per_second, line.memory_total_bytes
-    doubt = "disturbed" if line.disturbed else "clean" if line.disturbed is False else "not told"
+    doubt = "" if line.disturbed is None else "disturbed" if line.disturbed else "clean"
     return (
         Cell(
             text=line.name or "Not named",
             note=line.device_id[:8],
             link=f"device-{line.device_id}" if linked else "",
         ),
-        *(_tier_cell(tier) for tier in line.tiers),
-        _tier_cell(line.usable_tier),
+        *(_tier_cell(tier, line) for tier in line.tiers),
+        _tier_cell(line.usable_tier, line),
         Cell(text=f"{number(decode)} tokens/s", sort_key=decode) if decode else _absent(),
         Cell(text=gib(memory), sort_key=memory) if memory is not None else _absent("not stated"),
         Cell(text=words(line.form_factor)) if line.form_factor else _absent("not stated"),
@@ -311,8 +319,8 @@ def _device_cells(line: DeviceLine, linked: bool) -> tuple[Cell, ...]:
     )
 
 
-def _tier_cell(tier: str | None) -> Cell:
-    return Cell(text=tier, sort_key=class_rank(tier)) if tier else Cell(text="none", sort_key=-1)
+def _tier_cell(tier: str | None, line: DeviceLine) -> Cell:
+    return Cell(text=tier or line.no_tier, sort_key=class_rank(tier) if tier else -1 if line.judged else -2)
 
 
 def limits_table(limits: Sequence[Limits]) -> Table:
