@@ -104,7 +104,7 @@ def tiers_query(limits: Limits) -> str:
             FROM decoders SEMI JOIN devices USING (run_id) GROUP BY run_id),
         reached AS (
             SELECT *, {probability(_DECODER, Verdict.COMFORTABLE, limits)} AS probability
-            FROM (SELECT run_id, unnest(best) FROM classes)),
+            FROM (SELECT run_id, unnest(best) FROM classes WHERE best IS NOT NULL)),
         limited AS (
             SELECT run_id, unnest(arg_min(kept, {{grade: grade, place: place}}) FILTER (grade IS NOT NULL))
             FROM decoders SEMI JOIN classes ON decoders.run_id = classes.run_id AND 1 << rank = decisive

@@ -291,6 +291,14 @@ def test_an_encoder_is_judged_by_its_latency_and_makes_no_tier(made: duckdb.Duck
     assert only_verdict(made, short)["reasons"] == ["latency above 10 ms"]
 
 
+def test_without_a_comfortable_class_there_is_no_tier_and_no_probability_of_one(
+    made: duckdb.DuckDBPyConnection,
+) -> None:
+    add(made, time_to_first_token_seconds=5.0)
+    row = tier(made)
+    assert (row["tier"], row["tier_probability"], row["scheme"], row["usable_tier"]) == (None, None, None, "1B")
+
+
 def test_a_software_adapter_and_a_class_that_nobody_knows_make_no_tier(made: duckdb.DuckDBPyConnection) -> None:
     add(made, counts=False)
     add(made, size_class="9B")

@@ -1,0 +1,145 @@
+"""`weighin-analysis tiers`: how many devices have which tier, and the tier of every device."""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weighin_analysis.limits import load_limits
+from weighin_analysis.report.numbers import counted, percent
+
+if TYPE_CHECKING:
+    from weighin_analysis.fleet.fleet import Fleet
+    from weighin_analysis.fleet.tiers import Tiers
+
+EXAMPLE = "weighin-analysis tiers --snapshot snapshot/ --json"
+MOST_SHOWN = 50
+_BATCH_ROWS = 10_000
+
+
+def tiers(options: argparse.Namespace, *, shortened: bool) -> Iterator[str]:
+    """Yield the lines of the answer; ``shortened`` shows the first devices of many. An AnalysisError where none is."""
+    # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
+    from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
+    from weighin_analysis.fleet.tiers import tiers_of  # noqa: PLC0415
+
+    limits = load_limits(options.limits) if options.limits else None
+    with Fleet(options.snapshot) as fleet:
+        found = tiers_of(fleet, limits=limits, source=options.source)
+        yield from _json(found, fleet) if options.json else _text(found, fleet, shortened=shortened)
+
+
+def headline(found: "Tiers") -> str:
+    """Return the decision in one sentence: shares of devices by tier, the largest first."""
+    total = found.device_count
+    if not total:
+        return "None of its devices are counted." if found.left_out else "No runs yet."
+    parts: list[str] = []
+    reached = 0
+    for one in found.counts:
+        if one.tier is not None:
+            reached += one.device_count
+            says = "" if parts else f" comfortably run{'s' if total == 1 else ''} models of"
+            parts.append(f"{reached:,} ({_tenths(reached / total)}){says} {one.tier} or larger")
+    if not parts:
+        return f"None of {counted(total, 'device')} runs a measured class comfortably."
+    tail = f"; {total - reached:,} run no measured class comfortably" if reached < total else ""
+    return f"Of {counted(total, 'device')}, {', '.join(parts)}{tail}."
+
+
+def device_headline(row: Mapping[str, Any]) -> str:
+    """Return what the tiers of one device say, in one sentence."""
+    if row["tier"]:
+        return f"Comfortably runs {row['tier']} models in {row['scheme']}."
+    if row["usable_tier"]:
+        return f"Runs {row['usable_tier']} models at reading speed, but no measured class comfortably."
+    return "Runs no measured class fast enough to be useful, or none was measured."
+
+
+def _rows(found: "Tiers") -> Iterator[dict[str, Any]]:
+    for batch in found.devices.batches(_BATCH_ROWS):
+        yield from batch.to_pylist()
+
+
+def _json(found: "Tiers", fleet: "Fleet") -> Iterator[str]:
+    """Yield one document, a device per line; what a reader would obey in a text of a snapshot is escaped."""
+    head = {
+        "snapshot_time": fleet.time.isoformat(),
+        "headline": headline(found),
+        "limits_version": found.limits_version,
+        "formula_version": fleet.formula_version,
+        "sources": dict(found.sources),
+        "left_out": dict(found.left_out),
+        "tiers": [
+            {
+                "tier": one.tier,
+                "device_count": one.device_count,
+                "share": one.share,
+                "expected_share": one.expected_share,
+            }
+            for one in found.counts
+        ],
+    }
+    yield json.dumps(head)[:-1] + ', "devices": ['
+    before = ""
+    for row in _rows(found):
+        yield before + json.dumps({**row, "headline": device_headline(row)})
+        before = ","
+    yield "]}"
+
+
+def _text(found: "Tiers", fleet: "Fleet", *, shortened: bool) -> Iterator[str]:
+    yield headline(found)
+    if found.left_out:
+        others = " and ".join(f"{count:,} {name}" for name, count in found.left_out.items())
+        yield f"Not counted: {others} devices; --source names what is."
+    if not found.device_count:
+        return
+    yield f"Limits {found.limits_version}, formula {fleet.formula_version}."
+    yield ""
+    yield f"{'tier':<5}  {'devices':>9}  {'share':>7}  {'expected':>8}"
+    for one in found.counts:
+        share, expected = _tenths(one.share), _tenths(one.expected_share)
+        yield f"{one.tier or 'none':<5}  {one.device_count:>9,}  {share:>7}  {expected:>8}"
+    yield ""
+    yield f"{'device':<36}  {'tier':<5}  {'sure':>9}  {'usable':<6}  {'limited by':<10}  name"
+    for number, row in enumerate(_rows(found)):
+        if shortened and number == MOST_SHOWN:
+            yield f"and {found.device_count - MOST_SHOWN:,} more: --json, or the output in a file, has all"
+            return
+        yield _line(row)
+
+
+def _tenths(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    sure = "-" if row["tier_probability"] is None else percent(row["tier_probability"])
+    return (
+        f"{row['device_id']:<36}  {row['tier'] or 'none':<5}  {sure:>9}  {row['usable_tier'] or 'none':<6}  "
+        f"{row['limited_by'] or '-':<10}  {row['name'] or '-'}"
+    )
+
+
+def add_tiers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """Add the command with its arguments."""
+    parser = commands.add_parser(
+        "tiers",
+        help="print the tier of every device",
+        description="Print how many devices have which tier, and the tier of every device: the largest size class that "
+        "it runs comfortably, how sure that is, and what it runs out of first.",
+        epilog=f"example: {EXAMPLE}",
+    )
+    parser.add_argument(
+        "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
+    )
+    parser.add_argument("--limits", metavar="VERSION|FILE", help="limits to judge by (default: those of the snapshot)")
+    parser.add_argument(
+        "--source",
+        metavar="S",
+        help="devices to count: native, browser, external or all (default: native, else the only source there is)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    return parser

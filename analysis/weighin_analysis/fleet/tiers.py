@@ -1,0 +1,88 @@
+"""The tiers of a fleet: how many devices have which, and every device with its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weighin_analysis.catalog import class_rank
+from weighin_analysis.fleet.answer import Answer
+from weighin_analysis.fleet.expressions import texts
+from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.regrade import regrade
+from weighin_analysis.fleet.scope import chosen_sources, source_counts
+from weighin_analysis.limits import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierCount:
+    """The devices of one tier, of which ``tier`` None is none at all; shares are of all devices that count.
+
+    ``expected_share`` is what of ``share`` remains when every device counts by the probability that it really is
+    comfortable with its tier's class; None without a tier.
+    """
+
+    tier: str | None
+    device_count: int
+    share: float
+    expected_share: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiers:
+    """The tiers of a fleet under one version of limits, the largest first and no tier last.
+
+    ``sources`` counts the devices by source, ``left_out`` those of sources that were not asked for. ``devices`` has the
+    rows of the view ``tiers`` and the name of each device, the one that was heard of last first.
+    """
+
+    limits_version: str
+    device_count: int
+    sources: Mapping[str, int]
+    left_out: Mapping[str, int]
+    counts: tuple[TierCount, ...]
+    devices: Answer
+
+
+def tiers_of(fleet: Fleet, *, limits: Limits | None = None, source: str | None = None) -> Tiers:
+    """Return the tiers of a fleet, by the limits of its snapshot where no others are given.
+
+    QuestionError where a source must be chosen, LimitsError where limits ask for other estimates than there are.
+    """
+    table = f"{'tiers' if limits is None else tiers_table(fleet, limits)} AS tiers"
+    chosen = chosen_sources(fleet.connection, source)
+    counts = source_counts(fleet.connection)
+    sources = {name: count for name, count in counts.items() if name in chosen}
+    condition = f"tiers.source IN ({texts(chosen)})"
+    rows = fleet.sql(
+        f"SELECT tier, count(*), sum(tier_probability) FROM {table} WHERE {condition} GROUP BY tier"  # noqa: S608 - our own words
+    ).rows()
+    return Tiers(
+        limits_version=fleet.limits_version if limits is None else limits.version,
+        device_count=sum(sources.values()),
+        sources=sources,
+        left_out={name: count for name, count in counts.items() if name not in chosen},
+        counts=tuple(_tier_count(row, sum(sources.values())) for row in sorted(rows, key=_rank, reverse=True)),
+        devices=fleet.sql(
+            f"SELECT tiers.*, devices.name FROM {table} JOIN devices USING (device_id) WHERE {condition} "  # noqa: S608 - as above
+            "ORDER BY last_receive_time DESC, device_id"
+        ),
+    )
+
+
+def tiers_table(fleet: Fleet, limits: Limits) -> str:
+    """Return the name of the fleet's table of tiers under some limits, which is made where the snapshot has none."""
+    return "tiers" if limits.version == fleet.limits_version else regrade(fleet.connection, limits).tiers
+
+
+def _rank(row: Sequence[Any]) -> int:
+    return -1 if row[0] is None else class_rank(row[0])
+
+
+def _tier_count(row: Sequence[Any], total: int) -> TierCount:
+    tier, count, expected = row
+    return TierCount(
+        tier=tier,
+        device_count=count,
+        share=count / total,
+        expected_share=None if expected is None else expected / total,
+    )
