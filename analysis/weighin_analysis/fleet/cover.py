@@ -85,6 +85,8 @@ def _count(fleet: Fleet, limits: Limits, scope: Scope) -> _Counted:
             for scheme in schemes
             if (size_class, scheme) in found
         ]
+        if not candidates:  # only on devices that are not in question
+            continue
         best = Standing.nobody(scope.device_count)
         for _, _, one in candidates:
             best.take(one)
