@@ -62,6 +62,7 @@ def _refuse(message: str, exit_code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     # Imported here, where Ctrl-C is one line already: reading what is known of models takes a moment.
     from weighin_analysis.commands.catalogue import add_catalogue  # noqa: PLC0415
+    from weighin_analysis.commands.coverage import add_coverage, coverage  # noqa: PLC0415
     from weighin_analysis.commands.evaluate import add_evaluate, evaluate  # noqa: PLC0415
     from weighin_analysis.commands.import_ import add_import, import_  # noqa: PLC0415
     from weighin_analysis.commands.report import add_report, report  # noqa: PLC0415
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
     )
     tiers.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    add_coverage(commands).set_defaults(command=lambda options: _print_answer(*coverage(options)))
     add_size(commands).set_defaults(command=lambda options: _print_answer(*size(options)))
     add_catalogue(commands).set_defaults(command=_catalogue)
     add_limits(commands).set_defaults(command=lambda options: _print_answer(*limits(options)))
