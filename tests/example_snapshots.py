@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from weighin_aggregator.records import to_batch
 from weighin_aggregator.store import Store
 from weighin_analysis.fleet.folder import publishing
 from weighin_analysis.fleet.judge_runs import judge_folder
+from weighin_analysis.fleet.rows import hardware_of, run_with
+from weighin_analysis.snapshot import Hardware, RunRecord
 
 RECEIVE_TIME = datetime(2026, 2, 28, 10, 0)
 
@@ -40,6 +43,39 @@ def make_snapshot(folder: Path, runs: Iterable[tuple[str, run_pb2.Run]], *, exam
         with publishing(folder / "snapshot") as draft:
             judge_folder(draft, store.export(draft))
     return folder / "snapshot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run of a snapshot as values."""
+
+    device_id: str
+    run: RunRecord
+    hardware: Hardware
+
+
+def stored_runs(folder: Path) -> list[StoredRun]:
+    """Every run of a snapshot, from its rows, by receive time."""
+    hardware = {row["hardware_id"]: hardware_of(row) for row in _rows(folder, "hardware", "hardware_id")}
+    own = {
+        table: _rows(folder, table, order)
+        for table, order in (("measurements", "ord"), ("series", "measurement_ord, ord"), ("case_failures", "ord"))
+    }
+    return [
+        StoredRun(
+            device_id=row["device_id"],
+            run=run_with(row, *([one for one in rows if one["run_id"] == row["run_id"]] for rows in own.values())),
+            hardware=hardware[row["hardware_id"]],
+        )
+        for row in _rows(folder, "runs", "receive_time")
+    ]
+
+
+def _rows(folder: Path, table: str, order: str) -> list[dict[str, Any]]:
+    with duckdb.connect() as connection:
+        result = connection.execute(f"FROM '{folder}/{table}/*.parquet' ORDER BY {order}")
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import json
+import os
 import statistics
 import sys
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ from typing import Any
 import aggregator_process
 import duckdb
 import example_runs
+import grpc
 import pytest
 from aggregator_process import command
 
-from weighin.v1 import measurement_pb2
+from weighin.v1 import measurement_pb2, services_pb2, services_pb2_grpc
 from weighin_aggregator import snapshot as snapshot_module
 from weighin_aggregator.errors import SnapshotError
+from weighin_aggregator.limits import Limits
+from weighin_aggregator.server import Config, running
 from weighin_aggregator.snapshot import Written, copy_snapshot, write_snapshot
 from weighin_aggregator.store import Store
 from weighin_analysis.fleet.views import TABLES
@@ -268,3 +273,59 @@ def test_what_a_killed_server_leaves_behind_confuses_nobody(data: Path, tmp_path
     with aggregator_process.serving(data, tmp_path / "log"):
         assert command("stats", "--data", data).returncode == 0
     assert not (data / "serving.json").exists()
+
+
+def test_runs_are_stored_while_a_child_process_judges(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child waits, before it judges, for a word that is said only after a run was stored."""
+    started, word = tmp_path / "started", tmp_path / "word"
+    os.mkfifo(started)
+    os.mkfifo(word)
+    waits = f"import sys; open({str(started)!r}, 'w').close(); open({str(word)!r}).read(); "
+    judges = "from weighin_analysis.fleet.judge_runs import main; sys.exit(main(sys.argv[1:]))"
+    monkeypatch.setattr(snapshot_module, "_JUDGE", (sys.executable, "-c", waits + judges))
+
+    async def submit_while_it_judges() -> Path:
+        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits())
+        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
+            operator = services_pb2_grpc.OperatorServiceStub(channel)
+            answer = asyncio.create_task(_answer(operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())))
+            await asyncio.to_thread(started.read_text)
+            submit: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(aggregator_process.SUBMIT_RUNS)
+            request = example_runs.request([example_runs.example_envelope(1)]).SerializeToString()
+            stored = await submit(request, metadata=(("weighin-device-id", example_runs.DEVICE_ID),))
+            results = services_pb2.SubmitRunsResponse.FromString(stored).results
+            assert aggregator_process.outcomes(results) == [("STORED", "")]
+            await asyncio.to_thread(word.write_text, "go")
+            return Path((await answer).folder)
+
+    folder = asyncio.run(submit_while_it_judges())
+    assert rows(folder, "SELECT count(*) AS runs FROM {runs}") == [{"runs": 0}]
+
+
+async def _answer(call: Awaitable[services_pb2.CreateSnapshotResponse]) -> services_pb2.CreateSnapshotResponse:
+    return await call
+
+
+def test_a_server_that_is_stopped_stops_judging_too(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
+    never = f"import sys; file = open({str(alive)!r}, 'w'); print(file=file, flush=True); sys.stdin.read()"
+    monkeypatch.setattr(snapshot_module, "_JUDGE", (sys.executable, "-c", never))
+
+    async def stop_while_it_judges() -> str:
+        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits(drain_seconds=0.1))
+        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
+            operator = services_pb2_grpc.OperatorServiceStub(channel)
+            answer = asyncio.create_task(_answer(operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())))
+            file = await asyncio.to_thread(alive.open)
+            assert await asyncio.to_thread(file.readline) == "\n"
+        await asyncio.wait({answer})
+        with file:
+            return await asyncio.to_thread(file.read)  # ends when the child has
+
+    assert asyncio.run(stop_while_it_judges()) == ""
+    assert list((data / "snapshots").iterdir()) == []
