@@ -1,7 +1,6 @@
 """The folder of a snapshot: a manifest and, per table, a folder of Parquet files; complete or not there at all."""
 
 import ctypes
-import glob
 import hashlib
 import json
 import os
@@ -20,6 +19,8 @@ from weighin_analysis.fleet.views import TABLES, VIEWS_VERSION
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 3
 
+# In the name of a folder whose snapshot is being made, behind that of its target.
+_DRAFT = ".weighin-"
 # The end of the name of a snapshot that is being replaced, where two folders cannot be swapped.
 _REPLACED = ".old"
 # Of fcntl.h and stdio.h.
@@ -132,8 +133,8 @@ def publishing(target: Path) -> Iterator[Path]:
         with _translated(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with _locked(target.parent):
-                _clear_up(target)
-                folder = Path(tempfile.mkdtemp(prefix=_draft_prefix(target), dir=target.parent))
+                _clear_up(target.parent)
+                folder = Path(tempfile.mkdtemp(prefix=f".{target.name}{_DRAFT}", dir=target.parent))
                 held.callback(shutil.rmtree, folder, ignore_errors=True)
                 held.enter_context(_locked(folder))
         yield folder
@@ -141,13 +142,10 @@ def publishing(target: Path) -> Iterator[Path]:
             _publish(folder, target)
 
 
-def _draft_prefix(target: Path) -> str:
-    return f".{target.name}.weighin-"
-
-
-def _clear_up(target: Path) -> None:
-    """Remove what killed processes left beside ``target``: a process holds the lock of its folder while it lives."""
-    for left in target.parent.glob(glob.escape(_draft_prefix(target)) + "*"):
+def _clear_up(parent: Path) -> None:
+    """Remove what killed processes left in a folder: a process holds the lock of its own while it lives."""
+    for left in parent.glob(f".*{_DRAFT}*"):
+        target = parent / left.name[1:].rpartition(_DRAFT)[0]
         if left.suffix == _REPLACED and not target.exists():
             left.rename(target)
             continue
