@@ -23,7 +23,8 @@ from weighin_aggregator.schema import MIGRATIONS
 from weighin_analysis.catalog import architecture, size_classes
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.fleet.folder import Manifest, Part, part_of, publishing, write_manifest
-from weighin_analysis.fleet.views import FACTS, TABLES, VERDICTS, VIEWS
+from weighin_analysis.fleet.regrade import tiers_query, verdicts_query
+from weighin_analysis.fleet.views import FACTS, TABLES, VIEWS
 from weighin_analysis.footprint import KV_BYTES_PER_ELEMENT, bytes_read_per_token, download_bytes, memory_bytes
 from weighin_analysis.limits import Limits, current_limits
 from weighin_analysis.scheme import Scheme
@@ -123,18 +124,20 @@ def make_fleet(
     """
     assert runs_per_device >= 1
     assert 0 <= measurements_per_run <= MOST_MEASUREMENTS
+    limits = current_limits()
+    graded = {"verdicts": verdicts_query(limits), "tiers": tiers_query(limits)}
     with publishing(folder) as work, duckdb.connect() as connection:
-        _make_constants(connection, current_limits())
-        for name, value in (("seed", seed), ("run_count", runs_per_device), ("source", source)):
-            connection.execute(f"SET VARIABLE {name} = $1", [value])
-        connection.execute("SET VARIABLE measurement_count = $1", [measurements_per_run])
+        _make_constants(connection, limits)
+        _set_variables(
+            connection, seed=seed, run_count=runs_per_device, measurement_count=measurements_per_run, source=source
+        )
         parts: dict[str, list[Part]] = {table: [] for table in TABLES}
         for number, first in enumerate(range(0, max(devices, 1), _PART_DEVICES), start=1):
             connection.register("drawn", _drawn(min(_PART_DEVICES, devices - first), first, seed))
             connection.execute(_SQL.read_text(encoding="utf-8"))
             for view in VIEWS:
-                if view is VERDICTS:
-                    connection.execute(_SQL.with_name("made_grades.sql").read_text(encoding="utf-8"))
+                if view.name in graded:  # from the parts of this round that were written before
+                    connection.execute(f"CREATE OR REPLACE VIEW made_{view.name} AS {graded[view.name]}")
                 columns = [(column.name, column.type) for column in view.columns]
                 parts[view.name].append(_write(connection, work, view.name, columns, number))
                 connection.read_parquet(str(work / parts[view.name][-1].file)).create_view(view.name)
@@ -145,7 +148,7 @@ def make_fleet(
             Manifest(
                 time=SNAPSHOT_TIME,
                 formula_version=FORMULA_VERSION,
-                limits_version=current_limits().version,
+                limits_version=limits.version,
                 tables={name: tuple(files) for name, files in parts.items()},
             ),
         )
@@ -188,23 +191,24 @@ def _make_constants(connection: duckdb.DuckDBPyConnection, limits: Limits) -> No
         connection.execute(migration)
     connection.execute("USE main")
     connection.register("kinds", pa.Table.from_pylist([asdict(kind) for kind in KINDS]))
-    connection.register("models", pa.Table.from_pylist(_models(limits)))
-    numbers = {
-        "prompt": limits.prompt_tokens,
-        "depth": limits.decode_context_depth,
-        "memory_context": limits.memory_context_tokens,
-        "encoder_tokens": limits.encoder_tokens,
-        "probability": limits.interval_probability,
-        "quantile": NormalDist().inv_cdf(0.5 + limits.interval_probability / 2),
-        "formula": FORMULA_VERSION,
-        "limits_version": limits.version,
-        "comfortable_decode": limits.decoder_comfortable.decode_tokens_per_second,
-        "comfortable_first": limits.decoder_comfortable.time_to_first_token_seconds,
-        "usable_decode": limits.decoder_usable.decode_tokens_per_second,
-        "usable_first": limits.decoder_usable.time_to_first_token_seconds,
-        "memory_share": limits.memory_share,
-    }
-    for name, value in numbers.items():
+    connection.register("shapes", pa.Table.from_pylist(_models(limits)))
+    connection.execute("CREATE TABLE models AS FROM shapes")
+    struct = dict(_store_columns(connection, "measurement"))["architecture"]
+    connection.execute(f"ALTER TABLE models ALTER architecture TYPE {struct}")
+    _set_variables(
+        connection,
+        prompt_tokens=limits.prompt_tokens,
+        decode_context_depth=limits.decode_context_depth,
+        memory_context_tokens=limits.memory_context_tokens,
+        encoder_tokens=limits.encoder_tokens,
+        interval_probability=limits.interval_probability,
+        quantile=NormalDist().inv_cdf(0.5 + limits.interval_probability / 2),
+        formula_version=FORMULA_VERSION,
+    )
+
+
+def _set_variables(connection: duckdb.DuckDBPyConnection, **variables: str | float) -> None:
+    for name, value in variables.items():
         connection.execute(f"SET VARIABLE {name} = $1", [value])
 
 
@@ -224,9 +228,9 @@ def _models(limits: Limits) -> list[dict[str, object]]:
                     "scheme": str(scheme),
                     "architecture": asdict(shape),
                     "layers": shape.layers,
-                    "bytes_read": bytes_read_per_token(shape, scheme),
+                    "bytes_read_per_token": bytes_read_per_token(shape, scheme),
                     "cache_bytes_per_token": shape.kv_cache_bytes(1, KV_BYTES_PER_ELEMENT),
-                    "model_products": shape.layers * shape.layer_weight_count,
+                    "products_per_token": shape.layers * shape.layer_weight_count,
                     "memory_bytes": memory_bytes(
                         shape,
                         scheme,

@@ -49,50 +49,57 @@ CREATE OR REPLACE VIEW made_runs AS
         sha256(key::VARCHAR) AS run_sha256
     FROM made;
 
-CREATE OR REPLACE VIEW made_measurements AS
-    WITH asked AS (
-        SELECT *, row_number() OVER (ORDER BY rank, scheme, phase, token_count, context_depth) - 1 AS ord
+-- Lists that are unnested keep the rows of a run together, where a join and a sort would take many times as long.
+CREATE OR REPLACE TABLE asked AS
+    WITH numbered AS (
+        SELECT *, row_number() OVER (ORDER BY rank, scheme, phase, token_count, context_depth) - 1 AS ord,
+            sha256(model) AS graph, sha256(model || '/short') AS short_graph, sha256(model || '/head') AS head_graph
         FROM models CROSS JOIN (
             VALUES ('decode', 1, 16), ('decode', 1, 960), ('prefill', 32, 0), ('prefill', 128, 0), ('prefill', 512, 0)
         ) AS length(phase, token_count, context_depth)
-        WHERE measured QUALIFY ord < getvariable('measurement_count'))
-    SELECT made.* EXCLUDE (kind), 'layer_probe' AS kind, asked.*, 'onnxruntime' AS runtime,
-        'cpu' AS requested_execution_provider, 'cpu' AS execution_provider, logical_core_count AS threads, 36 AS sample_count,
-        exp(0.05 * normal(key, 100 + asked.ord)) * 4 / layers * CASE phase
-            WHEN 'decode' THEN (bytes_read + context_depth * cache_bytes_per_token) / run_bandwidth
-            ELSE token_count * model_products / run_products END AS median_seconds,
-        (bytes_read / layers * 4)::BIGINT AS peak_memory_bytes, 1.0 AS output_correlation, 0.001 AS output_relative_rms,
-        4 AS probe_layers, 1 AS short_probe_layers, 4096 AS head_columns, sha256(model) AS layers_graph_sha256,
-        sha256(model || '/short') AS short_layers_graph_sha256, sha256(model || '/head') AS head_graph_sha256
-    FROM made CROSS JOIN asked
-    ORDER BY number, sequence, asked.ord;
+        WHERE measured)
+    SELECT list(numbered ORDER BY ord) FILTER (ord < getvariable('measurement_count')) AS measurements,
+        (SELECT list(models ORDER BY rank, scheme) FROM models) AS models
+    FROM numbered;
+
+CREATE OR REPLACE VIEW made_measurements AS
+    SELECT run_id, device_id, source, one.*, 'layer_probe' AS kind, 'onnxruntime' AS runtime,
+        'cpu' AS requested_execution_provider, 'cpu' AS execution_provider, logical_core_count AS threads,
+        36 AS sample_count, exp(0.05 * normal(key, 100 + one.ord)) * 4 / one.layers * CASE one.phase
+            WHEN 'decode' THEN (one.bytes_read_per_token + one.context_depth * one.cache_bytes_per_token) / run_bandwidth
+            ELSE one.token_count * one.products_per_token / run_products END AS median_seconds,
+        (one.bytes_read_per_token / one.layers * 4)::BIGINT AS peak_memory_bytes, 1.0 AS output_correlation,
+        0.001 AS output_relative_rms, 4 AS probe_layers, 1 AS short_probe_layers, 4096 AS head_columns,
+        one.graph AS layers_graph_sha256, one.short_graph AS short_layers_graph_sha256,
+        one.head_graph AS head_graph_sha256
+    FROM (SELECT made.*, unnest(measurements) AS one FROM made CROSS JOIN asked);
 
 -- A model that needs much more than is free was stopped before it ran: it has no speeds.
 CREATE OR REPLACE VIEW made_estimates AS
     WITH truth AS (
-        SELECT made.*, models.*, 1000 + 4 * rank + 2 * (scheme = 'int4_block32')::INTEGER AS stream,
-            CASE WHEN rank <= 6 THEN 0.11 ELSE 0.16 + 0.02 * rank END AS sd,
-            memory_bytes > 4 * memory_available_bytes AND measured AS gated,
-            (bytes_read + getvariable('depth') * cache_bytes_per_token) / run_bandwidth + 0.002 AS decode_seconds,
-            getvariable('prompt') * model_products / run_products + decode_seconds AS first_seconds
-        FROM made CROSS JOIN models),
+        SELECT *, 1000 + 4 * one.rank + 2 * (one.scheme = 'int4_block32')::INTEGER AS stream,
+            CASE WHEN one.rank <= 6 THEN 0.11 ELSE 0.16 + 0.02 * one.rank END AS sd,
+            one.measured AND one.memory_bytes > 4 * memory_available_bytes AS stopped,
+            getvariable('decode_context_depth') * one.cache_bytes_per_token AS cache_bytes,
+            (one.bytes_read_per_token + cache_bytes) / run_bandwidth + 0.002 AS decode_seconds,
+            getvariable('prompt_tokens') * one.products_per_token / run_products + decode_seconds AS first_seconds
+        FROM (SELECT made.*, unnest(models) AS one FROM made CROSS JOIN asked)),
     estimated AS (
         SELECT *, exp(getvariable('quantile') * sd) AS factor,
-            CASE WHEN NOT gated THEN exp(sd * normal(key, stream)) / decode_seconds END AS decode,
-            CASE WHEN NOT gated THEN exp(sd * normal(key, stream + 1)) * first_seconds END AS first
+            CASE WHEN NOT stopped THEN exp(sd * normal(key, stream)) / decode_seconds END AS decode,
+            CASE WHEN NOT stopped THEN exp(sd * normal(key, stream + 1)) * first_seconds END AS first,
+            getvariable('prompt_tokens') / first AS prefill
         FROM truth)
-    SELECT * EXCLUDE (architecture), model AS architecture, 'decoder' AS architecture_kind, 'cpu' AS execution_provider,
-        'onnxruntime' AS runtime, logical_core_count AS threads, decode AS decode_tokens_per_second,
+    SELECT run_id, device_id, source, one.* EXCLUDE (architecture), one.model AS architecture,
+        'decoder' AS architecture_kind, 'cpu' AS execution_provider, 'onnxruntime' AS runtime,
+        logical_core_count AS threads, decode AS decode_tokens_per_second,
         decode / factor AS decode_tokens_per_second_low, decode * factor AS decode_tokens_per_second_high,
-        getvariable('prompt') / first AS prefill_tokens_per_second,
-        getvariable('prompt') / first / factor AS prefill_tokens_per_second_low,
-        getvariable('prompt') / first * factor AS prefill_tokens_per_second_high,
-        first AS time_to_first_token_seconds, first / factor AS time_to_first_token_seconds_low,
-        first * factor AS time_to_first_token_seconds_high,
-        CASE WHEN gated THEN 'formula' WHEN sd < 0.15 THEN 'layer_probe' ELSE 'interpolated' END AS basis,
-        true AS counts, [] AS notes, getvariable('prompt') AS prompt_tokens,
-        getvariable('depth') AS decode_context_depth, getvariable('memory_context') AS memory_context_tokens,
-        getvariable('encoder_tokens') AS encoder_tokens, getvariable('probability') AS interval_probability,
-        getvariable('formula') AS formula_version
-    FROM estimated
-    ORDER BY number, sequence, rank, scheme;
+        prefill AS prefill_tokens_per_second, prefill / factor AS prefill_tokens_per_second_low,
+        prefill * factor AS prefill_tokens_per_second_high, first AS time_to_first_token_seconds,
+        first / factor AS time_to_first_token_seconds_low, first * factor AS time_to_first_token_seconds_high,
+        memory_available_bytes, true AS counts, [] AS notes,
+        CASE WHEN stopped THEN 'formula' WHEN sd < 0.15 THEN 'layer_probe' ELSE 'interpolated' END AS basis,
+        getvariable('prompt_tokens') AS prompt_tokens, getvariable('decode_context_depth') AS decode_context_depth,
+        getvariable('memory_context_tokens') AS memory_context_tokens, getvariable('encoder_tokens') AS encoder_tokens,
+        getvariable('interval_probability') AS interval_probability, getvariable('formula_version') AS formula_version
+    FROM estimated;

@@ -1,9 +1,10 @@
 """What a question in SQL gives: rows, Arrow, pandas or Polars, and one clear line where it cannot be asked."""
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
@@ -14,75 +15,101 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_BATCH_ROWS = 10_000
+_T = TypeVar("_T")
 
 
 class Answer:
-    """The answer to one query, computed anew by every call that asks for it."""
+    """The answer to one query, computed anew by every call for it. Each may raise QueryError, in one line."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> None:
-        """Bind a statement; QueryError where DuckDB finds it wrong."""
-        with asked():
-            self._relation = connection.sql(statement.query)
+    def __init__(self, connection: duckdb.DuckDBPyConnection, query: str) -> None:
+        """Bind a query to the tables; QueryError where it asks no single question, or where DuckDB finds it wrong."""
+        self._connection = connection
+        self._relation = self._waited(lambda: _bound(connection, query))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of its columns."""
+        """The names of its columns; two may be the same."""
         return tuple(self._relation.columns)
 
+    def schema(self) -> "pa.Schema":
+        """Return the columns with their types in Arrow."""
+        return self._waited(lambda: self._relation.limit(0).to_arrow_table().schema)
+
     def rows(self) -> list[tuple[Any, ...]]:
-        """Return all rows as tuples of Python's own types."""
-        with asked():
-            return self._relation.fetchall()
+        """Return all rows, as tuples of Python's own types."""
+        return self._waited(self._relation.fetchall)
 
     def arrow(self) -> "pa.Table":
         """Return all rows as an Arrow table."""
-        with asked():
-            return self._relation.to_arrow_table()
+        return self._waited(self._relation.to_arrow_table)
 
-    def batches(self) -> "pa.RecordBatchReader":
-        """Return a reader of the rows that never holds all of them."""
-        with asked():
-            return self._relation.to_arrow_reader(_BATCH_ROWS)
+    def batches(self, row_count: int) -> "Iterator[pa.RecordBatch]":
+        """Yield the rows, at most ``row_count`` at a time; only one batch of them is held."""
+        reader = self._waited(lambda: self._relation.to_arrow_reader(row_count))
+        while (batch := self._waited(lambda: next(reader, None))) is not None:
+            yield batch
 
     def pandas(self) -> "pd.DataFrame":
         """Return all rows as a data frame of pandas; QueryError where pandas is not installed."""
         _require("pandas")
-        with asked():
-            return self._relation.df()
+        return self._waited(self._relation.df)
 
     def polars(self) -> "pl.DataFrame":
         """Return all rows as a data frame of Polars; QueryError where Polars is not installed."""
         _require("polars")
-        with asked():
-            return self._relation.pl()
+        return self._waited(self._relation.pl)
+
+    def _waited(self, call: Callable[[], _T]) -> _T:
+        """Return what a call to DuckDB gives; Ctrl-C ends it, and an error of DuckDB is one line.
+
+        DuckDB sees Ctrl-C before the first rows of an answer and not between later ones, and leaves the query running.
+        So another thread asks, and this one waits.
+        """
+        with ThreadPoolExecutor(max_workers=1) as other:
+            asked = other.submit(call)
+            try:
+                return asked.result()
+            except duckdb.Error as error:
+                raise QueryError(_one_line(error)) from error
+            except KeyboardInterrupt:
+                while wait([asked], timeout=0.1).not_done:
+                    self._connection.interrupt()
+                raise
 
 
-def checked_statement(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
-    """Return the one statement of a query if it asks and changes nothing; QueryError for all others."""
-    with asked():
-        statements = connection.extract_statements(query)
+def _bound(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyRelation:
+    """Return what one statement asks that changes nothing; QueryError for all others, duckdb.Error for a wrong one."""
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(f"the query is not Unicode text: {error.reason}") from error
+    statements = connection.extract_statements(query)
     if len(statements) != 1:
         raise QueryError(f"one statement is answered at a time, this has {len(statements)}")
     if statements[0].type != duckdb.StatementType.SELECT:
         kind = str(statements[0].type).rpartition(".")[2]
-        raise QueryError(f"a snapshot answers SELECT, it takes no {kind}")
-    return statements[0]
-
-
-@contextmanager
-def asked() -> Iterator[None]:
-    """Say an error of DuckDB in one line; Ctrl-C stays Ctrl-C."""
+        raise QueryError(f"a snapshot is only read: ask with SELECT, not {kind}")
     try:
-        yield
-    except duckdb.InterruptException as error:
-        raise KeyboardInterrupt from error
-    except duckdb.Error as error:
-        raise QueryError(" ".join(str(error).split())) from error
+        return connection.sql(query)
+    except duckdb.Error:
+        connection.execute(query)  # fails alike, and tells where
+        raise
+
+
+def _one_line(error: duckdb.Error) -> str:
+    """Return what DuckDB says, with the line and the column instead of a picture of the place."""
+    words, _, place = str(error).partition("\n\nLINE ")
+    told = re.match(r"(\d+): (.*)\n( *)\^", place)
+    where = ""
+    if told and not told[2].startswith("..."):  # of a long line it shows a part
+        where = f" (line {told[1]}, column {len(told[3]) - len(f'LINE {told[1]}: ') + 1})"
+    elif told:
+        where = f" (line {told[1]})"
+    return " ".join(words.split()) + where
 
 
 def _require(package: str) -> None:
     try:
         importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise QueryError(f"{package} is not installed; `pip install {package}`, or take .arrow() or .rows()") from error
+        raise QueryError(f"{package} is not installed; install it, or take .arrow() or .rows()") from error

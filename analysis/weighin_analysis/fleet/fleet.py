@@ -10,7 +10,7 @@ from typing import Self
 import duckdb
 
 from weighin_analysis.errors import SnapshotError
-from weighin_analysis.fleet.answer import Answer, checked_statement
+from weighin_analysis.fleet.answer import Answer
 from weighin_analysis.fleet.folder import Manifest, checked_files, read_manifest
 from weighin_analysis.fleet.views import VIEWS
 
@@ -64,7 +64,7 @@ class Fleet:
 
         QueryError, in one line, where it is anything else, or where DuckDB finds it wrong.
         """
-        return Answer(self.connection, checked_statement(self.connection, query))
+        return Answer(self.connection, query)
 
 
 def _connected(folder: Path, files: Mapping[str, Sequence[Path]]) -> duckdb.DuckDBPyConnection:
