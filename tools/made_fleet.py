@@ -159,11 +159,10 @@ def _write(
     connection: duckdb.DuckDBPyConnection, work: Path, table: str, columns: Sequence[tuple[str, str]], number: int
 ) -> Part:
     """Write what ``made_...`` holds as a part of a table; a column that it lacks is NULL, and without it no row is."""
-    made = connection.sql(f"FROM made_{table}") if _exists(connection, f"made_{table}") else None
+    made = connection.table(f"made_{table}").columns if _exists(connection, f"made_{table}") else []
     structs = dict(_store_columns(connection, "run") + _store_columns(connection, "measurement"))
     chosen = [
-        f"CAST({name if made and name in made.columns else 'NULL'} AS {structs[name] if kind == 'STRUCT' else kind})"
-        f' AS "{name}"'
+        f'CAST({name if name in made else "NULL"} AS {structs[name] if kind == "STRUCT" else kind}) AS "{name}"'
         for name, kind in columns
     ]
     query = f"SELECT {', '.join(chosen)} " + (f"FROM made_{table}" if made else "WHERE false")

@@ -1,13 +1,11 @@
 """The command `weighin-analysis`: judgements over a fleet. The only module of this package that prints."""
 
 import argparse
-import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from weighin_analysis.errors import AnalysisError, QuestionError, WhatIfError
 
@@ -62,12 +60,15 @@ def _refuse(message: str, exit_code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     # Imported here, where Ctrl-C is one line already: reading what is known of models takes a moment.
     from weighin_analysis.commands.catalogue import add_catalogue  # noqa: PLC0415
+    from weighin_analysis.commands.check import add_check, check  # noqa: PLC0415
     from weighin_analysis.commands.coverage import add_coverage, coverage  # noqa: PLC0415
     from weighin_analysis.commands.evaluate import add_evaluate, evaluate  # noqa: PLC0415
     from weighin_analysis.commands.import_ import add_import, import_  # noqa: PLC0415
-    from weighin_analysis.commands.report import add_report, report  # noqa: PLC0415
     from weighin_analysis.commands.limits import add_limits, limits  # noqa: PLC0415
+    from weighin_analysis.commands.query import add_query  # noqa: PLC0415
+    from weighin_analysis.commands.report import add_report, report  # noqa: PLC0415
     from weighin_analysis.commands.size import add_size, size  # noqa: PLC0415
+    from weighin_analysis.commands.tiers import add_tiers  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(
         prog="weighin-analysis",
@@ -77,24 +78,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"weighin-analysis {version('weighin-analysis')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_report(commands).set_defaults(command=lambda options: _print_answer(*report(options)))
-    tiers = commands.add_parser(
-        "tiers",
-        help="print the tier of every device",
-        description="Print the tier of every device: the largest size class that it runs comfortably.",
-        epilog="example: weighin-analysis tiers --snapshot snapshot/ --json",
-    )
-    tiers.set_defaults(command=_tiers)
-    tiers.add_argument(
-        "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
-    )
-    tiers.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    add_tiers(commands).set_defaults(command=_tiers)
     add_coverage(commands).set_defaults(command=lambda options: _print_answer(*coverage(options)))
     add_size(commands).set_defaults(command=lambda options: _print_answer(*size(options)))
     add_catalogue(commands).set_defaults(command=_catalogue)
     add_limits(commands).set_defaults(command=lambda options: _print_answer(*limits(options)))
+    add_check(commands).set_defaults(command=lambda options: _print_answer(*check(options)))
     add_import(commands).set_defaults(command=lambda options: _print_answer(*import_(options)))
     add_evaluate(commands).set_defaults(command=lambda options: _print_answer(*evaluate(options)))
+    add_query(commands).set_defaults(command=_query)
     return parser
+
+
+def _query(options: argparse.Namespace) -> int:
+    from weighin_analysis.commands.query import query  # noqa: PLC0415
+
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if note := query(options, sys.stdout.buffer, columns):
+        print(_printable(note), file=sys.stderr)
+    return 0
 
 
 def _catalogue(options: argparse.Namespace) -> int:
@@ -120,41 +122,20 @@ def _broken(lines: Sequence[str], width: int) -> list[str]:
 
 
 def _tiers(options: argparse.Namespace) -> int:
-    from weighin_analysis.load import load_snapshot  # noqa: PLC0415
-    from weighin_analysis.report.fleet import fleet_headline, judge_device  # noqa: PLC0415
+    from weighin_analysis.commands.tiers import tiers  # noqa: PLC0415
 
-    snapshot = load_snapshot(options.snapshot)
-    results = [judge_device(device) for device in snapshot.devices]
-    rows = [
-        {
-            "device_id": result.device.device_id,
-            "tier": result.card.tier,
-            "headline": result.card.headline,
-            "run_id": result.device.run.run_id,
-            "limits_version": result.card.limits_version,
-            "formula_version": result.card.formula_version,
-        }
-        for result in results
-    ]
-    if options.json:
-        document = {
-            "snapshot_time": snapshot.time.isoformat(),
-            "headline": fleet_headline(results),
-            "devices": rows,
-        }
-        return _print_answer(json.dumps(document), 0)
-    cells = [("device", "tier", "headline")]
-    for result in results:
-        texts = result.device.device_id, result.card.tier or "none", result.card.headline
-        cells.append((_printable(texts[0]), _printable(texts[1]), _printable(texts[2])))
-    device_width, tier_width = (max(len(row[column]) for row in cells) for column in (0, 1))
-    table = [f"{device:<{device_width}}  {tier:<{tier_width}}  {headline}" for device, tier, headline in cells]
-    return _print_answer("\n".join([fleet_headline(results), *(table if rows else ())]), 0)
+    try:
+        for line in tiers(options, shortened=sys.stdout.isatty()):
+            print(_printable(line))
+        print(end="", flush=True)
+    except BrokenPipeError:
+        _silence_output()
+    return 0
 
 
 def _printable(text: str) -> str:
     """Return a text from a snapshot without characters that a terminal would obey."""
-    return "".join(character if character.isprintable() else "�" for character in text)
+    return text if text.isprintable() else "".join(one if one.isprintable() else "�" for one in text)
 
 
 if __name__ == "__main__":
