@@ -123,10 +123,10 @@ def _nearest_groups(candidate: Candidate, groups: Collection[Group]) -> list[Gro
         own = [group for group in groups if group[0] == provider]
         near = stand_in(candidate.format, candidate.scheme, [group[1] for group in own])
         found.append(next((group for group in own if near and group[1] is near.scheme), own[0]))
-    return [group for group in found if _runtime_on(group[0], candidate.format)] or found[:1]
+    return [group for group in found if runtime_on(group[0], candidate.format)] or found[:1]
 
 
-def _runtime_on(provider: str, form: Format) -> Runtime | None:
+def runtime_on(provider: str, form: Format) -> Runtime | None:
     """Return what runs a format on the device of an execution provider, None where nothing does."""
     return (_ON_CPU if provider == "cpu" else _ON_GPU).get(form)
 
@@ -135,7 +135,7 @@ def _row(question: Question, group: Group, evidence: Evidence) -> CheckRow:
     provider, _, threads = group
     candidate, facts, limits = question.candidate, evidence.facts, evidence.limits
     encoder = candidate.entry.kind is ModelKind.ENCODER
-    runtime = _runtime_on(provider, candidate.format)
+    runtime = runtime_on(provider, candidate.format)
     setting = Setting(
         context_tokens=question.context_tokens,
         prompt_tokens=limits.encoder_tokens if encoder else limits.prompt_tokens,
@@ -185,7 +185,7 @@ def _timed(untimed: CheckRow, question: Question, group: Group, evidence: Eviden
     """Return a row with its speed; EstimateError, whose text is for a person, where the run says nothing of it."""
     needed, limits, (provider, measured, threads) = untimed.requirement, evidence.limits, group
     candidate, entry = needed.candidate, needed.candidate.entry
-    if _runtime_on(provider, candidate.format) is None:
+    if runtime_on(provider, candidate.format) is None:
         raise EstimateError(_not_run_here(candidate.format, provider))
     if entry.shape is None:
         raise EstimateError(f"no speed: no dense transformer whose shape is published describes {entry.name}")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from weighin_analysis.fleet.external import Imported
-from weighin_analysis.limits import current_limits
+from weighin_analysis.limits import current_limits, load_limits
 from weighin_analysis.public.rows import read_rows
 from weighin_analysis.report.numbers import counted
 
@@ -27,7 +27,7 @@ def import_(options: argparse.Namespace) -> tuple[str, int]:
         rows,
         options.out,
         base=base,
-        limits=current_limits(),
+        limits=load_limits(base.manifest.limits_version) if base else current_limits(),
         import_time=datetime.now(UTC).replace(tzinfo=None),
         file_sha256=hashlib.sha256(options.throughput.read_bytes()).hexdigest(),
     )

@@ -13,7 +13,7 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheme", metavar="S", help="scheme as its format spells it: q4f16, Q4_K_M, int8_dynamic")
     parser.add_argument("--format", type=Format, choices=list(Format), help="format of the files")
     parser.add_argument(
-        "--context", type=_positive, metavar="N", help=f"tokens that memory is counted for (default: {tokens})"
+        "--context", type=context_length, metavar="N", help=f"tokens that memory is counted for (default: {tokens})"
     )
     parser.add_argument(
         "--link-mbit", type=_speed, metavar="N", help="speed of the connection, Mbit/s (default: 10 and 100)"
@@ -26,7 +26,8 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
+def context_length(text: str) -> int:
+    """Read a number of tokens; an argument error says what one is."""
     if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!a} is not a whole number from 1 to 999999999")
     return int(text)

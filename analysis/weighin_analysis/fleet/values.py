@@ -141,3 +141,46 @@ class Coverage:
     speeds: tuple[ClassSpeed, ...]
     gates: tuple[GateRow, ...]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShares:
+    """Which devices run a model in one scheme, or in any; ``judged_count`` devices have a verdict on it.
+
+    ``format`` and ``scheme`` are None for any. ``memory_bytes`` is the most of any execution provider.
+    """
+
+    format: str | None
+    scheme: str | None
+    download_bytes: int | None
+    memory_bytes: int | None
+    judged_count: int
+    comfortable: Share | None
+    usable: Share | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCheck:
+    """What a fleet says of one model, with memory counted for ``context_tokens``.
+
+    ``verdicts`` counts the devices by their best verdict, and ``unjudged_count`` those without one. Quartiles are of
+    the devices that it fits on, the slowest first, each with its fastest scheme; None where there is none.
+    ``storage_short_count`` devices have less free storage than the smallest download. ``left_out`` are devices of
+    sources that were not asked for.
+    """
+
+    model: str
+    parameters: int | None
+    size_class: str
+    context_tokens: int
+    limits_version: str
+    sources: Mapping[str, int]
+    left_out: Mapping[str, int]
+    any_scheme: ModelShares
+    schemes: tuple[ModelShares, ...]
+    verdicts: Mapping[str, int]
+    unjudged_count: int
+    decode_tokens_per_second: tuple[float, float, float] | None
+    time_to_first_token_seconds: tuple[float, float, float] | None
+    storage_short_count: int
+    notes: tuple[str, ...]
