@@ -25,7 +25,7 @@ from weighin_aggregator.peer import device_id, require_loopback
 from weighin_aggregator.records import Batch, Sending, to_batch
 from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.serving import to_message
-from weighin_aggregator.snapshot import write_numbered_snapshot
+from weighin_aggregator.snapshot import Written, write_numbered_snapshot
 from weighin_aggregator.store import Stats, utc_now
 from weighin_aggregator.validate import is_timestamp
 
@@ -50,6 +50,7 @@ class Services:
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._snapshots_being_made: set[asyncio.Task[Written | None]] = set()
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """Return what a server registers. Methods that are not here are answered UNIMPLEMENTED by gRPC itself."""
@@ -68,6 +69,10 @@ class Services:
             await asyncio.wait_for(self._idle.wait(), timeout_seconds)
         except TimeoutError:
             return False
+        finally:
+            for task in self._snapshots_being_made:
+                task.cancel()
+            await asyncio.gather(*self._snapshots_being_made, return_exceptions=True)
         return True
 
     def _handler(self, handle: Handler) -> "grpc.RpcMethodHandler[bytes, bytes]":
@@ -136,13 +141,25 @@ class Services:
 
     async def _create_snapshot(self, _: bytes, context: Context) -> bytes:
         require_loopback(context.peer())
+        making = asyncio.create_task(self._make_snapshot())
+        self._snapshots_being_made.add(making)
+        making.add_done_callback(self._snapshots_being_made.discard)
+        # To judge a large fleet for the first time takes longer than a connection may last. Who asks again finds that
+        # work done.
+        written = await asyncio.shield(making)
+        if written is None:
+            raise Refusal(Reason.SNAPSHOT_FAILED)
+        return services_pb2.CreateSnapshotResponse(folder=str(written.folder)).SerializeToString()
+
+    async def _make_snapshot(self) -> Written | None:
+        """Write a snapshot; None where that failed, and the log says why."""
         try:
             written = await write_numbered_snapshot(self._export, self._snapshots, self._limits.kept_snapshots)
         except (SnapshotError, StoreError) as error:
             _log.error("snapshot_failed", error=str(error))
-            raise Refusal(Reason.SNAPSHOT_FAILED) from error
+            return None
         _log.info("snapshot_written", **{**asdict(written), "folder": str(written.folder)})
-        return services_pb2.CreateSnapshotResponse(folder=str(written.folder)).SerializeToString()
+        return written
 
     async def _export(self, folder: Path) -> datetime:
         moments: list[datetime] = []

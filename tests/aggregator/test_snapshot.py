@@ -7,6 +7,7 @@ import os
 import statistics
 import sys
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ import duckdb
 import example_runs
 import grpc
 import pytest
-from aggregator_process import command
+from aggregator_process import command, wait_until
 
 from weighin.v1 import measurement_pb2, services_pb2, services_pb2_grpc
 from weighin_aggregator import snapshot as snapshot_module
 from weighin_aggregator.errors import SnapshotError
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.server import Config, running
-from weighin_aggregator.snapshot import Written, copy_snapshot, write_snapshot
+from weighin_aggregator.snapshot import Written, copy_snapshot, numbered_snapshots, write_snapshot
 from weighin_aggregator.store import Store
 from weighin_analysis.fleet.views import TABLES
 
@@ -275,29 +276,38 @@ def test_what_a_killed_server_leaves_behind_confuses_nobody(data: Path, tmp_path
     assert not (data / "serving.json").exists()
 
 
-def test_runs_are_stored_while_a_child_process_judges(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The child waits, before it judges, for a word that is said only after a run was stored."""
-    started, word = tmp_path / "started", tmp_path / "word"
-    os.mkfifo(started)
-    os.mkfifo(word)
-    waits = f"import sys; open({str(started)!r}, 'w').close(); open({str(word)!r}).read(); "
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """A child process that says when it has ``started`` and waits for a ``word`` before it judges."""
+
+    started: Path
+    word: Path
+
+
+@pytest.fixture
+def judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judging:
+    pipes = Judging(tmp_path / "started", tmp_path / "word")
+    os.mkfifo(pipes.started)
+    os.mkfifo(pipes.word)
+    waits = f"import sys; open({str(pipes.started)!r}, 'w').close(); open({str(pipes.word)!r}).read(); "
     judges = "from weighin_analysis.fleet.judge_runs import main; sys.exit(main(sys.argv[1:]))"
     monkeypatch.setattr(snapshot_module, "_JUDGE", (sys.executable, "-c", waits + judges))
+    return pipes
 
+
+def test_runs_are_stored_while_a_child_process_judges(data: Path, judging: Judging) -> None:
     async def submit_while_it_judges() -> Path:
         config = Config(data=data, host="127.0.0.1", port=0, limits=Limits())
         async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
             operator = services_pb2_grpc.OperatorServiceStub(channel)
             answer = asyncio.create_task(_answer(operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())))
-            await asyncio.to_thread(started.read_text)
+            await asyncio.to_thread(judging.started.read_text)
             submit: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(aggregator_process.SUBMIT_RUNS)
             request = example_runs.request([example_runs.example_envelope(1)]).SerializeToString()
             stored = await submit(request, metadata=(("weighin-device-id", example_runs.DEVICE_ID),))
             results = services_pb2.SubmitRunsResponse.FromString(stored).results
             assert aggregator_process.outcomes(results) == [("STORED", "")]
-            await asyncio.to_thread(word.write_text, "go")
+            await asyncio.to_thread(judging.word.write_text, "go")
             return Path((await answer).folder)
 
     folder = asyncio.run(submit_while_it_judges())
@@ -306,6 +316,20 @@ def test_runs_are_stored_while_a_child_process_judges(
 
 async def _answer(call: Awaitable[services_pb2.CreateSnapshotResponse]) -> services_pb2.CreateSnapshotResponse:
     return await call
+
+
+def test_a_snapshot_is_finished_when_the_connection_of_who_asked_for_it_ends(data: Path, judging: Judging) -> None:
+    async def leave_while_it_judges() -> None:
+        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits())
+        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
+            operator = services_pb2_grpc.OperatorServiceStub(channel)
+            call = operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())
+            await asyncio.to_thread(judging.started.read_text)
+            call.cancel()
+            await asyncio.to_thread(judging.word.write_text, "go")
+            await asyncio.to_thread(wait_until, lambda: len(numbered_snapshots(data / "snapshots")) == 1)
+
+    asyncio.run(leave_while_it_judges())
 
 
 def test_a_server_that_is_stopped_stops_judging_too(
