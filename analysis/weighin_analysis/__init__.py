@@ -4,16 +4,16 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from weighin_analysis.fleet.fleet import Fleet
+    from weighin_analysis.opened import OpenSnapshot
 
 __all__ = ["open"]
 
 
-def open(snapshot: str | PathLike[str]) -> "Fleet":  # noqa: A001 (read as weighin_analysis.open)
+def open(snapshot: str | PathLike[str]) -> "OpenSnapshot":  # noqa: A001 (read as weighin_analysis.open)
     """Open the folder of a snapshot; SnapshotError, in one line, where it is missing, damaged or of another version."""
     # Imported here: the core is light, and needs none of what a fleet needs.
     from pathlib import Path  # noqa: PLC0415
 
-    from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
+    from weighin_analysis.opened import OpenSnapshot  # noqa: PLC0415
 
-    return Fleet(Path(snapshot))
+    return OpenSnapshot(Path(snapshot))

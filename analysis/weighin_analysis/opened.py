@@ -1,0 +1,80 @@
+"""What a program does with an open snapshot: SQL, and the answers of the commands as values.
+
+``limits`` is a version that ships with weighin or a TOML file; the snapshot's own where it is left out. ``source`` is
+native, browser, external or all; native where the snapshot has native devices, else the only source there is.
+``population`` is a CSV file of shares that the devices are weighted to (docs/coverage.md). What cannot be answered is
+an AnalysisError of one line.
+"""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from weighin_analysis.fleet.check_model import check_model
+from weighin_analysis.fleet.cover import coverage_of
+from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.population import Population, read_population
+from weighin_analysis.fleet.tiers import Tiers, tiers_of
+from weighin_analysis.fleet.values import Coverage, ModelCheck
+from weighin_analysis.limits import Limits, load_limits
+
+_Path = str | PathLike[str]
+
+
+class OpenSnapshot(Fleet):
+    """An open snapshot; ``weighin_analysis.open`` gives one."""
+
+    def tiers(self, *, limits: _Path | None = None, source: str | None = None) -> Tiers:
+        """Return how many devices have which tier, and the tier of each."""
+        return tiers_of(self, limits=_limits(limits) if limits else None, source=source)
+
+    def coverage(
+        self, *, limits: Sequence[_Path] = (), source: str | None = None, population: _Path | None = None
+    ) -> Coverage:
+        """Return which share of the devices runs each size class, and what to ship, under each of the limits."""
+        chosen = [_limits(one) for one in limits or (self.limits_version,)]
+        return coverage_of(self, chosen, source=source, population=_population(population))
+
+    def check(
+        self,
+        model: str,
+        *,
+        scheme: str | None = None,
+        context_tokens: int | None = None,
+        limits: _Path | None = None,
+        source: str | None = None,
+        population: _Path | None = None,
+    ) -> ModelCheck:
+        """Return which share of the devices runs one model, by any name that `size` knows."""
+        return check_model(
+            self,
+            model,
+            scheme=scheme,
+            context_tokens=context_tokens,
+            limits=_limits(limits) if limits else None,
+            source=source,
+            population=_population(population),
+        )
+
+    def report(
+        self,
+        folder: _Path,
+        *,
+        limits: Sequence[_Path] = (),
+        source: str | None = None,
+        population: _Path | None = None,
+    ) -> Path:
+        """Write the report into a folder and return the path of its page."""
+        # Imported here: the library of the charts takes longer to import than a question to answer.
+        from weighin_analysis.report.write import write_report  # noqa: PLC0415
+
+        chosen = [_limits(one) for one in limits]
+        return write_report(self, Path(folder), limits=chosen, source=source, population=_population(population)).page
+
+
+def _limits(text: _Path) -> Limits:
+    return load_limits(str(text))
+
+
+def _population(path: _Path | None) -> Population | None:
+    return read_population(Path(path)) if path else None
