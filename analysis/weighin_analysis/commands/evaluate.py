@@ -13,6 +13,7 @@ from weighin_analysis.public.evaluate import (
     ONE_SCALAR,
     TWO_ANCHORS,
     TWO_POINT_LINE,
+    CommonShare,
     Evaluation,
     Score,
     common_share,
@@ -55,10 +56,7 @@ def _lines(found: Evaluation) -> Iterator[str]:
         yield _meaning(words, scores[name], scores[baseline])
     for name, _, words in _FAMILIES:
         if share := common_share(found.predicted[name]):
-            yield (
-                f"{words}, {share.share:.0%} ({share.low:.0%}-{share.high:.0%}) of the error's variance is common to "
-                f"all devices: {share.targets} models on one backend and quantization, {share.devices} devices."
-            )
+            yield f"{words}, {_in_common(share)}"
     yield f"Rows left out: {', '.join(f'{count} {reason}' for reason, count in found.left_out.items() if count)}."
 
 
@@ -79,6 +77,15 @@ def _meaning(words: str, score: Score, baseline: Score) -> str:
         f"{words}, the rate of another model is off by at most {score.median_ape:.1%} in half of the rows and by "
         f"{score.p90_ape:.0%} in nine of ten; the baseline from the same by {baseline.median_ape:.1%} and "
         f"{baseline.p90_ape:.0%}."
+    )
+
+
+def _in_common(share: CommonShare) -> str:
+    sample = f"{share.low:.0%}-{share.high:.0%}"
+    fewer = f"{share.least_without_one:.0%}-{share.most_without_one:.0%}"
+    return (
+        f"{share.share:.0%} of the error's variance is common to all devices ({sample}; {fewer} without any one device): "
+        f"{share.targets} models on one backend and quantization, {share.devices} devices."
     )
 
 

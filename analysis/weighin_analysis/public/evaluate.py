@@ -23,6 +23,7 @@ from weighin_analysis.public.rows import PublicRow
 TWO_ANCHORS, ONE_ANCHOR = "weighin_two_anchors", "weighin_one_anchor"
 TWO_POINT_LINE, ONE_SCALAR, SPEC_SHEET = "two_point_line", "one_scalar", "spec_sheet"
 _Floats = NDArray[np.float64]
+_BOOTSTRAP_SAMPLES = 1_000
 # What a row belongs to, all of which is left out together when a row of it is predicted.
 Fold = Callable[[Cell], str]
 
@@ -73,13 +74,16 @@ class Score:
 class CommonShare:
     """Of the variance of ln errors, the share that is one and the same on all devices, by target.
 
-    ``low`` to ``high`` holds 95 % of bootstrap samples of targets. ``targets`` are backend x model x quantization seen
-    on two devices or more, ``rows`` the devices' means of these.
+    ``low`` to ``high`` holds 95 % of bootstrap samples of targets; ``least_without_one`` and ``most_without_one`` are
+    what it comes to where any one device is left out. ``targets`` are backend x model x quantization seen on two
+    devices or more, ``rows`` the devices' means of these.
     """
 
     share: float
     low: float
     high: float
+    least_without_one: float
+    most_without_one: float
     targets: int
     rows: int
     devices: int
@@ -177,9 +181,6 @@ def _interval(answers: Sequence[Predicted], weights: NDArray[np.float64]) -> tup
     return float(np.average(held, weights=weights)), width
 
 
-_BOOTSTRAP_SAMPLES = 1_000
-
-
 def common_share(answers: Sequence[Predicted]) -> CommonShare | None:
     """Return the share of the ln error that all devices have in common; None where no target is seen on two devices.
 
@@ -191,27 +192,42 @@ def common_share(answers: Sequence[Predicted]) -> CommonShare | None:
     for answer in answers:
         cell = answer.question.cell
         found[cell.target][cell.row.device].append((answer.log_error, answer.question.weight))
-    targets = {target: devices for target, devices in found.items() if len(devices) > 1}
-    if not targets:
+    means = [{device: _mean(errors) for device, errors in devices.items()} for devices in found.values()]
+    groups = _groups(means, without="")
+    if not groups:
         return None
-    groups = [np.array([_mean(errors) for errors in devices.values()]) for devices in targets.values()]
+    devices = {device for one in means if len(one) > 1 for device in one}
     draws = np.random.default_rng(0).integers(0, len(groups), (_BOOTSTRAP_SAMPLES, len(groups)))
-    low, high = np.quantile(_intra_class_correlation(groups, draws), [0.025, 0.975])
+    low, high = np.quantile(_intra_class_correlations(groups, draws), [0.025, 0.975])
+    fewer = [_groups(means, without=device) for device in devices]
+    without_one = [_intra_class_correlation(some) for some in fewer if some]
     return CommonShare(
-        share=float(_intra_class_correlation(groups, np.arange(len(groups))[None, :])[0]),
+        share=_intra_class_correlation(groups),
         low=float(low),
         high=float(high),
+        least_without_one=min(without_one, default=0.0),
+        most_without_one=max(without_one, default=1.0),
         targets=len(groups),
         rows=sum(map(len, groups)),
-        devices=len({device for devices in targets.values() for device in devices}),
+        devices=len(devices),
     )
+
+
+def _groups(means: Sequence[Mapping[str, float]], *, without: str) -> list[_Floats]:
+    """Return the errors of each target that more than one device has seen, one device left out."""
+    kept = [[error for device, error in devices.items() if device != without] for devices in means]
+    return [np.array(errors) for errors in kept if len(errors) > 1]
 
 
 def _mean(errors: Sequence[tuple[float, float]]) -> float:
     return sum(error * weight for error, weight in errors) / sum(weight for _, weight in errors)
 
 
-def _intra_class_correlation(groups: Sequence[_Floats], draws: NDArray[np.intp]) -> _Floats:
+def _intra_class_correlation(groups: Sequence[_Floats]) -> float:
+    return float(_intra_class_correlations(groups, np.arange(len(groups))[None, :])[0])
+
+
+def _intra_class_correlations(groups: Sequence[_Floats], draws: NDArray[np.intp]) -> _Floats:
     """Return for each line of drawn groups the variance that a group has in common over all of it, at least 0."""
     counts = np.array([len(group) for group in groups])[draws]
     squares = np.array([float(((group - group.mean()) ** 2).sum()) for group in groups])[draws]

@@ -26,6 +26,7 @@ _Floats = NDArray[np.float64]
 _EXPONENTS = {Phase.DECODE: tuple(round(0.02 * step, 2) for step in range(16)), Phase.PREFILL: (0.0,)}
 _WALKS = (1.0, 1.4, 2.0, 2.8, 4.0, 5.7, 8.0, 11.0)  # walk_sd over run_sd
 _DEGREES_OF_FREEDOM = 4
+_LEAST_SD = 0.001  # of a run: rows that follow a law exactly were made, not measured
 _DIGITS = 4
 
 
@@ -127,7 +128,8 @@ def _scale(one: Tried, i: int, keep: NDArray[np.bool_]) -> float:
     """Return by how much the sd of a law must be multiplied for its interval to hold."""
     chosen = keep[one.order[i]]
     share = current_limits().interval_probability
-    return sorted_quantile(one.deviations[i][chosen], one.weights[one.order[i]][chosen], share) / interval_factor()
+    reached = sorted_quantile(one.deviations[i][chosen], one.weights[one.order[i]][chosen], share)
+    return max(_LEAST_SD, reached / interval_factor())
 
 
 def interval_factor() -> float:

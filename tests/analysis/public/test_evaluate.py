@@ -138,6 +138,25 @@ def test_too_few_rows_are_one_clear_line(count: int) -> None:
         evaluate([row_of()] * count, Phase.DECODE, hard=False)
 
 
+def test_rows_that_follow_a_law_exactly_are_predicted_exactly() -> None:
+    made = [
+        row_of(
+            device=device,
+            model=f"unheard-of {size}",
+            parameters="1",
+            model_size_bytes=f"{size}000000000",
+            tokens_per_s=str(speed / size),
+        )
+        for device, speed in (("slow", 10), ("fast", 100))
+        for size in (1, 2, 4, 8)
+    ]
+    found = evaluate(made, Phase.DECODE, hard=False).scores
+    assert [score.rows for score in found.values()] == [8] * 5
+    # The sheet states one bandwidth for both devices, of which one is ten times as fast.
+    assert found.pop(SPEC_SHEET).median_ape > 0.5
+    assert [score.p90_ape for score in found.values()] == pytest.approx([0] * 4, abs=1e-9)
+
+
 def answer(*, error: float, device: str = "a", model: str = "m", log_sd: float | None = None) -> Predicted:
     cell = Cell(row=row_of(device=device), model=model, work=1e9, seconds=0.1)
     return Predicted(question=Question(cell=cell, near=cell), seconds=0.1 * np.exp(error), log_sd=log_sd)

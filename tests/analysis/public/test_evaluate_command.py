@@ -50,6 +50,14 @@ def test_a_person_reads_a_table_and_what_it_means(capsys: pytest.CaptureFixture[
     assert "Rows left out: " in text
 
 
+def test_what_the_documentation_shows_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = (Path(__file__).parents[3] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    assert printed(capsys, str(THROUGHPUT)) in shown
+    for arguments in (["--phase", "prefill"], ["--all"]):
+        table = printed(capsys, str(THROUGHPUT), *arguments).split("\n\n")[1]
+        assert table in shown
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
