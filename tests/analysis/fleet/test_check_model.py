@@ -8,13 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_runs import LAPTOP, SMALL_BOARD, Machine, example_run
+from example_snapshots import device_id, make_snapshot, stored_runs
 from made_fleet import make_fleet
 
+from weighin_analysis.answers.candidate import Candidate
+from weighin_analysis.answers.check import Question, check
 from weighin_analysis.cli import main
 from weighin_analysis.errors import CatalogError, EstimateError, QuestionError
+from weighin_analysis.evidence import evidence_of
 from weighin_analysis.fleet.check_model import check_model
 from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.judging import judge_run
 from weighin_analysis.limits import current_limits
+from weighin_analysis.models.catalogue import catalogue
+from weighin_analysis.sizes.artefact import Format
 
 DEVICES = 400
 
@@ -191,3 +199,41 @@ def test_a_device_without_the_nearest_model_is_judged_by_others(folder: Path) ->
     assert found.unjudged_count == 0
     assert found.decode_tokens_per_second is not None
     assert math.isfinite(found.decode_tokens_per_second[1])
+
+
+# None of them stands for a class.
+OTHERS = (
+    "SmolLM2-360M",
+    "Qwen3-0.6B",
+    "Gemma-3-1B",
+    "Qwen2.5-1.5B",
+    "Gemma-2-2B",
+    "Llama-3.2-3B",
+    "Qwen2.5-7B",
+    "Qwen3-14B",
+)
+SLOW = replace(SMALL_BOARD, memory_total_bytes=64 * 2**30, memory_available_bytes=60 * 2**30)
+
+
+@pytest.mark.parametrize("machine", [LAPTOP, SLOW])
+def test_the_fleet_says_nearly_what_the_agent_on_the_device_says(tmp_path: Path, machine: Machine) -> None:
+    """The agent has the whole cost model, the fleet two reference models: 8 % in the median, 30 % at worst."""
+    folder = make_snapshot(tmp_path, [(device_id(1), example_run(1, machine))])
+    (stored,) = stored_runs(folder)
+    judged = judge_run(stored.device_id, stored.run, stored.hardware)
+    evidence = evidence_of(stored.run.measurements, judged.facts, current_limits())
+    errors, same = [], 0
+    with Fleet(folder) as fleet:
+        for name in OTHERS:
+            candidate = Candidate(entry=catalogue()[name], format=Format.ONNX, scheme="int4_block32")
+            own = check(Question(candidate=candidate, context_tokens=2048), evidence)[0]
+            found = check_model(fleet, name, scheme="int4_block32")
+            same += found.verdicts[str(own.verdict)]
+            assert found.schemes[0].memory_bytes == own.requirement.memory_bytes
+            if own.decode_tokens_per_second and found.decode_tokens_per_second:
+                errors.append(abs(math.log(found.decode_tokens_per_second[1] / own.decode_tokens_per_second.value)))
+
+    assert len(errors) == len(OTHERS)
+    assert np.median(errors) < 0.08
+    assert max(errors) < 0.30
+    assert same >= len(OTHERS) - 1
