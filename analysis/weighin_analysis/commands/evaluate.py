@@ -63,13 +63,10 @@ def _lines(found: Evaluation) -> Iterator[str]:
 def _table(scores: dict[str, Score]) -> Iterator[str]:
     yield _HEADINGS
     for name, score in scores.items():
-        holds, width = ("-" if value is None else f"{value:.1%}" for value in _interval(score))
+        interval = score.interval_coverage, score.median_interval_width
+        holds, width = ("-" if value is None else f"{value:.1%}" for value in interval)
         errors = f"{score.median_ape:>7.1%} {score.p90_ape:>7.1%} {score.device_balanced_median_ape:>9.1%}"
         yield f"{name:<20} {score.rows:>5} {score.devices:>7} {errors} {holds:>10} {width:>6}"
-
-
-def _interval(score: Score) -> tuple[float | None, float | None]:
-    return score.interval_coverage, score.median_interval_width
 
 
 def _meaning(words: str, score: Score, baseline: Score) -> str:
@@ -84,8 +81,8 @@ def _in_common(share: CommonShare) -> str:
     sample = f"{share.low:.0%}-{share.high:.0%}"
     fewer = f"{share.least_without_one:.0%}-{share.most_without_one:.0%}"
     return (
-        f"{share.share:.0%} of the error's variance is common to all devices ({sample}; {fewer} without any one device): "
-        f"{share.targets} models on one backend and quantization, {share.devices} devices."
+        f"{share.share:.0%} of the error's variance is common to all devices ({sample}; {fewer} without any one "
+        f"device): {share.targets} models on one backend and quantization, {share.devices} devices."
     )
 
 

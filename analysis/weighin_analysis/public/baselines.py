@@ -4,7 +4,7 @@ They exist to be beaten: a predictor that does not beat them is not shipped.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -28,26 +28,25 @@ def two_point_line(question: Question) -> float:
     return seconds if seconds > 0 else one_scalar(question)
 
 
-class SpecSheet:
-    """The nominal bandwidth, times the efficiency that other devices reach on the same backend.
+def spec_sheet(cells: Sequence[Cell], questions: Sequence[Question]) -> Iterator[tuple[Question, float | None]]:
+    """Yield each question with seconds per token by nominal bandwidth times the efficiency of its backend elsewhere.
 
-    The efficiency of a device is the median of bytes read per second over nominal bandwidth; that of a backend the
-    median over devices, the predicted one left out; that of all backends where no other device has this one.
+    The efficiency of a device is its median of bytes read per second over nominal bandwidth; that of a backend is the
+    median over devices, the predicted one left out; that of all backends where no other device has this one. None where
+    no bandwidth is stated, or no other device has any.
     """
-
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-        for cell in cells:
-            if cell.row.bandwidth_bytes_per_second is not None:
-                rate = cell.work / cell.seconds / cell.row.bandwidth_bytes_per_second
-                found[cell.row.backend, cell.row.device].append(rate)
-        self._medians = {key: float(np.median(rates)) for key, rates in found.items()}
-
-    def seconds(self, cell: Cell) -> float | None:
-        """Return seconds per token of a cell, None where no bandwidth is stated or no other device is there."""
-        others = {key: rate for key, rate in self._medians.items() if key[1] != cell.row.device}
-        same = [rate for (backend, _), rate in others.items() if backend == cell.row.backend]
-        if cell.row.bandwidth_bytes_per_second is None or not others:
-            return None
-        efficiency = float(np.median(same or list(others.values())))
-        return cell.work / (cell.row.bandwidth_bytes_per_second * efficiency)
+    found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for cell in cells:
+        if cell.row.bandwidth_bytes_per_second is not None:
+            share = cell.work / cell.seconds / cell.row.bandwidth_bytes_per_second
+            found[cell.row.backend, cell.row.device].append(share)
+    medians = {key: float(np.median(shares)) for key, shares in found.items()}
+    for question in questions:
+        row = question.cell.row
+        others = [(backend, share) for (backend, device), share in medians.items() if device != row.device]
+        same = [share for backend, share in others if backend == row.backend]
+        if row.bandwidth_bytes_per_second is None or not others:
+            yield question, None
+        else:
+            efficiency = float(np.median(same or [share for _, share in others]))
+            yield question, question.cell.work / (row.bandwidth_bytes_per_second * efficiency)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from weighin_analysis.errors import PublicDataError
 from weighin_analysis.measurement import Phase
-from weighin_analysis.public.baselines import SpecSheet, one_scalar, two_point_line
+from weighin_analysis.public.baselines import one_scalar, spec_sheet, two_point_line
 from weighin_analysis.public.cells import Cell, Question, cells, from_one, from_two, other_runs
 from weighin_analysis.public.fit import asked, best_law, interval_factor, tried, weighted_quantile
 from weighin_analysis.public.predictors import ln_times
@@ -127,10 +127,9 @@ def evaluate(rows: Sequence[PublicRow], phase: Phase, *, hard: bool, fold: Fold 
         TWO_POINT_LINE: [Predicted(question=pair, seconds=two_point_line(pair)) for pair in pairs],
         ONE_SCALAR: [Predicted(question=ask.question, seconds=one_scalar(ask.question)) for ask in one],
     }
-    sheet = SpecSheet(found)
-    said = [Predicted(question=pair, seconds=seconds) for pair in pairs if (seconds := sheet.seconds(pair.cell))]
-    if phase is Phase.DECODE and len(said) == len(pairs):
-        predicted[SPEC_SHEET] = said
+    sheet = [(pair, seconds) for pair, seconds in spec_sheet(found, pairs) if seconds is not None]
+    if phase is Phase.DECODE and len(sheet) == len(pairs):
+        predicted[SPEC_SHEET] = [Predicted(question=pair, seconds=seconds) for pair, seconds in sheet]
     counted = left_out + Counter({"with fewer than two other models beside them": len(found) - len(pairs)})
     return Evaluation(phase=phase, hard=hard, predicted=predicted, left_out=counted)
 
