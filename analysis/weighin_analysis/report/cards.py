@@ -69,6 +69,11 @@ class CardLine:
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def was_run(self) -> bool:
+        """Whether the model, or some of its layers, ran on the device."""
+        return self.basis in {Basis.MEASURED, Basis.LAYER_PROBE}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:

@@ -255,7 +255,7 @@ def _row_view(row: CardLine, limits: Limits) -> CardRowView:
     return CardRowView(
         size_class=row.size_class,
         architecture=row.architecture,
-        how=f"{how}{software}; {_BASIS[row.basis] if timed else 'not run'}",
+        how=f"{how}{software}; {_BASIS[row.basis] if timed or row.was_run else 'not run'}",
         readings=(
             _reading(
                 "Decode",

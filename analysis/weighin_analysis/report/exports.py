@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC
 from pathlib import Path
@@ -61,7 +62,16 @@ def to_json(findings: Findings, headline: str) -> str:
         "devices": [dataclasses.asdict(one) for one in findings.devices],
         "versions": [dataclasses.asdict(one) for one in findings.tallies],
     }
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Return a document with null for every number that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_devices(fleet: Fleet, graded: Sequence[Graded], path: Path) -> None:

@@ -39,7 +39,8 @@ _STANDINGS = f"""
 _NEEDS = """
     SELECT size_class, min(memory_bytes), max(memory_bytes),
         count(*) FILTER (basis IN ('measured', 'layer_probe')), count(*)
-    FROM estimates SEMI JOIN coverage_devices USING (run_id) WHERE counts AND architecture_kind = 'decoder' GROUP BY ALL
+    FROM estimates SEMI JOIN coverage_devices USING (run_id)
+    WHERE counts AND architecture_kind = 'decoder' AND memory_bytes > 0 GROUP BY ALL
 """
 # Of the memories of a device, the main one and that of a GPU, the one with most free counts.
 _STOCK = """
@@ -53,7 +54,9 @@ _MARKS = f"""
     found AS (
         SELECT e.*, v.verdict, {RANK} AS rank FROM estimates e JOIN {{verdicts}} v
         USING (run_id, size_class, architecture, scheme, execution_provider) SEMI JOIN drawn USING (run_id)
-        WHERE e.size_class = $1 AND e.counts AND e.architecture_kind = 'decoder')
+        WHERE e.size_class = $1 AND e.counts AND e.architecture_kind = 'decoder' AND v.verdict IS NOT NULL
+            AND isfinite(decode_tokens_per_second) AND isfinite(prefill_tokens_per_second)
+            AND least(decode_tokens_per_second, prefill_tokens_per_second) > 0)
     SELECT decode_tokens_per_second, prefill_tokens_per_second, verdict,
         basis NOT IN ('measured', 'layer_probe') AS computed
     FROM found
@@ -64,7 +67,7 @@ _MARKS = f"""
 _NEWEST = f"ORDER BY last_receive_time DESC NULLS LAST, device_id LIMIT {MAX_ROWS}"
 _SPEEDS = """
     SELECT shown.device_id, max(e.decode_tokens_per_second) FROM report_shown shown JOIN estimates e
-    ON e.run_id = shown.run_id AND e.size_class = shown.tier_0 AND e.scheme = shown.scheme
+    ON isfinite(e.decode_tokens_per_second) AND e.run_id = shown.run_id AND e.size_class = shown.tier_0 AND e.scheme = shown.scheme
         AND e.execution_provider = shown.execution_provider AND e.counts AND e.architecture_kind = 'decoder'
     GROUP BY ALL
 """
@@ -127,7 +130,6 @@ def memory_needs(fleet: Fleet) -> tuple[MemoryNeed, ...]:
             estimate_count=count,
         )
         for size_class, least, most, run, count in _rows(fleet, _NEEDS)
-        if least is not None
     ]
     return tuple(sorted(found, key=lambda one: class_rank(one.size_class)))
 
@@ -152,7 +154,6 @@ def speed_marks(fleet: Fleet, graded: Graded, size_class: str) -> tuple[SpeedMar
             computed=computed,
         )
         for decode, prefill, verdict, computed in rows
-        if decode and prefill
     )
 
 

@@ -223,7 +223,8 @@ def speed_table(findings: Findings) -> Table:
     return Table(
         anchor="speed-table",
         kind="speeds",
-        caption="Speed by size class, each device with its best scheme: slowest quarter, median, fastest quarter",
+        caption="Speed by size class on the devices that it fits, each with its best scheme: "
+        "slowest quarter, median, fastest quarter",
         columns=("Size class", "Devices", "Decode, tokens/s", "Prefill, tokens/s", "First token, s"),
         rows=tuple(_speed_cells(speed) for speed in findings.coverage.speeds),
     )
