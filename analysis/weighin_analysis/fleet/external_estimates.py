@@ -29,7 +29,7 @@ FORMULA_VERSION = "external-1"
 # A kernel of these widths may stand for a class: with 2 or 3 bits it is slower than its bytes say, 16 nobody ships.
 _LEAST_BITS, _MOST_BITS = 4, 8
 # Runs speak of models that read at most so many times the bytes of the nearest, or as many times fewer: of public rows
-# predicted from others 4 to 6 times as large or small, 87 % of 156 lay in their 80 % interval (docs/external.md).
+# predicted from others 4 to 6 times as large or small, nearly nine in ten of 156 lay in their interval of 80 %.
 _MOST_RATIO = 6.0
 _DECODE, _PREFILL = "decode_tokens_per_second", "prefill_tokens_per_second"
 _LEAST_MEMORY = "its memory is at least its weights and KV cache: nobody measured what this runtime adds"

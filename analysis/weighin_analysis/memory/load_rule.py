@@ -1,9 +1,9 @@
 """Whether a model loads on a phone of which only the RAM is known.
 
 Where free memory is known, it decides (``Limits.memory_share`` of it): what others hold differs by phone and hour. So
-no command asks this rule: the agent runs on the device and reads what is free there. It is for lists of devices that
-tell no more than RAM, and rests on one phone of 8 GB; tests/analysis/memory and tools/fit_memory.py hold it against two
-more (docs/memory.md). What counts is memory that the system cannot drop and read again: weights read into buffers, KV
+the agent, which reads what is free on the device, does not ask this rule. `weighin-analysis import` does, of phones and
+tablets of which others told no more than RAM. It rests on one phone of 8 GB; tests/analysis/memory and
+tools/fit_memory.py hold it against two more (docs/memory.md). What counts is memory that the system cannot drop and read again: weights read into buffers, KV
 cache, compute buffers, and at the peak the copy that a back end makes of a tensor to lay it out anew.
 """
 
