@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from example_runs import SMALL_BOARD, example_run
-from example_snapshots import device_id, make_snapshot, replace_table
+from example_snapshots import device_id, make_snapshot, part_path, replace_table
 
 COMMAND = (str(Path(sys.executable).with_name("weighin-analysis")),)
 BOTH = pytest.mark.parametrize("name", ["report", "tiers"])
@@ -44,26 +44,6 @@ def test_report_as_json_is_one_document(snapshot: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {"report": str(tmp_path / "index.html"), "devices": 2}
 
 
-def test_tiers_names_every_device(snapshot: Path) -> None:
-    done = run("tiers", "--snapshot", snapshot)
-    assert (done.returncode, done.stderr) == (0, "")
-    headline, columns, *lines = done.stdout.splitlines()
-    assert headline.startswith("Of 2 devices, ")
-    assert columns.split() == ["device", "tier", "headline"]
-    assert [line.split()[0] for line in lines] == [device_id(2), device_id(1)]
-    assert lines[1].split()[1] == "1B"
-
-
-def test_tiers_as_json_carries_the_versions_of_its_judgements(snapshot: Path) -> None:
-    done = run("tiers", "--snapshot", snapshot, "--json")
-    document = json.loads(done.stdout)
-    assert document["headline"].startswith("Of 2 devices, ")
-    laptop = document["devices"][1]
-    assert (laptop["device_id"], laptop["tier"]) == (device_id(1), "1B")
-    assert laptop["limits_version"]
-    assert laptop["formula_version"]
-
-
 @BOTH
 def test_a_snapshot_without_runs_is_an_answer(name: str, tmp_path: Path) -> None:
     empty = make_snapshot(tmp_path, [])
@@ -80,7 +60,7 @@ def test_a_snapshot_that_cannot_be_read_is_told_in_one_line(name: str, state: st
         folder.mkdir()
     if state == "damaged":
         folder = make_snapshot(folder, [(device_id(1), example_run(1))])
-        (folder / "run.parquet").write_bytes(b"")
+        part_path(folder, "devices").write_bytes(b"")
     done = run(*options(name, folder, tmp_path / "out"))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"weighin-analysis: {folder}")
@@ -94,21 +74,21 @@ def test_no_text_of_a_snapshot_drives_the_terminal(name: str, tmp_path: Path) ->
     """Escape sequences of one byte (U+009B) work in terminals as well as those that begin with ESC."""
     folder = make_snapshot(tmp_path, [(device_id(1), example_run(1))])
     hostile = "'\x1b[2J' || chr(155) || '2J' || chr(8238) || chr(10) || 'x'"
-    replace_table(folder, "run", f"SELECT * REPLACE ({hostile} AS device_id) FROM it")
+    for table in ("devices", "tiers"):
+        replace_table(folder, table, f"SELECT * REPLACE ({hostile} AS device_id) FROM it")
     for extra in ((), ("--json",)):
         done = run(*options(name, folder, tmp_path / "out"), *extra)
         assert (done.returncode, done.stderr) == (0, "")
         assert all(character.isprintable() for line in done.stdout.split("\n") for character in line)
-    lines = run("tiers", "--snapshot", folder).stdout.splitlines()
-    assert len(lines) == 3
-    assert lines[2].startswith("�[2J�2J��x  1B")
+    line = run("tiers", "--snapshot", folder).stdout.splitlines()[-1]
+    assert line.split()[:2] == ["�[2J�2J��x", "1B"]
 
 
 def test_an_error_about_a_snapshot_does_not_drive_the_terminal_either(tmp_path: Path) -> None:
     folder = make_snapshot(tmp_path, [])
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["tables"]["run"]["file"] = "\x1b[2J\n\x9b"
+    manifest["tables"]["runs"]["files"][0]["file"] = "\x1b[2J\n\x9b"
     path.write_text(json.dumps(manifest))
     done = run("tiers", "--snapshot", folder)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
@@ -116,7 +96,7 @@ def test_an_error_about_a_snapshot_does_not_drive_the_terminal_either(tmp_path: 
 
 
 @BOTH
-@pytest.mark.parametrize("module", ["weighin_analysis.load", "weighin_analysis.judge", "duckdb"])
+@pytest.mark.parametrize("module", ["weighin_analysis.fleet.fleet", "weighin_analysis.judge", "duckdb"])
 def test_ctrl_c_is_one_line_also_while_modules_are_imported(
     name: str, module: str, snapshot: Path, tmp_path: Path
 ) -> None:
