@@ -8,7 +8,7 @@ MEMBERS := -e proto -e 'analysis[report]' -e agent -e aggregator
 BUF := .venv/buf/node_modules/.bin/buf
 DEMO := .demo
 
-.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory clean
+.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory bench-fleet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ bench-weights: $(BIN)/.members ## compare the speed of pinned weights with that 
 
 bench-memory: $(BIN)/.members ## compare the memory that is predicted with the measured peaks of full models (4 GB of disk)
 	@$(BIN)/python tools/bench_memory.py
+
+bench-fleet: $(BIN)/.members ## time tiers, coverage, report and SQL over made fleets of up to a million devices (3 GB of disk)
+	@$(BIN)/python tools/bench_fleet.py $(ARGS)
 
 lock: ## write constraints.txt anew (needs uv)
 	tools/lock.sh
