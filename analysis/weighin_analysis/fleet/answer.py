@@ -69,7 +69,7 @@ class Answer:
             asked = other.submit(call)
             try:
                 return asked.result()
-            except duckdb.Error as error:
+            except (duckdb.Error, OSError) as error:  # an OSError is what Arrow makes of an error within a stream
                 raise QueryError(_one_line(error)) from error
             except KeyboardInterrupt:
                 while wait([asked], timeout=0.1).not_done:
@@ -96,7 +96,7 @@ def _bound(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPy
         raise
 
 
-def _one_line(error: duckdb.Error) -> str:
+def _one_line(error: Exception) -> str:
     """Return what DuckDB says, with the line and the column instead of a picture of the place."""
     words, _, place = str(error).partition("\n\nLINE ")
     told = re.match(r"(\d+): (.*)\n( *)\^", place)
