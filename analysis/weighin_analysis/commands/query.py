@@ -77,7 +77,9 @@ def _left_out(rows: int, columns: tuple[str, ...]) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
+    """Return a text for a terminal, which would obey a carriage return within a line."""
+    characters = text.replace("\r\n", "\n")
+    return "".join(one if one.isprintable() or one == "\n" else "�" for one in characters)
 
 
 def _read_stdin() -> str:
