@@ -40,6 +40,7 @@ check: $(BIN)/.dev ## lint, types, import rules, spelling, contract lint, genera
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py --check
+	$(BIN)/python tools/views_doc.py --check
 	@$(MAKE) --no-print-directory lint-contract
 
 .PHONY: lint-contract
