@@ -56,9 +56,9 @@ class StoredRun:
 
 def stored_runs(folder: Path) -> list[StoredRun]:
     """Every run of a snapshot, from its rows, by receive time."""
-    hardware = {row["hardware_id"]: hardware_of(row) for row in _rows(folder, "hardware", "hardware_id")}
+    hardware = {row["hardware_id"]: hardware_of(row) for row in raw_rows(folder, "hardware", "hardware_id")}
     own = {
-        table: _rows(folder, table, order)
+        table: raw_rows(folder, table, order)
         for table, order in (("measurements", "ord"), ("series", "measurement_ord, ord"), ("case_failures", "ord"))
     }
     return [
@@ -67,11 +67,12 @@ def stored_runs(folder: Path) -> list[StoredRun]:
             run=run_with(row, *([one for one in rows if one["run_id"] == row["run_id"]] for rows in own.values())),
             hardware=hardware[row["hardware_id"]],
         )
-        for row in _rows(folder, "runs", "receive_time")
+        for row in raw_rows(folder, "runs", "receive_time")
     ]
 
 
-def _rows(folder: Path, table: str, order: str) -> list[dict[str, Any]]:
+def raw_rows(folder: Path, table: str, order: str) -> list[dict[str, Any]]:
+    """The rows of a table as plain DuckDB reads them."""
     with duckdb.connect() as connection:
         result = connection.execute(f"FROM '{folder}/{table}/*.parquet' ORDER BY {order}")
         names = [column[0] for column in result.description or ()]

@@ -1,4 +1,4 @@
-"""What a snapshot says about a fleet: devices, their hardware, and the run that represents each of them.
+"""What a snapshot says about a fleet: hardware and runs, as `fleet/rows.py` makes them of its rows.
 
 Facts only. What could not be read on a device is None here, and its ``ProbeGap`` says why. Bytes are integers, shares
 are 0 to 1, times are aware and in UTC.
@@ -133,11 +133,3 @@ class DeviceRecord:
     hardware: Hardware
     run: RunRecord
     run_count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """All devices that an aggregator knew at ``time``, those with the newest runs first."""
-
-    time: datetime
-    devices: tuple[DeviceRecord, ...]

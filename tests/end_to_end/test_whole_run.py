@@ -5,33 +5,32 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from example_snapshots import device_id, make_snapshot
+from example_snapshots import StoredRun, device_id, make_snapshot, stored_runs
 from filled_run import FILLED
 
 from weighin_agent.wire import run_to_message
-from weighin_analysis.load import load_snapshot
-from weighin_analysis.snapshot import Accelerator, Cache, DeviceRecord, ExecutionProvider
+from weighin_analysis.snapshot import Accelerator, Cache, ExecutionProvider
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> DeviceRecord:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
     """The filled run after its whole way; its numbers are arbitrary, so the rules of the intake are left out."""
     runs = [(device_id(1), run_to_message(FILLED))]
-    (device,) = load_snapshot(make_snapshot(tmp_path_factory.mktemp("whole"), runs, examined=False)).devices
-    return device
+    (stored,) = stored_runs(make_snapshot(tmp_path_factory.mktemp("whole"), runs, examined=False))
+    return stored
 
 
-def test_every_measurement_is_the_same_value_at_both_ends(loaded: DeviceRecord) -> None:
+def test_every_measurement_is_the_same_value_at_both_ends(loaded: StoredRun) -> None:
     assert loaded.run.measurements == FILLED.measurements
 
 
-def test_every_failed_case_is_the_same_but_for_its_graphs(loaded: DeviceRecord) -> None:
+def test_every_failed_case_is_the_same_but_for_its_graphs(loaded: StoredRun) -> None:
     no_graphs = {"layers_graph_sha256": "", "short_layers_graph_sha256": "", "head_graph_sha256": ""}
     sent = [(replace(one.case, **no_graphs), one.reason, one.detail) for one in FILLED.failures]  # type: ignore[arg-type]
     assert [(one.case, one.reason, one.detail) for one in loaded.run.failures] == sent
 
 
-def test_every_fact_of_the_device_is_the_same(loaded: DeviceRecord) -> None:
+def test_every_fact_of_the_device_is_the_same(loaded: StoredRun) -> None:
     sent, kept = FILLED.device, loaded.hardware
     assert kept.form_factor == sent.form_factor
     assert kept.caches == same_facts(Cache, sent.cpu.caches)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import killed_publisher
 import pytest
+from example_snapshots import edit_manifest
 from killed_publisher import publish
 
 from weighin_analysis.errors import SnapshotError
@@ -127,3 +128,84 @@ def test_a_block_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), publishing(tmp_path / "out") as folder:
         (folder / "half").rename(folder / "whole")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A snapshot that a test may damage."""
+    publish(tmp_path / "out", OLD)
+    return tmp_path / "out"
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(SnapshotError) as caught:
+        time_of(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_folder_says_how_to_make_one(tmp_path: Path) -> None:
+    text = refusal(tmp_path / "nothing")
+    assert str(tmp_path / "nothing") in text
+    assert "weighin-aggregator snapshot" in text
+
+
+def test_a_folder_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
+    assert "not a snapshot" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "\xff", "", "[" * 100_000, '{"schema_version": ' + "[" * 100_000])
+def test_a_manifest_that_is_no_json_is_refused(made: Path, text: str) -> None:
+    (made / "manifest.json").write_bytes(text.encode("latin-1"))
+    assert "cannot be read as JSON" in refusal(made)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"schema_version": 2}'])
+def test_a_manifest_of_another_version_is_refused(made: Path, text: str) -> None:
+    (made / "manifest.json").write_text(text)
+    assert "this program reads 3" in refusal(made)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"snapshot_time": None},
+        {"snapshot_time": "yesterday"},
+        {"snapshot_time": "0001-01-01T00:00+23:00"},
+        {"formula_version": 2},
+        {"limits_version": None},
+        {"views_version": None},
+        {"tables": {}},
+        {"tables": []},
+    ],
+    ids=str,
+)
+def test_a_manifest_without_what_it_must_tell_is_refused(made: Path, change: dict[str, object]) -> None:
+    edit_manifest(made, lambda manifest: manifest.update(change))
+    assert "names no usable files" in refusal(made)
+
+
+@pytest.mark.parametrize("entry", [None, "runs.parquet", {"files": []}, {"files": [{"file": "runs/1.parquet"}]}])
+def test_a_table_without_a_usable_file_is_refused(made: Path, entry: object) -> None:
+    edit_manifest(made, lambda manifest: manifest["tables"].update(runs=entry))
+    assert "names no usable files" in refusal(made)
+
+
+@pytest.mark.parametrize("name", ["../out/runs/1.parquet", "/etc/hostname", "runs/../../1.parquet", "..", "..\\1"])
+def test_a_manifest_cannot_name_a_file_outside_the_snapshot(made: Path, name: str) -> None:
+    edit_manifest(made, lambda manifest: manifest["tables"]["runs"]["files"][0].update(file=name))
+    assert "names no usable files" in refusal(made)
+
+
+def test_a_missing_file_is_named(made: Path) -> None:
+    (made / "hardware" / "1.parquet").unlink()
+    assert str(made / "hardware" / "1.parquet") in refusal(made)
+
+
+@pytest.mark.parametrize("data", [b"x", b"PAR1"])
+def test_a_file_of_other_bytes_is_named_as_damaged(made: Path, data: bytes) -> None:
+    (made / "series" / "1.parquet").write_bytes(data)
+    text = refusal(made)
+    assert "damaged" in text
+    assert str(made / "series" / "1.parquet") in text
+    assert "take a new one" in text
