@@ -138,13 +138,12 @@ def interval(
     value = np.clip((weight * unbiased).sum(axis=-1), 0.0, 1.0)
     m = _binomial_count(value, np.clip(unbiased, 0.0, 1.0), counts, variance_factor)
     noise = (variance_factor * (unbiased_squared - unbiased)).sum(axis=-1)
-    moved = [(weight * (one - point)).sum(axis=-1) for one in (worse, better)]
-    ends = []
-    for sign, common in ((-1, np.minimum(0, np.minimum(*moved))), (1, np.maximum(0, np.maximum(*moved)))):
-        a, b = 1 + _Z**2 / m, value + _Z**2 / (2 * m)
-        constant = value**2 - _Z**2 * noise - common**2
-        ends.append((b + sign * np.sqrt(np.maximum(0, b**2 - a * constant))) / a)
-    return value, np.clip(ends[0], 0, value), np.clip(ends[1], value, 1)
+    # Where two bounds must hold, the way of the better devices is told too short: the longer way counts on both sides.
+    common = np.maximum(*(np.abs((weight * (one - point)).sum(axis=-1)) for one in (worse, better)))
+    a, b = 1 + _Z**2 / m, value + _Z**2 / (2 * m)
+    root = np.sqrt(np.maximum(0, b**2 - a * (value**2 - _Z**2 * noise - common**2)))
+    low, high = (b - root) / a, (b + root) / a
+    return value, np.clip(low, 0, value), np.clip(high, value, 1)
 
 
 def _binomial_count(
