@@ -67,7 +67,8 @@ def coverage_figure(findings: Findings) -> Figure | None:
     )
     return Figure(
         anchor="coverage",
-        caption=f"Bands are {probability} intervals: they count the size of the sample and the errors of estimates.{different}",
+        caption=f"Bands are {probability} intervals: they count the size of the sample and the errors of estimates."
+        f"{different}",
         alternative=f"Share of devices that run each size class. {' '.join(sentences)}",
         chart=CurveChart(axis_title="share of devices", classes=classes, curves=tuple(curves)),
     )

@@ -67,7 +67,7 @@ def draw_scatter(chart: ScatterChart, *, width: int) -> alt.LayerChart | alt.Fac
         shape=alt.Shape("shape:N", scale=None),
     )
     layers = [*_lines(chart, x, y), marks]
-    if few:
+    if few and any(mark.text for mark in chart.marks):
         layers.append(base.mark_text(align="left", dx=9, fontSize=12, color="var(--ink)").encode(text="text:N"))
     return alt.layer(*layers).properties(width=width, height=height)
 
