@@ -1,8 +1,10 @@
 """What somebody published becomes devices, runs and measurements as it stands, and estimates where it can be."""
 
+import re
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
-from math import log
+from math import exp, log
 from pathlib import Path
 from statistics import median
 
@@ -13,9 +15,13 @@ from weighin_analysis.fleet.column_types import column_types
 from weighin_analysis.fleet.external import ExternalDevice, device_row, devices_of, measurement_rows, run_row
 from weighin_analysis.fleet.external_estimates import estimate_rows, left_out, reference_models
 from weighin_analysis.limits import current_limits
+from weighin_analysis.measurement import Phase
 from weighin_analysis.memory.load_rule import load_rule
+from weighin_analysis.public.cells import cells, other_runs
+from weighin_analysis.public.predictors import Anchor, predict
 from weighin_analysis.public.rows import Confidence, PublicPhase, PublicRow, read_rows
 
+DATA = Path(__file__).parents[2] / "data" / "throughput.csv"
 TIME = datetime(2026, 11, 22)
 GIB = 2**30
 DECODE = PublicRow(
@@ -228,7 +234,7 @@ def test_every_size_class_with_a_model_has_its_reference() -> None:
 
 
 def test_the_public_devices_have_estimates_with_plausible_rates() -> None:
-    rows = read_rows(Path(__file__).parents[2] / "data" / "throughput.csv")
+    rows = read_rows(DATA)
     devices = {device.name: device for device in devices_of(rows)}
     phone = next(device for name, device in devices.items() if name.startswith("Galaxy S23"))
 
@@ -241,3 +247,30 @@ def test_the_public_devices_have_estimates_with_plausible_rates() -> None:
         speed = float(str(row["bytes_read_per_token"])) * float(str(row["decode_tokens_per_second"]))
         assert speed < 67e9
     assert median(float(str(row["decode_tokens_per_second"])) for row in found if row["size_class"] == "1B") > 10
+
+
+def test_the_page_about_external_devices_tells_how_many_rows_are_left_out_and_why() -> None:
+    rows = read_rows(DATA)
+    counts = Counter(reason for row in rows if (reason := left_out(row)))
+
+    page = (Path(__file__).parents[3] / "docs" / "external.md").read_text(encoding="utf-8")
+    told = {reason: int(count) for count, reason in re.findall(r"^\| (\d+) \| ([^|:]+?)(?::[^|]*)? \|$", page, re.M)}
+
+    assert f"{sum(counts.values())} of {len(rows):,}" in page
+    assert sorted(told.values()) == sorted(counts.values())
+    assert all(any(words.startswith(reason) for words in told) for reason in counts)
+
+
+def test_models_four_to_six_times_as_large_or_as_small_lie_in_their_interval() -> None:
+    """So far apart, and no nearer, are the runs that an estimate may rest on."""
+    held = []
+    all_cells, _ = cells(read_rows(DATA), Phase.DECODE, hard=False)
+    for cell, others in other_runs(all_cells).items():
+        apart = [one for one in others if 4 <= exp(abs(log(one.work / cell.work))) <= 6]
+        if apart:
+            anchors = [Anchor(bytes_read=one.work, seconds=one.seconds) for one in apart[:2]]
+            prediction = predict(anchors, cell.work)
+            held.append(abs(log(cell.seconds / prediction.seconds)) <= 1.2816 * prediction.log_sd)
+
+    assert len(held) > 150
+    assert 0.8 <= sum(held) / len(held) <= 0.95
