@@ -6,6 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 MEMBERS := -e proto -e 'analysis[report]' -e agent -e aggregator
 BUF := .venv/buf/node_modules/.bin/buf
+AXE := .venv/axe/node_modules/axe-core/axe.min.js
 DEMO := .demo
 
 .PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory bench-fleet clean
@@ -30,8 +31,12 @@ $(BIN)/.dev: $(BIN)/.members pyproject.toml
 demo: $(BIN)/.members ## weigh this machine in and write the report to .demo/report/index.html
 	@$(BIN)/python tools/demo.py $(DEMO)
 
-test: $(BIN)/.dev ## run every test that this machine can run
+test: $(BIN)/.dev $(AXE) ## run every test that this machine can run
 	@$(BIN)/python -m pytest
+
+# The rules of accessibility that a program can check, for the tests of the report. Without npm they are left out.
+$(AXE):
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix .venv/axe axe-core@4.14.1; fi
 
 check: $(BIN)/.dev ## lint, types, import rules, spelling, contract lint, generated code current
 	$(BIN)/ruff check .

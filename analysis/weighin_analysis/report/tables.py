@@ -271,7 +271,7 @@ def gate_table(findings: Findings) -> Table:
         caption="Devices that pass a gate that exists elsewhere",
         columns=("Gate", "Pass", "Do not pass", "Not known"),
         rows=tuple(_gate_cells(row) for row in findings.coverage.gates),
-        note="Not known: a fact that the gate asks for is missing. What these gates ask for, docs/external.md tells.",
+        note="Not known: a fact that the gate asks for is missing. What these gates ask for, docs/gates.md tells.",
     )
 
 
