@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from example_runs import LAPTOP, SMALL_BOARD, Machine, envelope, example_run, run_id
-from example_snapshots import RECEIVE_TIME, device_id, edit_manifest
+from example_snapshots import RECEIVE_TIME, device_id, edit_manifest, replace_table
 
 from weighin_aggregator.intake import Accepted, examine
 from weighin_aggregator.limits import Limits
@@ -125,6 +125,14 @@ def test_another_version_of_the_judgements_judges_all_runs_again(store: Store, t
     edit_manifest(out, lambda manifest: manifest.update({version: 0 if version == "views_version" else "of before"}))
     assert snapshot(store, out).judged_run_count == 2
     assert facts.items() <= files(out).items()
+    assert_as_from_scratch(store, out)
+
+
+def test_other_rules_of_the_gates_describe_all_devices_again_and_judge_none(store: Store, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    snapshot(store, out)
+    replace_table(out, "devices", "SELECT * REPLACE ('of before' AS gates_version, true AS chrome_built_in_ai) FROM it")
+    assert snapshot(store, out).judged_run_count == 0
     assert_as_from_scratch(store, out)
 
 

@@ -14,13 +14,15 @@ import polars as pl
 import pytest
 from example_runs import LAPTOP, SMALL_BOARD, example_run
 from example_snapshots import device_id, make_snapshot, part_path, stored_runs
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from weighin.v1 import measurement_pb2
 from weighin_analysis.card import Card, CardRow
 from weighin_analysis.errors import SnapshotError
 from weighin_analysis.fleet.folder import read_manifest
 from weighin_analysis.fleet.judge_runs import judge_folder
-from weighin_analysis.fleet.judging import judge_run
+from weighin_analysis.fleet.judging import estimate_rows, judge_run
 from weighin_analysis.fleet.views import FACTS, VIEWS
 from weighin_analysis.limits import current_limits
 from weighin_analysis.verdict import STOPPED
@@ -206,12 +208,20 @@ def test_samples_that_are_no_times_give_no_estimates_and_no_median(tmp_path: Pat
     assert [row["tier"] for row in ask(folder, "tiers")] == [None]
 
 
-def test_times_beyond_all_measure_give_no_row_that_is_no_number(tmp_path: Path) -> None:
-    folder = make_snapshot(tmp_path, [(device_id(1), example_run(1))])
-    judged_again(folder, series__sample_seconds="[1e-38::FLOAT, 3e38::FLOAT]")
-    numbers = "decode_tokens_per_second_high, time_to_first_token_seconds_high, latency_seconds_high"
-    for row in ask(folder, "estimates", numbers):
-        assert all(value is None or 0 < value < float("inf") for value in row.values())
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@settings(max_examples=20)
+@given(samples=st.lists(st.floats(width=32), min_size=1, max_size=3))
+def test_whatever_samples_say_a_run_is_judged_and_every_number_of_it_can_be_one(
+    made: Path, samples: list[float]
+) -> None:
+    (stored, _) = stored_runs(made)
+    measurements = tuple(
+        replace(one, series=tuple(replace(series, sample_seconds=tuple(samples)) for series in one.series))
+        for one in stored.run.measurements
+    )
+    judged = judge_run(stored.device_id, replace(stored.run, measurements=measurements), stored.hardware)
+    for row in estimate_rows(judged, current_limits()):
+        assert all(0 < one < float("inf") for one in row.values() if isinstance(one, float))
 
 
 def test_a_table_that_cannot_be_read_ends_in_one_line(tmp_path: Path) -> None:

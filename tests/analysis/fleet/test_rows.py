@@ -2,12 +2,15 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from example_runs import LAPTOP, example_run, run_id
 from example_snapshots import StoredRun, device_id, make_snapshot, raw_rows, stored_runs
+from hypothesis import given
+from hypothesis import strategies as st
 
 from weighin.v1 import run_pb2
 from weighin_analysis.fleet.rows import failure_of, hardware_of, measurement_of, run_of, series_of
@@ -186,3 +189,19 @@ def test_a_value_that_cannot_be_is_refused(rows: dict[str, Row], table: str, pla
     READERS[table](rows[table])
     with pytest.raises((KeyError, TypeError, ValueError)):
         READERS[table](row)
+
+
+def _values() -> st.SearchStrategy[object]:
+    scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.datetimes()
+    return st.recursive(
+        scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    )
+
+
+@given(data=st.data(), table=st.sampled_from(sorted(READERS)), value=_values())
+def test_whatever_stands_in_a_column_is_taken_or_refused(
+    rows: dict[str, Row], data: st.DataObject, table: str, value: object
+) -> None:
+    column = data.draw(st.sampled_from(sorted(rows[table])))
+    with suppress(LookupError, TypeError, ValueError, ArithmeticError):
+        READERS[table]({**rows[table], column: value})
