@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 INTERVAL_PROBABILITY = 0.95
-# Of the variance of an estimate's ln(error), the part that all devices share: 46 % from one anchor and 51 % from two, on
+# Of the variance of an estimate's ln(error), the part that all devices share: 46 % from one anchor, 51 % from two, on
 # other people's measurements (docs/evaluate.md).
 COMMON_VARIANCE = 0.5
 

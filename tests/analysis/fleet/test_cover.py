@@ -1,0 +1,255 @@
+"""What a fleet says, held against plain SQL over the same snapshot; and what the command prints of it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_fleet import make_fleet
+
+from weighin_analysis.catalog import class_rank
+from weighin_analysis.cli import main
+from weighin_analysis.errors import LimitsError, QuestionError
+from weighin_analysis.fleet.cover import coverage_of
+from weighin_analysis.fleet.coverage import Cells, reached, share_of
+from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.population import parse_population
+from weighin_analysis.fleet.suppress import LEAST_DEVICES, suppressed
+from weighin_analysis.fleet.values import Coverage, Level
+from weighin_analysis.limits import DecoderLimit, current_limits
+
+LIMITS = current_limits()
+STRICT = replace(
+    LIMITS,
+    version="strict",
+    decoder_comfortable=DecoderLimit(decode_tokens_per_second=30, time_to_first_token_seconds=1),
+)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_fleet(tmp_path_factory.mktemp("fleet") / "snapshot", devices=300, seed=7, runs_per_device=3)
+
+
+@pytest.fixture
+def fleet(snapshot: Path) -> Iterator[Fleet]:
+    with Fleet(snapshot) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def found(snapshot: Path) -> Coverage:
+    with Fleet(snapshot) as opened:
+        return coverage_of(opened, [LIMITS])
+
+
+def test_a_device_counts_once_by_its_newest_run(fleet: Fleet, found: Coverage) -> None:
+    assert fleet.sql("SELECT count(*) FROM runs").rows() == [(900,)]
+    assert found.sample.device_count == 300
+    assert {row.judged_count + row.unjudged_count for row in found.rows} == {300}
+
+
+@pytest.mark.parametrize("scheme", [None, "int4_block32", "int8_block32"])
+@pytest.mark.parametrize("level", list(Level))
+def test_the_devices_that_reach_a_level_are_those_that_sql_counts(
+    fleet: Fleet, found: Coverage, scheme: str | None, level: Level
+) -> None:
+    verdicts = ["comfortable"] if level is Level.COMFORTABLE else ["comfortable", "usable"]
+    counted = fleet.connection.execute(
+        """SELECT size_class, count(DISTINCT run_id) FILTER (list_contains($1, verdict)), count(DISTINCT run_id)
+        FROM verdicts SEMI JOIN devices USING (run_id)
+        WHERE architecture_kind = 'decoder' AND counts AND verdict IS NOT NULL AND coalesce(scheme = $2, true)
+        GROUP BY size_class""",
+        [verdicts, scheme],
+    ).fetchall()
+    rows = [row for row in found.rows if row.scheme == scheme and row.level is level]
+    assert sorted((row.size_class, row.reached_count, row.judged_count) for row in rows) == sorted(counted)
+
+
+def test_a_share_is_that_of_the_best_row_of_every_device(fleet: Fleet, found: Coverage) -> None:
+    rows = fleet.connection.execute(
+        """SELECT bool_or(verdict = 'comfortable') AS point, max(comfortable_probability) AS probability
+        FROM verdicts SEMI JOIN devices USING (run_id) WHERE size_class = '2B' AND counts GROUP BY run_id"""
+    ).fetchnumpy()
+    expected = share_of(reached(rows["point"], rows["probability"]), Cells.one(300))
+    (row,) = [row for row in found.rows if (row.size_class, row.scheme, row.level) == ("2B", None, Level.COMFORTABLE)]
+    assert expected is not None
+    assert row.share is not None
+    # The stored probabilities and these are computed by SQL and by numpy.
+    assert [row.share.value, row.share.low, row.share.high] == pytest.approx(
+        [expected.value, expected.low, expected.high], abs=1e-6
+    )
+
+
+def test_the_ship_table_counts_the_tiers_of_the_snapshot(fleet: Fleet, found: Coverage) -> None:
+    tiers = dict(fleet.sql("SELECT tier, count(*) FROM tiers GROUP BY tier").rows())
+    assert {row.size_class: row.tier_count for row in found.ship if row.tier_count} == tiers
+
+
+def test_what_is_shipped_further_down_reaches_more_and_leaves_less_to_a_server(found: Coverage) -> None:
+    choices = [row for row in found.ship if row.size_class]
+    assert [class_rank(row.size_class or "") for row in choices] == sorted(
+        (class_rank(row.size_class or "") for row in choices), reverse=True
+    )
+    reach = [row.reach.value for row in choices]
+    assert reach == sorted(reach)
+    for row in choices:
+        assert row.server.value == pytest.approx(1 - row.reach.value)
+        assert row.usable_reach.value >= row.reach.value
+    assert found.ship[-1].size_class is None
+    assert sum(row.tier_share.value for row in found.ship) == pytest.approx(1, abs=0.01)
+
+
+def test_the_medians_of_a_choice_are_those_of_the_devices_that_run_it_comfortably(
+    fleet: Fleet, found: Coverage
+) -> None:
+    row = found.ship[-2]
+    expected = fleet.connection.execute(
+        """SELECT quantile_disc(decode_tokens_per_second, 0.5), quantile_disc(time_to_first_token_seconds, 0.5),
+            max(download_bytes)
+        FROM verdicts JOIN estimates USING (run_id, size_class, architecture, scheme, execution_provider)
+            SEMI JOIN devices USING (run_id)
+        WHERE verdict = 'comfortable' AND size_class = $1 AND scheme = $2""",
+        [row.size_class, row.scheme],
+    ).fetchone()
+    assert expected == (
+        row.median_decode_tokens_per_second,
+        row.median_time_to_first_token_seconds,
+        row.download_bytes,
+    )
+
+
+def test_baseline_devices_have_the_tiers_of_the_snapshot_and_do_not_get_weaker(fleet: Fleet, found: Coverage) -> None:
+    assert [row.percentile for row in found.baselines] == [25, 50, 75]
+    for row in found.baselines:
+        (stored,) = fleet.connection.execute("SELECT tier FROM tiers WHERE device_id = $1", [row.device_id]).fetchall()
+        assert stored == (row.tier,)
+    ranks = [class_rank(row.tier) if row.tier else -1 for row in found.baselines]
+    assert ranks == sorted(ranks)
+
+
+def test_the_quartiles_of_a_speed_go_from_the_slowest_device_to_the_fastest(found: Coverage) -> None:
+    assert found.speeds
+    for row in found.speeds:
+        assert list(row.decode_tokens_per_second) == sorted(row.decode_tokens_per_second)
+        assert row.time_to_first_token_seconds is not None
+        assert list(row.time_to_first_token_seconds) == sorted(row.time_to_first_token_seconds, reverse=True)
+
+
+def test_two_versions_of_limits_stand_side_by_side(fleet: Fleet, found: Coverage) -> None:
+    both = coverage_of(fleet, [LIMITS, STRICT])
+    assert both.limits_versions == (LIMITS.version, "strict")
+    assert tuple(row for row in both.rows if row.limits_version == LIMITS.version) == found.rows
+    strict = {(row.size_class, row.scheme, row.level): row for row in both.rows if row.limits_version == "strict"}
+    comfortable = [row for row in found.rows if row.level is Level.COMFORTABLE]
+    assert all(strict[row.size_class, row.scheme, row.level].reached_count <= row.reached_count for row in comfortable)
+    assert any(strict[row.size_class, row.scheme, row.level].reached_count < row.reached_count for row in comfortable)
+
+
+def test_limits_for_another_workload_are_refused(fleet: Fleet) -> None:
+    with pytest.raises(LimitsError, match="prompt_tokens"):
+        coverage_of(fleet, [replace(LIMITS, version="long", prompt_tokens=1024)])
+
+
+def test_a_population_of_phones_alone_is_the_share_of_the_phones(fleet: Fleet, found: Coverage) -> None:
+    population = parse_population("form_factor,share\nphone,1\nlaptop,0\n")
+    weighted = coverage_of(fleet, [LIMITS], population=population)
+    (phones,) = fleet.sql(
+        "SELECT count(*) FROM verdicts JOIN devices USING (run_id) "
+        "WHERE form_factor = 'phone' AND size_class = '0.5B' AND scheme = 'int4_block32' AND verdict = 'comfortable'"
+    ).rows()
+    (row,) = [
+        row
+        for row in weighted.rows
+        if (row.size_class, row.scheme, row.level) == ("0.5B", "int4_block32", Level.COMFORTABLE)
+    ]
+    (total,) = fleet.sql("SELECT count(*) FROM devices WHERE form_factor = 'phone'").rows()
+    assert row.share is not None
+    assert row.share.value == pytest.approx(phones[0] / total[0], abs=0.05)
+    assert weighted.sample.weighted
+    assert weighted.sample.effective_device_count == pytest.approx(total[0])
+    assert weighted.sample.unplaced_device_count > 0
+    assert weighted.sample.device_count + weighted.sample.unplaced_device_count == found.sample.device_count
+
+
+def test_a_cell_that_no_device_is_in_is_told(fleet: Fleet) -> None:
+    population = parse_population("form_factor,share\nphone,70 %\nserver,30 %\n")
+    weighted = coverage_of(fleet, [LIMITS], population=population)
+    assert weighted.sample.covered_population_share == pytest.approx(0.7)
+    assert "no device stands for server, 30 % of the population" in weighted.notes
+
+
+def test_an_empty_fleet_and_a_single_device_have_answers(tmp_path: Path) -> None:
+    with Fleet(make_fleet(tmp_path / "none", devices=0, seed=1)) as none:
+        empty = coverage_of(none, [LIMITS])
+    assert (empty.sample.device_count, empty.rows, empty.ship, empty.baselines) == (0, (), (), ())
+    with Fleet(make_fleet(tmp_path / "one", devices=1, seed=1)) as one:
+        single = coverage_of(one, [LIMITS])
+    assert len({row.device_id for row in single.baselines}) == 1
+    assert all(row.share is not None and row.share.high - row.share.low > 0.5 for row in single.rows)
+
+
+def test_a_source_that_was_not_asked_for_is_left_out_and_counted(tmp_path: Path) -> None:
+    folder = make_fleet(tmp_path / "external", devices=20, seed=1, source="external")
+    with Fleet(folder) as fleet:
+        assert coverage_of(fleet, [LIMITS]).sample.sources == {"external": 20}
+        asked = coverage_of(fleet, [LIMITS], source="native")
+        with pytest.raises(QuestionError, match="there is no source 'nativ'"):
+            coverage_of(fleet, [LIMITS], source="nativ")
+    assert (asked.sample.device_count, dict(asked.sample.left_out)) == (0, {"external": 20})
+
+
+def test_what_is_shown_to_others_says_nothing_of_fewer_than_five_devices(found: Coverage) -> None:
+    public = suppressed(found)
+    counts = [row.reached_count for row in public.rows]
+    counts += [row.judged_count - row.reached_count for row in public.rows]
+    counts += [row.tier_count for row in public.ship] + [row.device_count for row in public.speeds]
+    counts += [count for row in public.gates for count in (row.passed_count, row.failed_count, row.unknown_count)]
+    assert not [count for count in counts if 0 < count < LEAST_DEVICES]
+    assert public.baselines == ()
+    assert "are left out" in public.notes[-1]
+    assert len(public.rows) < len(found.rows)
+
+
+def test_the_command_answers_in_one_sentence_first(snapshot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coverage", "--snapshot", str(snapshot), "--class", "1B"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert " of 300 devices (" in first
+    assert " run a 1B model comfortably, " in first
+    assert any(line.startswith("1B ") for line in rest)
+
+
+def test_the_command_prints_one_document(snapshot: Path, capsys: pytest.CaptureFixture[str], found: Coverage) -> None:
+    assert main(["coverage", "--snapshot", str(snapshot), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["sample"]["device_count"] == 300
+    assert len(document["rows"]) == len(found.rows)
+    assert document["rows"][0].keys() >= {"size_class", "scheme", "level", "reached_count", "share"}
+    assert {"ship", "baselines", "speeds", "gates", "notes", "headline"} <= document.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "says"),
+    [
+        (["--class", "9B"], 2, "there is no size class '9B'; the classes are"),
+        (["--scheme", "int3"], 2, "no device has a verdict in the scheme 'int3'; there are int4_block32, int8_block32"),
+        (["--source", "web"], 2, "there is no source 'web'"),
+        (["--limits", "1999.1"], 1, "1999.1"),
+        (["--population", "none.csv"], 1, "none.csv: cannot be read"),
+    ],
+)
+def test_what_cannot_be_told_is_one_line(
+    snapshot: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], exit_code: int, says: str
+) -> None:
+    assert main(["coverage", "--snapshot", str(snapshot), *arguments]) == exit_code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert says in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_an_empty_fleet_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_fleet(tmp_path / "none", devices=0, seed=1)
+    assert main(["coverage", "--snapshot", str(tmp_path / "none")]) == 0
+    assert capsys.readouterr().out == "No runs yet.\n"
