@@ -1,8 +1,7 @@
 """Take the picture of a report that the documentation shows: its first screen, in an installed Chromium.
 
-    weighin-analysis import tests/data/throughput.csv --out public
-    weighin-analysis report --snapshot public --out public-report
-    python tools/report_picture.py public-report/index.html docs/report.png
+`weighin-analysis import tests/data/throughput.csv --out public` makes the fleet of docs/report.png, `weighin-analysis
+report --snapshot public --out public-report` its report; this takes public-report/index.html and docs/report.png.
 """
 
 import argparse

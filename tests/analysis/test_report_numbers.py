@@ -3,6 +3,7 @@
 import pytest
 
 from weighin_analysis.card import Estimate
+from weighin_analysis.fleet.values import Share
 from weighin_analysis.report import numbers
 
 
@@ -40,6 +41,8 @@ def test_a_wide_interval_takes_no_digits_from_value_and_low_end(
         (numbers.percent(0.0), "0 %"),
         (numbers.percent(0.001), "under 1 %"),
         (numbers.percent(0.8), "80 %"),
+        (numbers.percent(0.999), "over 99 %"),
+        (numbers.percent(1.0), "100 %"),
         (numbers.signed_percent(0.0), "±0 %"),
         (numbers.signed_percent(-0.183), "−18.3 %"),
         (numbers.signed_percent(0.02), "+2.0 %"),
@@ -47,3 +50,8 @@ def test_a_wide_interval_takes_no_digits_from_value_and_low_end(
 )
 def test_a_quantity_is_shown_in_its_unit(text: str, wanted: str) -> None:
     assert text == wanted
+
+
+def test_a_share_stands_with_its_interval_unless_it_has_none() -> None:
+    assert numbers.share_text(Share(value=0.62, low=0.551, high=0.69)) == ("62 %", "55 to 69 %")
+    assert numbers.share_text(Share(value=1, low=1, high=1)) == ("100 %", "")

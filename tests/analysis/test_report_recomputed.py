@@ -159,7 +159,8 @@ def chosen_rates(report: Report, size_class: str | None, scheme: str | None) -> 
         GROUP BY run_id"""
     )
     downloads = report.rows(
-        f"SELECT min(download_bytes) FROM estimates WHERE size_class = '{size_class}' AND scheme = '{scheme}' AND {DECODERS}"
+        f"""SELECT min(download_bytes) FROM estimates
+        WHERE size_class = '{size_class}' AND scheme = '{scheme}' AND {DECODERS}"""
     )
     decode, first = (quantile([row[column] for row in best], 0.5) for column in (1, 0))
     return gb(downloads[0][0]), decode, first
@@ -216,7 +217,7 @@ def test_the_verdicts_by_tier_and_class(report: Report) -> None:
             if found is None:
                 assert text == ABSENT
                 continue
-            verdict = max(found, key=lambda one: (found[one], -list(Verdict).index(one)))
+            verdict = max(found, key=lambda one: (found[one], -[*Verdict].index(Verdict(one))))
             assert text == f"{verdict.replace('_', ' ')} {percent(found[verdict] / sum(found.values()))}"
     assert {key[0] for key in counts} == {" ".join(row[0].split(" ")[:-2]) for row in rows}
 
@@ -263,7 +264,7 @@ def test_memory_by_class(report: Report) -> None:
 
 
 def test_the_baseline_devices(report: Report) -> None:
-    query = f"""
+    query = """
         SELECT d.*, tier, max(decode_tokens_per_second) FILTER (verdict = 'comfortable') AS decode
         FROM devices d JOIN (SELECT device_id, tier FROM tiers) USING (device_id) JOIN (
             SELECT run_id, size_class, decode_tokens_per_second, verdict FROM verdicts

@@ -74,7 +74,8 @@ def _device(device: DeviceView) -> list[str]:
         parts.append(_list(device.accelerators))
     missing = [f"{one.what}: {one.reason}" + (f" ({one.detail})" if one.detail else "") for one in device.failures]
     missing += [f"{one.what}: {one.reason}" + (f" ({one.detail})" if one.detail else "") for one in device.gaps]
-    return [*parts, "Missing:", _list(tuple(missing))] if missing else parts
+    nothing = "Nothing: every case gave a measurement and every fact was read."
+    return [*parts, "#### What is missing", _list(tuple(missing)) if missing else nothing]
 
 
 def _card_row(row: CardRowView) -> list[str]:

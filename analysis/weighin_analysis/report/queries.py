@@ -68,7 +68,8 @@ _NEWEST = f"ORDER BY last_receive_time DESC NULLS LAST, device_id LIMIT {MAX_ROW
 _SPEEDS = """
     SELECT shown.device_id, max(e.decode_tokens_per_second) FROM report_shown shown JOIN estimates e
     ON e.run_id = shown.run_id AND e.size_class = shown.tier_0 AND e.scheme = shown.scheme
-        AND isfinite(e.decode_tokens_per_second) AND e.execution_provider = shown.execution_provider AND e.counts AND e.architecture_kind = 'decoder'
+        AND e.execution_provider = shown.execution_provider AND e.counts AND e.architecture_kind = 'decoder'
+        AND isfinite(e.decode_tokens_per_second)
     GROUP BY ALL
 """
 _TALLIES = """

@@ -1,0 +1,134 @@
+"""The files beside the page say what the page says: Markdown, CSV and JSON, and charts that stand alone."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import duckdb
+import pytest
+from example_runs import example_run
+from example_snapshots import device_id, make_snapshot
+from html_checks import Page
+from made_fleet import make_fleet
+
+import weighin_analysis
+from weighin_analysis.report.numbers import percent
+from weighin_analysis.report.write import write_report
+
+CSV_FILES = {
+    "coverage.csv",
+    "ship.csv",
+    "tiers.csv",
+    "speeds.csv",
+    "baselines.csv",
+    "gates.csv",
+    "memory.csv",
+    "free_memory.csv",
+    "versions.csv",
+    "devices.csv",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a made fleet."""
+    made = tmp_path_factory.mktemp("files")
+    with weighin_analysis.open(make_fleet(made / "snapshot", devices=60, seed=2)) as fleet:
+        write_report(fleet, made / "report")
+    return made / "report"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_that_is_promised_is_there_and_nothing_else(folder: Path) -> None:
+    charts = {f"charts/{name}.{kind}" for name in ("coverage", "speed", "memory") for kind in ("svg", "png")}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == CSV_FILES | charts | {"index.html", "report.md", "report.json"}
+
+
+def test_the_markdown_holds_every_table_of_the_page_row_by_row(folder: Path) -> None:
+    page = Page((folder / "index.html").read_text(encoding="utf-8"))
+    lines = (folder / "report.md").read_text(encoding="utf-8").splitlines()
+    written = {re.sub(r"[\W_]+", " ", line).strip() for line in lines if line.startswith("|")}
+    tables = [table for table in page.tables if "data" in table.classes]
+    assert len(tables) > 8
+    for row in [row for table in tables for row in table.rows]:
+        assert re.sub(r"[\W_]+", " ", " ".join(row)).strip() in written
+
+
+def test_the_markdown_says_every_sentence_of_the_page(folder: Path) -> None:
+    page = Page((folder / "index.html").read_text(encoding="utf-8"))
+    text = re.sub(r"[\W_]+", " ", (folder / "report.md").read_text(encoding="utf-8"))
+    for block in page.blocks:
+        words = re.sub(r"[\W_]+", " ", block).strip()
+        assert words in text or block == "weighin report", block
+
+
+def test_the_shares_of_the_csv_are_those_of_the_page(folder: Path) -> None:
+    (table,) = [
+        table
+        for table in Page((folder / "index.html").read_text(encoding="utf-8")).tables
+        if "coverage" in table.classes
+    ]
+    shown = {row[0].split(" ")[0]: row[1] for row in table.rows[1:]}
+    found = [row for row in rows(folder / "coverage.csv") if row["level"] == "comfortable" and not row["scheme"]]
+    assert {row["size_class"] for row in found} == set(shown)
+    for row in found:
+        assert shown[row["size_class"]].startswith(percent(float(row["share"])))
+        assert float(row["share_low"]) <= float(row["share"]) <= float(row["share_high"])
+
+
+def test_the_devices_are_all_there_with_their_tiers(folder: Path) -> None:
+    with duckdb.connect() as connection:
+        query = f"SELECT device_id, tier FROM '{folder.with_name('snapshot')}/tiers/*.parquet'"
+        wanted = dict(connection.execute(query).fetchall())
+    found = {row["device_id"]: row["tier under limits 2026.1"] or None for row in rows(folder / "devices.csv")}
+    assert found == wanted
+
+
+def test_the_json_is_one_document_of_the_same_values(folder: Path) -> None:
+    document: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert document["headline"] == Page((folder / "index.html").read_text(encoding="utf-8")).blocks[1]
+    assert document["coverage"]["sample"]["device_count"] == 60
+    assert len(document["coverage"]["rows"]) == len(rows(folder / "coverage.csv"))
+    assert len(document["tiers"]) == len(rows(folder / "tiers.csv"))
+
+
+def test_a_chart_stands_alone_as_svg_and_as_png(folder: Path) -> None:
+    for path in (folder / "charts").glob("*.svg"):
+        text = path.read_text(encoding="utf-8")
+        assert "var(" not in text, "a colour that only the page knows"
+        assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+        assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The report of devices whose names are formulas and markup."""
+    monkeypatch.setattr("weighin_analysis.report.write.draw", lambda chart, width: "<svg></svg>")
+    monkeypatch.setattr("weighin_analysis.report.write.to_png", lambda svg: b"")
+    runs = [(device_id(number), example_run(number)) for number in (1, 2)]
+    for name, (_, run) in zip(('=HYPERLINK("http://x")', "[a](http://x) | b <script>"), runs, strict=True):
+        run.device.cpu.model = name
+    with weighin_analysis.open(make_snapshot(tmp_path, runs, examined=False)) as fleet:
+        write_report(fleet, tmp_path / "report")
+    return tmp_path / "report"
+
+
+def test_no_text_of_a_device_is_a_formula_in_a_spreadsheet(hostile: Path) -> None:
+    names = {row["name"] for path in (hostile / "devices.csv", hostile / "baselines.csv") for row in rows(path)}
+    assert '\'=HYPERLINK("http://x")' in names
+    assert not [name for name in names if name.startswith("=")]
+
+
+def test_no_text_of_a_device_is_markup_in_markdown(hostile: Path) -> None:
+    text = (hostile / "report.md").read_text(encoding="utf-8")
+    assert "\\[a\\](http://x) \\| b \\<script\\>" in text
+    assert "[a](" not in text
+    assert "<script>" not in text
