@@ -173,7 +173,6 @@ def wrong() -> dict[str, Scenario]:
     """Return what happens where an assumption is wrong, by its name."""
     base = Scenario(device_count=100, share=0.5, log_sd=0.25, weighted=False)
     return {
-        "nothing": base,
         "no error is common": replace(base, true_common_variance=0.0),
         "a quarter of the variance is common": replace(base, true_common_variance=0.25),
         "what is common differs between phases": replace(base, phases_share=False),

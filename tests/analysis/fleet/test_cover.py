@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from example_runs import example_run
+from example_snapshots import device_id, make_snapshot
 from made_fleet import make_fleet
 
 from weighin_analysis.catalog import class_rank
@@ -253,3 +255,17 @@ def test_an_empty_fleet_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     make_fleet(tmp_path / "none", devices=0, seed=1)
     assert main(["coverage", "--snapshot", str(tmp_path / "none")]) == 0
     assert capsys.readouterr().out == "No runs yet.\n"
+
+
+def test_devices_on_which_every_case_failed_are_told_and_in_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = example_run()
+    del run.measurements[:]
+    folder = make_snapshot(tmp_path, [(device_id(1), run), (device_id(2), run)])
+    with Fleet(folder) as fleet:
+        failed = coverage_of(fleet, [LIMITS])
+    assert (failed.sample.device_count, failed.sample.unjudged_device_count) == (2, 2)
+    assert (failed.rows, failed.ship, failed.baselines) == ((), (), ())
+    assert main(["coverage", "--snapshot", str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("Nothing can be said of 2 devices: no run gave a measurement")
