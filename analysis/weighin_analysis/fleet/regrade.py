@@ -87,34 +87,38 @@ def tiers_query(limits: Limits) -> str:
     """
     classes = texts(one.name for one in size_classes())
     return f"""
-        WITH decoders AS NOT MATERIALIZED (
-            SELECT *, list_position([{classes}], size_class) AS rank,
-                basis NOT IN ({texts((Basis.MEASURED, Basis.LAYER_PROBE))}) AND NOT stopped AS computed,
-                {{computed: computed, slowness: -coalesce(decode_tokens_per_second, 0), scheme: scheme,
-                    execution_provider: execution_provider}} AS place,
-                {{{", ".join(f"{name}: {name}" for name in _KEPT)}}} AS kept
-            FROM ({graded(limits)}) WHERE counts AND architecture_kind = '{_DECODER}' AND rank IS NOT NULL),
-        classes AS (
+        WITH classes AS (
             SELECT run_id, any_value(formula_version) AS formula_version,
                 [{classes}][max(rank) FILTER (grade <= 2)] AS usable_tier,
                 arg_min(kept, {{rank: -rank, place: place}}) FILTER (grade = 1) AS best,
                 bit_or(1 << rank) FILTER (grade IS NOT NULL) AS judged,
                 judged & ~coalesce(bit_or(1 << rank) FILTER (grade = 1), 0) AS missed,
-                CASE missed WHEN 0 THEN 1 << floor(log2(judged))::INTEGER ELSE missed & -missed END AS decisive
-            FROM decoders SEMI JOIN devices USING (run_id) GROUP BY run_id),
+                [{classes}][floor(log2(if(missed = 0, judged, missed & -missed)))::INTEGER] AS size_class
+            FROM ({_decoders("estimates SEMI JOIN devices USING (run_id)", limits)}) GROUP BY run_id),
         reached AS (
             SELECT *, {probability(_DECODER, Verdict.COMFORTABLE, limits)} AS probability
             FROM (SELECT run_id, unnest(best) FROM classes WHERE best IS NOT NULL)),
         limited AS (
             SELECT run_id, unnest(arg_min(kept, {{grade: grade, place: place}}) FILTER (grade IS NOT NULL))
-            FROM decoders SEMI JOIN classes ON decoders.run_id = classes.run_id AND 1 << rank = decisive
-            GROUP BY run_id)
+            FROM ({_decoders("estimates SEMI JOIN classes USING (run_id, size_class)", limits)}) GROUP BY run_id)
         SELECT devices.device_id, run_id, devices.source, reached.size_class AS tier, probability AS tier_probability,
             usable_tier, reached.scheme, reached.execution_provider, {limited_by("limited", limits)} AS limited_by,
             {text(limits.version)} AS limits_version,
             coalesce(classes.formula_version, (SELECT max(formula_version) FROM estimates)) AS formula_version
         FROM devices LEFT JOIN classes USING (run_id) LEFT JOIN reached USING (run_id)
             LEFT JOIN limited USING (run_id)"""  # noqa: S608
+
+
+def _decoders(estimates: str, limits: Limits) -> str:
+    """Return the estimates that may count in a tier, with what orders them and what is kept of the best."""
+    return f"""
+        SELECT *, list_position([{texts(one.name for one in size_classes())}], size_class) AS rank,
+            basis NOT IN ({texts((Basis.MEASURED, Basis.LAYER_PROBE))}) AND NOT stopped AS computed,
+            {{computed: computed, slowness: -coalesce(decode_tokens_per_second, 0), scheme: scheme,
+                execution_provider: execution_provider}} AS place,
+            {{{", ".join(f"{name}: {name}" for name in _KEPT)}}} AS kept
+        FROM ({graded(limits, estimates)})
+        WHERE counts AND architecture_kind = '{_DECODER}' AND rank IS NOT NULL"""  # noqa: S608
 
 
 # Of the row that decides, what its probability and its margins are computed from.
@@ -125,10 +129,10 @@ _KEPT = (
 )
 
 
-def graded(limits: Limits) -> str:
+def graded(limits: Limits, estimates: str = "estimates") -> str:
     """Return the estimates with ``grade``: the place of the verdict among the verdicts, from 1; NULL without one."""
     return f"""
         SELECT *, {grade(limits)} AS grade FROM (
             SELECT *, coalesce(decode_tokens_per_second, prefill_tokens_per_second, latency_seconds) IS NULL AS stopped,
                 {memory_margin(limits)} AS memory_margin, NOT stopped AND coalesce(memory_margin >= 1, true) AS fits
-            FROM estimates)"""  # noqa: S608
+            FROM {estimates})"""  # noqa: S608

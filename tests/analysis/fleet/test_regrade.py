@@ -356,6 +356,13 @@ def test_the_smallest_class_that_is_not_comfortable_decides_what_limits(made: du
     assert (tier(made)["tier"], tier(made)["usable_tier"], tier(made)["limited_by"]) == ("0.5B", "1B", "compute")
 
 
+def test_where_every_class_is_comfortable_the_largest_decides_what_limits(made: duckdb.DuckDBPyConnection) -> None:
+    add(made, size_class="0.3B", memory_available_bytes=2**31)
+    add(made, size_class="0.5B", memory_available_bytes=2**31)
+    add(made, size_class="1B")
+    assert (tier(made)["tier"], tier(made)["limited_by"]) == ("1B", "compute")
+
+
 def test_a_fleet_without_devices_and_one_without_estimates_are_graded(made: duckdb.DuckDBPyConnection) -> None:
     assert rows(made, verdicts_query(LIMITS)) == []
     assert tier(made)["formula_version"] is None
