@@ -47,6 +47,8 @@ class Cells:
 
     def sums(self, values: FloatArray) -> FloatArray:
         """Return the sum over the devices of every cell."""
+        if len(self.shares) == 1:
+            return np.array([values.sum()])
         return np.bincount(self.cell, weights=values, minlength=len(self.shares)).astype(np.float64)
 
     def weights(self) -> FloatArray:
@@ -84,6 +86,8 @@ class Reached:
 
     def among(self, devices: BoolArray) -> "Reached":
         """Return what some of the devices add."""
+        if devices.all():
+            return self
         return Reached(
             point=self.point[devices],
             unbiased=self.unbiased[devices],

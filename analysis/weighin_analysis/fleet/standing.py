@@ -6,11 +6,13 @@ decode. It reaches a level with the largest of their probabilities.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from weighin_analysis.architecture import ArchitectureKind
@@ -113,7 +115,7 @@ def standings(
     ]
     found: dict[tuple[str, str], Standing] = {}
     reader = connection.execute(_ROWS, [list(size_classes), list(schemes), providers]).to_arrow_reader(_BATCH_ROWS)
-    for batch in reader:
+    for batch in _ahead(reader):
         columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
         rows = _graded(columns, limits)
         for group, chosen in _groups(columns["group"]):
@@ -123,6 +125,15 @@ def standings(
                 found[key] = Standing.nobody(device_count)
             found[key].take(_chosen(rows, chosen), columns["place"][chosen])
     return found
+
+
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches, each while DuckDB already works on the next one."""
+    with ThreadPoolExecutor(max_workers=1) as reading:
+        following = reading.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = reading.submit(next, batches, None)
+            yield batch
 
 
 def _graded(columns: Mapping[str, FloatArray], limits: Limits) -> Standing:
