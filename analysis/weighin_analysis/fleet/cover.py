@@ -168,7 +168,7 @@ def _notes(connection: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[str, ..
         notes.append(f"{scope.unplaced_count:,} devices belong to no cell of the population and are not counted")
     suites = connection.execute(
         "SELECT suite, suite_version, count(*) FROM runs SEMI JOIN coverage_devices USING (run_id) "
-        "GROUP BY ALL ORDER BY ALL"
+        "WHERE suite IS NOT NULL GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     if len(suites) > 1:
         counts = ", ".join(f"{suite} {version} ({count:,})" for suite, version, count in suites)
