@@ -77,7 +77,7 @@ def _lead(findings: Findings) -> tuple[str, ...]:
     return tuple(
         text
         for text in (
-            _meaning(limits),
+            _meaning(limits, several=len(findings.limits) > 1),
             _choice_words(findings),
             _sample_words(sample),
             _left_out(sample),
@@ -88,10 +88,12 @@ def _lead(findings: Findings) -> tuple[str, ...]:
     )
 
 
-def _meaning(limits: Limits) -> str:
+def _meaning(limits: Limits, *, several: bool) -> str:
+    """Return what the words mean; of several limits by the first, which the sentence above goes by."""
     comfortable, usable = limits.decoder_comfortable, limits.decoder_usable
+    subject = f"By limits {limits.version}, comfortable" if several else "Comfortable"
     return (
-        f"Comfortable means at least {comfortable.decode_tokens_per_second:g} tokens per second and a first token "
+        f"{subject} means at least {comfortable.decode_tokens_per_second:g} tokens per second and a first token "
         f"within {comfortable.time_to_first_token_seconds:g} s for a prompt of {limits.prompt_tokens} tokens; "
         f"usable means {usable.decode_tokens_per_second:g} tokens per second, reading speed, and "
         f"{usable.time_to_first_token_seconds:g} s."

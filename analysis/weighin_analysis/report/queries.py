@@ -73,14 +73,13 @@ _SPEEDS = """
     GROUP BY ALL
 """
 _TALLIES = """
-    SELECT 'Suite', concat_ws(' ', suite, suite_version), count(*) FROM runs SEMI JOIN coverage_devices USING (run_id)
-    GROUP BY ALL
+    WITH counted AS (FROM runs SEMI JOIN coverage_devices USING (run_id) WHERE source <> 'external')
+    SELECT 'Suite', concat_ws(' ', suite, suite_version), count(*) FROM counted GROUP BY ALL
     UNION ALL
-    SELECT 'Agent', coalesce(agent_version, 'not stated'), count(*) FROM runs SEMI JOIN coverage_devices USING (run_id)
-    GROUP BY ALL
+    SELECT 'Agent', coalesce(agent_version, 'not stated'), count(*) FROM counted GROUP BY ALL
     UNION ALL
     SELECT 'ONNX Runtime', coalesce(onnxruntime_version, 'not stated'), count(*)
-    FROM devices SEMI JOIN coverage_devices USING (run_id) JOIN hardware USING (hardware_id) GROUP BY ALL
+    FROM counted JOIN hardware USING (hardware_id) GROUP BY ALL
     ORDER BY 1, 3 DESC, 2
 """
 
