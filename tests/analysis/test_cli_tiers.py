@@ -206,3 +206,18 @@ def test_limits_as_json_are_all_that_ship(capsys: pytest.CaptureFixture[str]) ->
     found = document(capsys, "limits")
     assert found["current"] == CURRENT_VERSION
     assert CURRENT_VERSION in [one["version"] for one in found["limits"]]
+
+
+def test_a_device_on_which_nothing_could_be_judged_is_no_device_without_a_tier(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = example_run(2, SMALL_BOARD)
+    del empty.measurements[:]
+    folder = make_snapshot(tmp_path, [(device_id(1), example_run(1)), (device_id(2), empty)])
+    found = document(capsys, "tiers", "--snapshot", folder)
+    assert (found["device_count"], found["judged_count"]) == (2, 1)
+    assert sum(one["device_count"] for one in found["tiers"]) == 1
+    assert sum(one["share"] for one in found["tiers"]) == pytest.approx(1.0)
+    assert found["headline"].startswith("Of 1 judged of 2 devices, 1 (100.0 %)")
+    assert next(one for one in found["devices"] if one["tier"] is None)["headline"].startswith("Not judged")
+    assert "\n?              1        -         -\n" in answered(capsys, "tiers", "--snapshot", folder)

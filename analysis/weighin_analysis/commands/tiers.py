@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "weighin-analysis tiers --snapshot snapshot/ --json"
 MOST_SHOWN = 50
+UNJUDGED = "?"
 _BATCH_ROWS = 10_000
 
 
@@ -32,9 +33,14 @@ def tiers(options: argparse.Namespace, *, shortened: bool) -> Iterator[str]:
 
 def headline(found: "Tiers") -> str:
     """Return the decision in one sentence: shares of devices by tier, the largest first."""
-    total = found.device_count
-    if not total:
+    if not found.device_count:
         return "None of its devices are counted." if found.left_out else "No runs yet."
+    total = found.judged_count
+    devices = counted(found.device_count, "device")
+    if not total:
+        return f"Nothing can be said of {devices}: no run gave a measurement that a class can be judged by."
+    if total < found.device_count:
+        devices = f"{total:,} judged of {devices}"
     parts: list[str] = []
     reached = 0
     for one in found.counts:
@@ -43,9 +49,9 @@ def headline(found: "Tiers") -> str:
             says = "" if parts else f" comfortably run{'s' if total == 1 else ''} models of"
             parts.append(f"{reached:,} ({_tenths(reached / total)}){says} {one.tier} or larger")
     if not parts:
-        return f"None of {counted(total, 'device')} runs a measured class comfortably."
+        return f"None of {devices} runs a measured class comfortably."
     tail = f"; {total - reached:,} run no measured class comfortably" if reached < total else ""
-    return f"Of {counted(total, 'device')}, {', '.join(parts)}{tail}."
+    return f"Of {devices}, {', '.join(parts)}{tail}."
 
 
 def device_headline(row: Mapping[str, Any]) -> str:
@@ -54,7 +60,9 @@ def device_headline(row: Mapping[str, Any]) -> str:
         return f"Comfortably runs {row['tier']} models in {row['scheme']}."
     if row["usable_tier"]:
         return f"Runs {row['usable_tier']} models at reading speed, but no measured class comfortably."
-    return "Runs no measured class fast enough to be useful, or none was measured."
+    if row["limited_by"]:
+        return "Runs no measured class fast enough to be useful."
+    return "Not judged: its run gave no measurement that a class can be judged by."
 
 
 def _rows(found: "Tiers") -> Iterator[dict[str, Any]]:
@@ -71,6 +79,8 @@ def _json(found: "Tiers", fleet: "Fleet") -> Iterator[str]:
         "formula_version": fleet.formula_version,
         "sources": dict(found.sources),
         "left_out": dict(found.left_out),
+        "device_count": found.device_count,
+        "judged_count": found.judged_count,
         "tiers": [
             {
                 "tier": one.tier,
@@ -102,6 +112,9 @@ def _text(found: "Tiers", fleet: "Fleet", *, shortened: bool) -> Iterator[str]:
     for one in found.counts:
         share, expected = _tenths(one.share), _tenths(one.expected_share)
         yield f"{one.tier or 'none':<5}  {one.device_count:>9,}  {share:>7}  {expected:>8}"
+    if found.judged_count < found.device_count:
+        yield f"{UNJUDGED:<5}  {found.device_count - found.judged_count:>9,}  {'-':>7}  {'-':>8}"
+        yield "?: nothing was measured there that a class can be judged by; no share counts these devices"
     yield ""
     yield f"{'device':<36}  {'tier':<5}  {'sure':>9}  {'usable':<6}  {'limited by':<10}  name"
     for number, row in enumerate(_rows(found)):
@@ -117,8 +130,9 @@ def _tenths(share: float | None) -> str:
 
 def _line(row: Mapping[str, Any]) -> str:
     sure = "-" if row["tier_probability"] is None else percent(row["tier_probability"])
+    none = "none" if row["limited_by"] else UNJUDGED
     return (
-        f"{row['device_id']:<36}  {row['tier'] or 'none':<5}  {sure:>9}  {row['usable_tier'] or 'none':<6}  "
+        f"{row['device_id']:<36}  {row['tier'] or none:<5}  {sure:>9}  {row['usable_tier'] or none:<6}  "
         f"{row['limited_by'] or '-':<10}  {row['name'] or '-'}"
     )
 

@@ -12,10 +12,13 @@ from weighin_analysis.fleet.regrade import regrade
 from weighin_analysis.fleet.scope import chosen_sources, source_counts
 from weighin_analysis.limits import Limits
 
+# What a device runs out of first follows from any verdict on a decoder, and from nothing else.
+JUDGED = "limited_by IS NOT NULL"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierCount:
-    """The devices of one tier, of which ``tier`` None is none at all; shares are of all devices that count.
+    """The devices of one tier, of which ``tier`` None is none at all; shares are of the devices that were judged.
 
     ``expected_share`` is what of ``share`` remains when every device counts by the probability that it really is
     comfortable with its tier's class; None without a tier.
@@ -31,12 +34,14 @@ class TierCount:
 class Tiers:
     """The tiers of a fleet under one version of limits, the largest first and no tier last.
 
-    ``sources`` counts the devices by source, ``left_out`` those of sources that were not asked for. ``devices`` has the
-    rows of the view ``tiers`` and the name of each device, the one that was heard of last first.
+    Of ``device_count`` devices ``judged_count`` have a verdict on some class; no share counts the others. ``sources``
+    counts the devices by source, ``left_out`` those of sources that were not asked for. ``devices`` has the rows of the
+    view ``tiers`` and the name of each device, the one that was heard of last first.
     """
 
     limits_version: str
     device_count: int
+    judged_count: int
     sources: Mapping[str, int]
     left_out: Mapping[str, int]
     counts: tuple[TierCount, ...]
@@ -54,14 +59,17 @@ def tiers_of(fleet: Fleet, *, limits: Limits | None = None, source: str | None =
     sources = {name: count for name, count in counts.items() if name in chosen}
     condition = f"tiers.source IN ({texts(chosen)})"
     rows = fleet.sql(
-        f"SELECT tier, count(*), sum(tier_probability) FROM {table} WHERE {condition} GROUP BY tier"  # noqa: S608 - our own words
+        f"SELECT tier, count(*), sum(tier_probability) FROM {table} "  # noqa: S608 - our own words
+        f"WHERE {condition} AND {JUDGED} GROUP BY tier"
     ).rows()
+    judged_count = sum(count for _, count, _ in rows)
     return Tiers(
         limits_version=fleet.limits_version if limits is None else limits.version,
         device_count=sum(sources.values()),
+        judged_count=judged_count,
         sources=sources,
         left_out={name: count for name, count in counts.items() if name not in chosen},
-        counts=tuple(_tier_count(row, sum(sources.values())) for row in sorted(rows, key=_rank, reverse=True)),
+        counts=tuple(_tier_count(row, judged_count) for row in sorted(rows, key=_rank, reverse=True)),
         devices=fleet.sql(
             f"SELECT tiers.*, devices.name FROM {table} JOIN devices USING (device_id) WHERE {condition} "  # noqa: S608 - as above
             "ORDER BY last_receive_time DESC, device_id"

@@ -227,7 +227,7 @@ TIERS = View(
         usable_tier | VARCHAR | the largest size class with a decoder that is usable or better
         scheme | VARCHAR | with which the tier is reached
         execution_provider | VARCHAR | on which the tier is reached
-        limited_by | VARCHAR | what the device runs out of first: memory, bandwidth or compute
+        limited_by | VARCHAR | what it runs out of first: memory, bandwidth or compute; NULL where nothing is judged
         limits_version | VARCHAR | version of the limits
         formula_version | VARCHAR | version of the formulas
         """
