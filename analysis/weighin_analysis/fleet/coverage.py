@@ -1,9 +1,10 @@
 """The share of devices that reach a level, with an interval for the sample's size and for what the estimates miss.
 
-Estimates are noisy, and noise carries more devices over a border from the crowded side than from the other: the plain
-count of I (the estimate reaches the level) is off by about the effect of the noise once, the mean of p (the probability
-that the truth does) by twice that. 2 I - p takes the first out again: simulation extrapolation, Cook and Stefanski,
-J. Am. Stat. Assoc. 89 (1994) 1314, where the noise that is added needs no simulation, because its mean is p.
+The share is the plain count of I (the estimate reaches the level). Estimates are noisy, and noise carries more devices
+over a border from the crowded side than from the other: the count is off by about the effect of the noise once, the
+mean of p (the probability that the truth does) by twice that. 2 I - p takes the first out again, and the interval
+stands around its mean: simulation extrapolation, Cook and Stefanski, J. Am. Stat. Assoc. 89 (1994) 1314, where the
+noise that is added needs no simulation, because its mean is p.
 
 The interval is Wilson's (J. Am. Stat. Assoc. 22 (1927) 209) with two more terms of variance: what 2 I - p scatters more
 than a plain count, and the part of the errors that all devices share, which no number of devices averages out. Weights
@@ -133,20 +134,22 @@ def interval(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return value, low and high of a share, from means over the devices of each cell; cells are the last axis.
 
+    The value is the plain share, which every command counts alike; the interval stands around the share without noise.
     With W the share of a cell and n its devices, a device varies by c (1 - c) + mean(u^2 - u), where c = mean(u) and
     u = 2 I - p: the binomial part and what noise adds. The binomial part of the whole is written as t (1 - t) / m, and
-    the ends of the interval are the t with (value - t)^2 = z^2 (t (1 - t) / m + noise) + common^2.
+    the ends are the t with (sum W c - t)^2 = z^2 (t (1 - t) / m + noise) + common^2.
     """
     present = np.where(counts > 0, shares, 0.0)
     weight = present / present.sum(axis=-1, keepdims=True)
     variance_factor = weight**2 / np.maximum(counts, 1)
-    value = np.clip((weight * unbiased).sum(axis=-1), 0.0, 1.0)
-    m = _binomial_count(value, np.clip(unbiased, 0.0, 1.0), counts, variance_factor)
+    value = np.clip((weight * point).sum(axis=-1), 0.0, 1.0)
+    middle = np.clip((weight * unbiased).sum(axis=-1), 0.0, 1.0)
+    m = _binomial_count(middle, np.clip(unbiased, 0.0, 1.0), counts, variance_factor)
     noise = (variance_factor * (unbiased_squared - unbiased)).sum(axis=-1)
     # Where two bounds must hold, the way of the better devices is told too short: the longer way counts on both sides.
     common = np.maximum(*(np.abs((weight * (one - point)).sum(axis=-1)) for one in (worse, better)))
-    a, b = 1 + _Z**2 / m, value + _Z**2 / (2 * m)
-    root = np.sqrt(np.maximum(0, b**2 - a * (value**2 - _Z**2 * noise - common**2)))
+    a, b = 1 + _Z**2 / m, middle + _Z**2 / (2 * m)
+    root = np.sqrt(np.maximum(0, b**2 - a * (middle**2 - _Z**2 * noise - common**2)))
     low, high = (b - root) / a, (b + root) / a
     return value, np.clip(low, 0, value), np.clip(high, value, 1)
 

@@ -45,14 +45,18 @@ def test_a_few_devices_that_all_reach_a_level_do_not_prove_that_all_do() -> None
     assert sure(5, 5).low < 0.6
 
 
-def test_noise_that_smooths_the_border_is_taken_out() -> None:
+def test_noise_that_smooths_the_border_is_taken_out_of_the_interval() -> None:
     random = np.random.default_rng(3)
-    truth = 1.0 + 0.5 * random.standard_normal(200_000)  # 2.3 % are below 0
-    noisy = truth + 0.5 * random.standard_normal(len(truth))
-    probability = np.vectorize(lambda z: 0.5 * (1 + np.tanh(0.8 * z)))(noisy / 0.5)  # nearly the normal distribution
-    found = share(list(noisy > 0), list(probability))
+    truth = 0.4 + 0.5 * random.standard_normal(200_000)  # 79 % are above 0
+    noisy = truth + 0.2 * random.standard_normal(len(truth))
+    probability = np.vectorize(lambda z: 0.5 * (1 + np.tanh(0.8 * z)))(noisy / 0.2)  # nearly the normal distribution
     plain, true = float((noisy > 0).mean()), float((truth > 0).mean())
-    assert abs(found.value - true) < 0.5 * abs(plain - true)
+    found = share(list(noisy > 0), list(probability))
+    around_plain = share(list(noisy > 0), [float(one) for one in noisy > 0])
+    assert found.value == around_plain.value == pytest.approx(plain)
+    assert (found.low + found.high) / 2 > (around_plain.low + around_plain.high) / 2
+    assert found.low < true < found.high
+    assert not around_plain.low < true < around_plain.high
 
 
 def test_doubt_about_single_devices_widens_the_interval() -> None:
