@@ -1,5 +1,7 @@
 """The decision in one sentence: what to ship, to whom, and what is left to a server."""
 
+from dataclasses import replace
+
 import pytest
 
 from weighin_analysis.fleet.values import Coverage, Sample, Share, ShipRow
@@ -96,6 +98,13 @@ CHOICES = choice("4B", 0.2), choice("1B", 0.6), choice("0.1B", 0.9), choice(None
 )
 def test_the_sentence_tells_what_to_ship_to_whom(coverage: Coverage, headline: str) -> None:
     assert fleet_headline(coverage) == headline
+
+
+def test_a_weighted_share_is_one_of_the_population() -> None:
+    coverage = fleet(choice("1B", 1.0))
+    weighted = replace(coverage, sample=replace(coverage.sample, weighted=True))
+    words = "Ship 1B to the 100 % (90 to 100 %) of the population (by 40 devices) that run it comfortably."
+    assert fleet_headline(weighted) == words
 
 
 def test_the_class_that_is_named_is_the_largest_that_half_of_the_devices_run() -> None:

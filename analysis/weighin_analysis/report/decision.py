@@ -69,7 +69,8 @@ def _devices(coverage: Coverage) -> str:
     sample = coverage.sample
     judged = sample.device_count - sample.unjudged_device_count
     some = f"{judged} judged of " if sample.unjudged_device_count and judged else ""
-    return f"{some}{counted(sample.device_count, 'device')}{_sources(coverage)}"
+    devices = f"{some}{counted(sample.device_count, 'device')}{_sources(coverage)}"
+    return f"the population (by {devices})" if sample.weighted else devices
 
 
 def _sources(coverage: Coverage) -> str:
