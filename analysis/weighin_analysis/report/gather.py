@@ -46,5 +46,5 @@ def grades_of(fleet: Fleet, limits: Sequence[Limits]) -> tuple[Graded, ...]:
 def _graded(fleet: Fleet, limits: Limits) -> Graded:
     if limits.version == fleet.limits_version:
         return Graded(limits=limits, verdicts="verdicts", tiers="tiers")
-    regraded = regrade(fleet.connection, limits)
-    return Graded(limits=limits, verdicts=regraded.verdicts, tiers=regraded.tiers)
+    found = regrade(fleet.connection, limits)
+    return Graded(limits=limits, verdicts=found.verdicts, tiers=found.tiers)

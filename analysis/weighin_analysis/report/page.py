@@ -6,6 +6,14 @@ from weighin_analysis.fleet.values import Sample
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.cards import DeviceDetail
 from weighin_analysis.report.decision import SOURCE_WORDS, device_headline, fleet_headline, main_choice
+from weighin_analysis.report.device_tables import (
+    baseline_table,
+    device_table,
+    gate_table,
+    limits_table,
+    memory_table,
+    speed_table,
+)
 from weighin_analysis.report.devices import device_view
 from weighin_analysis.report.figures import (
     coverage_figure,
@@ -17,18 +25,7 @@ from weighin_analysis.report.figures import (
 )
 from weighin_analysis.report.findings import Findings
 from weighin_analysis.report.numbers import counted, percent
-from weighin_analysis.report.tables import (
-    baseline_table,
-    coverage_tables,
-    device_table,
-    gate_table,
-    limits_table,
-    memory_table,
-    scheme_tables,
-    ship_tables,
-    speed_table,
-    tier_table,
-)
+from weighin_analysis.report.tables import coverage_tables, scheme_tables, ship_tables, tier_table
 from weighin_analysis.report.view import Fact, Page, Section
 
 NOT_ABILITY = (

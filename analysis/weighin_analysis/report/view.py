@@ -6,6 +6,7 @@ The page and the Markdown are two ways to print one ``Page``.
 from dataclasses import dataclass
 
 from weighin_analysis.report.charts import Chart
+from weighin_analysis.report.words import ABSENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,11 @@ class Cell:
     badge: bool = False
     sort_key: float | None = None
     link: str = ""
+
+
+def absent(text: str = ABSENT) -> Cell:
+    """Return the cell of what does not apply, or is not known."""
+    return Cell(text=text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

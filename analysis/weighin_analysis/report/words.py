@@ -4,6 +4,8 @@ from weighin_analysis.card import Verdict
 
 # In a table, for what does not apply.
 ABSENT = "–"
+# In place of a tier.
+NO_TIER = "no class"
 # The CSS names of the verdicts.
 TONES = {
     Verdict.COMFORTABLE: "comfortable",
