@@ -76,8 +76,8 @@ def ship_table(
         these = reached(comfortable, probability[Level.COMFORTABLE])
         tier_count = int((comfortable & ~beyond).sum())
         if tier_count and one.choice:
-            shares = [_share(part, judged, among) for part in (
-                these - larger, these, reached(usable, probability[Level.USABLE]))]  # fmt: skip
+            parts = these - larger, these, reached(usable, probability[Level.USABLE])
+            shares = [_share(part, judged, among) for part in parts]
             rows.append(_row(limits_version, one.size_class, one.choice, tier_count, *shares))
         beyond, larger = comfortable, these
     if not judged.any():
@@ -105,13 +105,13 @@ def _row(
     return ShipRow(
         limits_version=limits_version,
         size_class=size_class,
-        scheme=choice and choice.scheme,
-        download_bytes=choice and choice.download_bytes,
+        scheme=choice.scheme if choice else None,
+        download_bytes=choice.download_bytes if choice else None,
         tier_count=tier_count,
         tier_share=tier_share,
         reach=reach,
         usable_reach=usable_reach,
         server=remainder(reach),
-        median_decode_tokens_per_second=choice and choice.median_decode_tokens_per_second,
-        median_time_to_first_token_seconds=choice and choice.median_time_to_first_token_seconds,
+        median_decode_tokens_per_second=choice.median_decode_tokens_per_second if choice else None,
+        median_time_to_first_token_seconds=choice.median_time_to_first_token_seconds if choice else None,
     )

@@ -71,7 +71,7 @@ class Standing:
     @property
     def judged(self) -> BoolArray:
         """Which devices have a verdict."""
-        return self.verdict != NO_VERDICT
+        return np.asarray(self.verdict != NO_VERDICT)
 
     def reaching(self, level: Level) -> BoolArray:
         """Return which devices reach a level by their point estimates."""

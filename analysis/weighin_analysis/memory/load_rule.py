@@ -3,8 +3,9 @@
 Where free memory is known, it decides (``Limits.memory_share`` of it): what others hold differs by phone and hour. So
 the agent, which reads what is free on the device, does not ask this rule. `weighin-analysis import` does, of phones and
 tablets of which others told no more than RAM. It rests on one phone of 8 GB; tests/analysis/memory and
-tools/fit_memory.py hold it against two more (docs/memory.md). What counts is memory that the system cannot drop and read again: weights read into buffers, KV
-cache, compute buffers, and at the peak the copy that a back end makes of a tensor to lay it out anew.
+tools/fit_memory.py hold it against two more (docs/memory.md). What counts is memory that the system cannot drop and
+read again: weights read into buffers, KV cache, compute buffers, and at the peak the copy that a back end makes of a
+tensor to lay it out anew.
 """
 
 from collections.abc import Sequence
