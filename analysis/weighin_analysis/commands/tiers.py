@@ -54,17 +54,6 @@ def headline(found: "Tiers") -> str:
     return f"Of {devices}, {', '.join(parts)}{tail}."
 
 
-def device_headline(row: Mapping[str, Any]) -> str:
-    """Return what the tiers of one device say, in one sentence."""
-    if row["tier"]:
-        return f"Comfortably runs {row['tier']} models in {row['scheme']}."
-    if row["usable_tier"]:
-        return f"Runs {row['usable_tier']} models at reading speed, but no measured class comfortably."
-    if row["limited_by"]:
-        return "Runs no measured class fast enough to be useful."
-    return "Not judged: its run gave no measurement that a class can be judged by."
-
-
 def _rows(found: "Tiers") -> Iterator[dict[str, Any]]:
     for batch in found.devices.batches(_BATCH_ROWS):
         yield from batch.to_pylist()
@@ -93,8 +82,8 @@ def _json(found: "Tiers", fleet: "Fleet") -> Iterator[str]:
     }
     yield json.dumps(head)[:-1] + ', "devices": ['
     before = ""
-    for row in _rows(found):
-        yield before + json.dumps({**row, "headline": device_headline(row)})
+    for row in found.devices.json(_BATCH_ROWS):
+        yield before + (row if row.isascii() else json.dumps(json.loads(row)))
         before = ","
     yield "]}"
 

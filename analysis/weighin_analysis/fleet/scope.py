@@ -13,10 +13,11 @@ from weighin_analysis.fleet.population import Population, PopulationCell
 SOURCES = ("native", "browser", "external")
 ALL_SOURCES = "all"
 
-# A device has its place in all arrays; of its runs only the newest is in the table.
+# A device has its place in all arrays; of its runs only the newest is in the table. Estimates lie in the order of their
+# runs, so that who reads them goes through the arrays from one end to the other.
 _SCOPE = """
     CREATE OR REPLACE TEMP TABLE coverage_devices AS
-    SELECT (row_number() OVER (ORDER BY device_id) - 1)::INTEGER AS place, run_id, coalesce(cell, 0)::INTEGER AS cell
+    SELECT (row_number() OVER (ORDER BY run_id) - 1)::INTEGER AS place, run_id, coalesce(cell, 0)::INTEGER AS cell
     FROM devices LEFT JOIN coverage_population AS wanted
         ON (wanted.form_factor IS NULL OR wanted.form_factor = devices.form_factor)
         AND (wanted.accelerator IS NULL OR wanted.accelerator = devices.accelerator_kind)

@@ -14,6 +14,13 @@ from weighin_analysis.limits import Limits
 
 # What a device runs out of first follows from any verdict on a decoder, and from nothing else.
 JUDGED = "limited_by IS NOT NULL"
+# What the tiers of one device say, in one sentence.
+_HEADLINE = """CASE
+    WHEN tier IS NOT NULL THEN concat('Comfortably runs ', tier, ' models in ', tiers.scheme, '.')
+    WHEN usable_tier IS NOT NULL
+        THEN concat('Runs ', usable_tier, ' models at reading speed, but no measured class comfortably.')
+    WHEN limited_by IS NOT NULL THEN 'Runs no measured class fast enough to be useful.'
+    ELSE 'Not judged: its run gave no measurement that a class can be judged by.' END"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +78,8 @@ def tiers_of(fleet: Fleet, *, limits: Limits | None = None, source: str | None =
         left_out={name: count for name, count in counts.items() if name not in chosen},
         counts=tuple(_tier_count(row, judged_count) for row in sorted(rows, key=_rank, reverse=True)),
         devices=fleet.sql(
-            f"SELECT tiers.*, devices.name FROM {table} JOIN devices USING (device_id) WHERE {condition} "  # noqa: S608 - as above
-            "ORDER BY last_receive_time DESC, device_id"
+            f"SELECT tiers.*, devices.name, {_HEADLINE} AS headline FROM {table} JOIN devices USING (device_id) "  # noqa: S608 - as above
+            f"WHERE {condition} ORDER BY last_receive_time DESC, device_id"
         ),
     )
 

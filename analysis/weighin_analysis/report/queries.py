@@ -5,6 +5,7 @@ The devices are those that coverage counts, each by its newest run: the table ``
 
 # ruff: noqa: S608 (no text of anybody else is part of a query)
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from typing import Any
 import duckdb
 
 from weighin_analysis.card import Verdict
-from weighin_analysis.catalog import class_rank
+from weighin_analysis.catalog import class_rank, size_classes
 from weighin_analysis.errors import QueryError
+from weighin_analysis.fleet.expressions import texts
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.findings import DeviceLine, FreeMemory, MemoryNeed, SpeedMark, Standing, Tally
@@ -29,12 +31,15 @@ STOCK_SHARES = (0.9, 0.5, 0.1)
 
 # From best to worst, as the enumeration lists them.
 RANK = "CASE verdict " + " ".join(f"WHEN '{one}' THEN {rank}" for rank, one in enumerate(Verdict)) + " END"
+_CLASSES = tuple(one.name for one in size_classes())
+# A bit for each verdict on each class, the better one the lower: a group per device, not one per device and class.
 # Older runs fall out in the join, which costs less after the sums than before.
 _STANDINGS = f"""
-    SELECT tier, size_class, rank, count(*) FROM (
-        SELECT run_id, size_class, min({RANK}) AS rank FROM {{verdicts}}
-        WHERE counts AND architecture_kind = 'decoder' GROUP BY ALL)
-    JOIN (FROM {{tiers}} SEMI JOIN coverage_devices USING (run_id)) USING (run_id) WHERE rank IS NOT NULL GROUP BY ALL
+    SELECT tier, verdicts, count(*) FROM (
+        SELECT run_id, bit_or(1::BIGINT << ({len(Verdict)} * (list_position([{texts(_CLASSES)}], size_class) - 1)
+            + {RANK})) AS verdicts
+        FROM {{verdicts}} WHERE counts AND architecture_kind = 'decoder' AND verdict IS NOT NULL GROUP BY run_id)
+    JOIN (FROM {{tiers}} SEMI JOIN coverage_devices USING (run_id)) USING (run_id) GROUP BY ALL
 """
 _NEEDS = """
     SELECT size_class, min(memory_bytes), max(memory_bytes),
@@ -52,8 +57,9 @@ _STOCK = """
 _MARKS = f"""
     WITH drawn AS (SELECT run_id FROM coverage_devices ORDER BY hash(run_id), run_id LIMIT {MAX_MARKS}),
     found AS (
-        SELECT e.*, v.verdict, {RANK} AS rank FROM estimates e JOIN {{verdicts}} v
-        USING (run_id, size_class, architecture, scheme, execution_provider) SEMI JOIN drawn USING (run_id)
+        SELECT e.*, v.verdict, {RANK} AS rank FROM (FROM estimates SEMI JOIN drawn USING (run_id)) e
+        JOIN (FROM {{verdicts}} SEMI JOIN drawn USING (run_id)) v
+        USING (run_id, size_class, architecture, scheme, execution_provider)
         WHERE e.size_class = $1 AND e.counts AND e.architecture_kind = 'decoder' AND v.verdict IS NOT NULL
             AND isfinite(decode_tokens_per_second) AND isfinite(prefill_tokens_per_second)
             AND least(decode_tokens_per_second, prefill_tokens_per_second) > 0)
@@ -95,16 +101,19 @@ class Graded:
 
 def standings(fleet: Fleet, graded: Graded) -> tuple[Standing, ...]:
     """Return how many devices of each tier have which verdict on each class."""
-    query = _STANDINGS.format(verdicts=graded.verdicts, tiers=graded.tiers)
+    counts: Counter[tuple[str | None, str, Verdict]] = Counter()
+    for tier, verdicts, count in _rows(fleet, _STANDINGS.format(verdicts=graded.verdicts, tiers=graded.tiers)):
+        for size_class, verdict in _best_verdicts(verdicts):
+            counts[tier, size_class, verdict] += count
     found = [
         Standing(
             limits_version=graded.limits.version,
             tier=tier,
             size_class=size_class,
-            verdict=tuple(Verdict)[rank],
+            verdict=verdict,
             device_count=count,
         )
-        for tier, size_class, rank, count in _rows(fleet, query)
+        for (tier, size_class, verdict), count in counts.items()
     ]
     places = {verdict: place for place, verdict in enumerate(Verdict)}
     return tuple(
@@ -117,6 +126,15 @@ def standings(fleet: Fleet, graded: Graded) -> tuple[Standing, ...]:
             ),
         )
     )
+
+
+def _best_verdicts(bits: int) -> Iterator[tuple[str, Verdict]]:
+    """Yield the best verdict on each class that has one."""
+    for place, size_class in enumerate(_CLASSES):
+        for rank, verdict in enumerate(Verdict):
+            if bits >> (len(Verdict) * place + rank) & 1:
+                yield size_class, verdict
+                break
 
 
 def memory_needs(fleet: Fleet) -> tuple[MemoryNeed, ...]:
