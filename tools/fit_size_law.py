@@ -1,5 +1,6 @@
 """Fit the law of sizes on tests/data/throughput.csv and write it to the analysis: `python tools/fit_size_law.py`."""
 
+import dataclasses
 from pathlib import Path
 
 from weighin_analysis.measurement import Phase
@@ -24,9 +25,8 @@ def law_text(rows: tuple[PublicRow, ...]) -> str:
     for phase in (Phase.DECODE, Phase.PREFILL):
         runs = other_runs(cells(rows, phase, hard=False)[0])
         law = fit(from_two(runs), from_one(runs))
-        parts.append(
-            f"\n[{phase}]\nsize_exponent = {law.size_exponent}\nrun_sd = {law.run_sd}\nwalk_sd = {law.walk_sd}\n"
-        )
+        fields = "".join(f"{name} = {value}\n" for name, value in dataclasses.asdict(law).items())
+        parts.append(f"\n[{phase}]\n{fields}")
     return "".join(parts)
 
 

@@ -3,26 +3,38 @@
 import argparse
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from weighin_analysis.measurement import Phase
 from weighin_analysis.public.evaluate import (
+    NEAREST_SCALAR,
     ONE_ANCHOR,
     ONE_SCALAR,
+    SPEC_SHEET,
     TWO_ANCHORS,
     TWO_POINT_LINE,
     CommonShare,
     Evaluation,
     Score,
     common_share,
+    score,
 )
 from weighin_analysis.public.evaluate import evaluate as evaluate_rows
 from weighin_analysis.public.rows import read_rows
 
 EXAMPLE = "weighin-analysis evaluate throughput.csv --phase prefill"
-_HEADINGS = "predictor             rows devices  median     p90 by device 80 % holds  width"
+_HEADINGS = "predictor            from          rows devices  median     p90 by device 80 % holds  width"
+# What a row is predicted from: other than these, the nearest two.
+_FROM = {
+    ONE_ANCHOR: "each in turn",
+    ONE_SCALAR: "each in turn",
+    NEAREST_SCALAR: "nearest one",
+    SPEC_SHEET: "no run",
+}
+_NEAR = 1.1
 _FAMILIES = ((TWO_ANCHORS, TWO_POINT_LINE, "From two runs of a device"), (ONE_ANCHOR, ONE_SCALAR, "From any one run"))
 
 
@@ -54,6 +66,7 @@ def _lines(found: Evaluation) -> Iterator[str]:
     yield ""
     for name, baseline, words in _FAMILIES:
         yield _meaning(words, scores[name], scores[baseline])
+    yield from _far_off(found)
     for name, _, words in _FAMILIES:
         if share := common_share(found.predicted[name]):
             yield f"{words}, {_in_common(share)}"
@@ -62,19 +75,32 @@ def _lines(found: Evaluation) -> Iterator[str]:
 
 def _table(scores: dict[str, Score]) -> Iterator[str]:
     yield _HEADINGS
-    for name, score in scores.items():
-        interval = score.interval_coverage, score.median_interval_width
+    for name, one in scores.items():
+        interval = one.interval_coverage, one.median_interval_width
         holds, width = ("-" if value is None else f"{value:.1%}" for value in interval)
-        errors = f"{score.median_ape:>7.1%} {score.p90_ape:>7.1%} {score.device_balanced_median_ape:>9.1%}"
-        yield f"{name:<20} {score.rows:>5} {score.devices:>7} {errors} {holds:>10} {width:>6}"
+        errors = f"{one.median_ape:>7.1%} {one.p90_ape:>7.1%} {one.device_balanced_median_ape:>9.1%}"
+        asked = f"{_FROM.get(name, 'nearest two'):<12} {one.rows:>5} {one.devices:>7}"
+        yield f"{name:<20} {asked} {errors} {holds:>10} {width:>6}"
 
 
-def _meaning(words: str, score: Score, baseline: Score) -> str:
+def _meaning(words: str, ours: Score, baseline: Score) -> str:
     return (
-        f"{words}, the rate of another model is off by at most {score.median_ape:.1%} in half of the rows and by "
-        f"{score.p90_ape:.0%} in nine of ten; the baseline from the same by {baseline.median_ape:.1%} and "
+        f"{words}, the rate of another model is off by at most {ours.median_ape:.1%} in half of the rows and by "
+        f"{ours.p90_ape:.0%} in nine of ten; the baseline from the same by {baseline.median_ape:.1%} and "
         f"{baseline.p90_ape:.0%}."
     )
+
+
+def _far_off(found: Evaluation) -> Iterator[str]:
+    """Say what is left where no run is nearly of the size: tables hold many of one size, a device of two runs none."""
+    names = (TWO_ANCHORS, TWO_POINT_LINE)
+    asked = [[one for one in found.predicted[name] if one.question.distance > math.log(_NEAR)] for name in names]
+    if all(asked):
+        two, line = map(score, asked)
+        yield (
+            f"Where no run is within {_NEAR - 1:.0%} of its size ({two.rows} rows), from two runs by "
+            f"{two.median_ape:.1%} and {two.p90_ape:.0%}; the baseline by {line.median_ape:.1%} and {line.p90_ape:.0%}."
+        )
 
 
 def _in_common(share: CommonShare) -> str:

@@ -28,6 +28,21 @@ def two_point_line(question: Question) -> float:
     return seconds if seconds > 0 else one_scalar(question)
 
 
+def nonnegative_line(question: Question) -> float:
+    """Return seconds per token on the line through two runs; where its cost or slope is below 0, in proportion to both.
+
+    In proportion is by least squares of relative errors. No step costs less than nothing and none is faster for more
+    bytes, so a line that says so is noise: a stronger baseline than ``two_point_line``.
+    """
+    near, far = question.near, question.far
+    assert far is not None
+    slope = (far.seconds - near.seconds) / (far.work - near.work)
+    if slope >= 0 and near.seconds >= slope * near.work:
+        return near.seconds + slope * (question.cell.work - near.work)
+    rates = near.work / near.seconds, far.work / far.seconds
+    return question.cell.work * sum(rates) / sum(rate**2 for rate in rates)
+
+
 def spec_sheet(cells: Sequence[Cell], questions: Sequence[Question]) -> Iterator[tuple[Question, float | None]]:
     """Yield each question with seconds per token by nominal bandwidth times the efficiency of its backend elsewhere.
 

@@ -59,6 +59,11 @@ class Question:
     far: Cell | None = None
     weight: float = 1.0
 
+    @property
+    def distance(self) -> float:
+        """How far the nearer run lies from the cell: |ln(work / work)|."""
+        return abs(math.log(self.near.work / self.cell.work))
+
 
 def cells(rows: Iterable[PublicRow], phase: Phase, *, hard: bool) -> tuple[tuple[Cell, ...], Counter[str]]:
     """Return the cells of a phase, and why how many of its other rows are none; ``hard`` adds what is not easy."""

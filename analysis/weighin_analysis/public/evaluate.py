@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from weighin_analysis.errors import PublicDataError
 from weighin_analysis.measurement import Phase
-from weighin_analysis.public.baselines import one_scalar, spec_sheet, two_point_line
+from weighin_analysis.public.baselines import nonnegative_line, one_scalar, spec_sheet, two_point_line
 from weighin_analysis.public.cells import Cell, Question, cells, from_one, from_two, other_runs
 from weighin_analysis.public.fit import asked, best_law, interval_factor, tried, weighted_quantile
-from weighin_analysis.public.predictors import ln_times
+from weighin_analysis.public.predictors import SizeLaw, ln_times
 from weighin_analysis.public.rows import PublicRow
 
 TWO_ANCHORS, ONE_ANCHOR = "weighin_two_anchors", "weighin_one_anchor"
 TWO_POINT_LINE, ONE_SCALAR, SPEC_SHEET = "two_point_line", "one_scalar", "spec_sheet"
+# Stronger than what others do: the line where it can be one, and one factor from the nearest run instead of any.
+NONNEGATIVE_LINE, NEAREST_SCALAR = "nonnegative_line", "nearest_scalar"
 _Floats = NDArray[np.float64]
 _BOOTSTRAP_SAMPLES = 1_000
 # What a row belongs to, all of which is left out together when a row of it is predicted.
@@ -50,6 +52,11 @@ class Predicted:
     def absolute_percentage_error(self) -> float:
         """|predicted - measured| / measured tokens per second, a fraction."""
         return abs(self.question.cell.seconds / self.seconds - 1)
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the measured time lies in the interval; None without one."""
+        return None if self.log_sd is None else abs(self.log_error) <= interval_factor() * self.log_sd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +98,15 @@ class CommonShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """All predictors on one set of cells, by name, best informed first; and what was left out of the file, and why."""
+    """All predictors on one set of cells, by name, best informed first; and what was left out of the file, and why.
+
+    ``laws`` are those that were fitted, by the fold whose rows they predict and do not know.
+    """
 
     phase: Phase
     hard: bool
     predicted: Mapping[str, Sequence[Predicted]]
+    laws: Mapping[str, SizeLaw]
     left_out: Mapping[str, int]
 
     @property
@@ -119,37 +130,44 @@ def evaluate(rows: Sequence[PublicRow], phase: Phase, *, hard: bool, fold: Fold 
             f"nothing to evaluate: {len(found)} usable {phase} rows, but not two devices with three models each on one "
             "runtime, backend and quantization"
         )
-    two, one = _by_law(pairs, from_one(runs), fold)
+    singles = from_one(runs)
+    laws = _laws(pairs, singles, fold)
+    two, one = _by_law(pairs, laws, fold), _by_law(singles, laws, fold)
     one = [answer for answer in one if answer.question.cell in answerable]
     predicted = {
         TWO_ANCHORS: two,
         ONE_ANCHOR: one,
         TWO_POINT_LINE: [Predicted(question=pair, seconds=two_point_line(pair)) for pair in pairs],
+        NONNEGATIVE_LINE: [Predicted(question=pair, seconds=nonnegative_line(pair)) for pair in pairs],
+        NEAREST_SCALAR: [Predicted(question=pair, seconds=one_scalar(pair)) for pair in pairs],
         ONE_SCALAR: [Predicted(question=ask.question, seconds=one_scalar(ask.question)) for ask in one],
     }
     sheet = [(pair, seconds) for pair, seconds in spec_sheet(found, pairs) if seconds is not None]
     if phase is Phase.DECODE and len(sheet) == len(pairs):
         predicted[SPEC_SHEET] = [Predicted(question=pair, seconds=seconds) for pair, seconds in sheet]
     counted = left_out + Counter({"with fewer than two other models beside them": len(found) - len(pairs)})
-    return Evaluation(phase=phase, hard=hard, predicted=predicted, left_out=counted)
+    return Evaluation(phase=phase, hard=hard, predicted=predicted, laws=laws, left_out=counted)
 
 
-def _by_law(
-    pairs: Sequence[Question], singles: Sequence[Question], fold: Fold
-) -> tuple[list[Predicted], list[Predicted]]:
-    """Answer the questions of all folds that have pairs, each by a law that was fitted on the other folds alone."""
-    kinds = (pairs, singles)
-    tries, arrays = (tried(pairs), tried(singles)), (asked(pairs), asked(singles))
-    folds = tuple(np.array([fold(question.cell) for question in kind]) for kind in kinds)
-    answers: list[dict[int, Predicted]] = [{}, {}]
-    for left_out in sorted(set(folds[0])):
-        law = best_law(*tries, folds[0] != left_out, folds[1] != left_out)
-        for kind, one, names, answered in zip(kinds, arrays, folds, answers, strict=True):
-            chosen = np.flatnonzero(names == left_out)
-            means, variances = ln_times(law, one.work[chosen], one.near[chosen], one.far[chosen])
-            for i, mean, variance in zip(chosen.tolist(), means, variances, strict=True):
-                answered[i] = Predicted(question=kind[i], seconds=math.exp(mean), log_sd=math.sqrt(variance))
-    return [answers[0][i] for i in sorted(answers[0])], [answers[1][i] for i in sorted(answers[1])]
+def _laws(pairs: Sequence[Question], singles: Sequence[Question], fold: Fold) -> dict[str, SizeLaw]:
+    """Return for each fold that has pairs the law that was fitted on the other folds alone."""
+    tries, alone = tried(pairs), asked(singles)
+    of_pairs, of_singles = (np.array([fold(question.cell) for question in kind]) for kind in (pairs, singles))
+    return {name: best_law(tries, alone, of_pairs != name, of_singles != name) for name in sorted(set(of_pairs))}
+
+
+def _by_law(questions: Sequence[Question], laws: Mapping[str, SizeLaw], fold: Fold) -> list[Predicted]:
+    """Answer the questions of all folds that have a law, each by that."""
+    kept = [question for question in questions if fold(question.cell) in laws]
+    one, names = asked(kept), np.array([fold(question.cell) for question in kept])
+    means, variances = np.empty(len(kept)), np.empty(len(kept))
+    for name, law in laws.items():
+        chosen = names == name
+        means[chosen], variances[chosen] = ln_times(law, one.work[chosen], one.near[chosen], one.far[chosen])
+    return [
+        Predicted(question=question, seconds=math.exp(mean), log_sd=math.sqrt(variance))
+        for question, mean, variance in zip(kept, means, variances, strict=True)
+    ]
 
 
 def score(answers: Sequence[Predicted]) -> Score:
@@ -174,10 +192,8 @@ def _interval(answers: Sequence[Predicted], weights: NDArray[np.float64]) -> tup
     sds = [answer.log_sd for answer in answers if answer.log_sd is not None]
     if not sds:
         return None, None
-    reach = interval_factor() * np.array(sds)
-    held = np.abs([answer.log_error for answer in answers]) <= reach
-    width = weighted_quantile(2 * np.sinh(reach), weights, 0.5)
-    return float(np.average(held, weights=weights)), width
+    width = weighted_quantile(2 * np.sinh(interval_factor() * np.array(sds)), weights, 0.5)
+    return float(np.average([answer.holds is True for answer in answers], weights=weights)), width
 
 
 def common_share(answers: Sequence[Predicted]) -> CommonShare | None:

@@ -7,6 +7,9 @@ prediction from two runs then weighs them by that: it trusts the nearer one, ave
 follows the slope between them only as far as their distance makes it more than noise. It is kriging: G. Matheron,
 Principles of geostatistics, Economic Geology 58 (1963), with a linear variogram.
 
+Two runs that lie far apart (``line_beyond``) tell more than that: what a step costs without a byte, and what a byte
+takes. There the line through both is followed, unless its cost or its slope is below 0, which no device's are.
+
 A prefill obeys the same law in the parameters that a token passes.
 """
 
@@ -32,11 +35,13 @@ class SizeLaw:
 
     ``size_exponent`` is a of seconds per byte ~ bytes^-a. ``run_sd`` is the standard deviation of ln(time) of one run,
     ``walk_sd`` that of the difference that an e-fold of the work makes. Both are set so that 80 % intervals hold.
+    ``line_beyond`` is the ratio of two runs' work from which on the line through them is followed; infinite is never.
     """
 
     size_exponent: float
     run_sd: float
     walk_sd: float
+    line_beyond: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,5 +119,17 @@ def ln_times(law: SizeLaw, work: _Floats, near: _Floats, far: _Floats) -> tuple[
     covariance = (spread(to_near) + spread(between) - spread(to_far)) / 2
     weight = covariance / spread(between)
     alone = np.isnan(between)
-    mean = by_near + np.where(alone, 0.0, weight * (by_far - by_near))
-    return mean, spread(to_near) - np.where(alone, 0.0, weight * covariance)
+    weighed = by_near + np.where(alone, 0.0, weight * (by_far - by_near))
+    line = _ln_line(law, work, near, far)
+    return np.where(np.isnan(line), weighed, line), spread(to_near) - np.where(alone, 0.0, weight * covariance)
+
+
+def _ln_line(law: SizeLaw, work: _Floats, near: _Floats, far: _Floats) -> _Floats:
+    """Return ln(seconds) on the line through two runs; NaN where there is none to follow."""
+    apart = np.abs(far[:, 0] - near[:, 0]) >= math.log(law.line_beyond)
+    longer, larger = np.expm1(far[:, 1] - near[:, 1]), np.expm1(far[:, 0] - near[:, 0])
+    # Of the nearer run's time, the share that its bytes took: the rest is the cost that no byte brings.
+    share = np.divide(longer, larger, out=np.full_like(work, math.nan), where=apart)
+    physical = np.where((share >= 0) & (share <= 1), share, math.nan)
+    line: _Floats = near[:, 1] + np.log1p(physical * np.expm1(work - near[:, 0]))
+    return line

@@ -98,13 +98,24 @@ class PublicRow:
 
 def read_rows(path: Path) -> tuple[PublicRow, ...]:
     """Return the rows of a throughput CSV; PublicDataError, naming line and column, for one that cannot be read."""
+    return decode_rows(read_content(path), str(path))
+
+
+def read_content(path: Path) -> bytes:
+    """Return what a file holds; PublicDataError where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PublicDataError(f"{path} is not a text file in UTF-8: byte {error.start} cannot be read") from error
+        return path.read_bytes()
     except OSError as error:
         raise PublicDataError(f"cannot read {path}: {error.strerror}") from error
-    return parse_rows(text, str(path))
+
+
+def decode_rows(content: bytes, name: str) -> tuple[PublicRow, ...]:
+    """Return the rows of the content of a throughput CSV that is called ``name`` in errors; see ``read_rows``."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PublicDataError(f"{name} is not a text file in UTF-8: byte {error.start} cannot be read") from error
+    return parse_rows(text, name)
 
 
 def parse_rows(text: str, name: str) -> tuple[PublicRow, ...]:

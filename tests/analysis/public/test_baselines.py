@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from made_rows import row_of
 
-from weighin_analysis.public.baselines import one_scalar, spec_sheet, two_point_line
+from weighin_analysis.public.baselines import nonnegative_line, one_scalar, spec_sheet, two_point_line
 from weighin_analysis.public.cells import Cell, Question
 
 ROW = row_of(mem_bandwidth_gbps="100")
@@ -29,6 +29,21 @@ def test_a_line_has_the_fixed_cost_that_two_runs_have() -> None:
 
 def test_a_line_that_leads_below_nothing_falls_back_to_the_nearer_run() -> None:
     assert two_point_line(question(cell(2e9, 0.3), cell(1e9, 0.1), work=4e8)) == pytest.approx(0.06)
+
+
+def test_a_nonnegative_line_is_the_line_where_that_costs_something_and_rises() -> None:
+    assert nonnegative_line(question(cell(2e9, 0.3), cell(1e9, 0.2))) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.4], ids=["cost below 0", "slope below 0"])
+def test_elsewhere_it_errs_as_little_on_both_runs_as_proportion_can(seconds: float) -> None:
+    near, far = cell(2e9, 0.3), cell(1e9, seconds)
+    found = nonnegative_line(question(near, far)) / 4e9
+
+    def squares(slope: float) -> float:
+        return sum((slope * run.work / run.seconds - 1) ** 2 for run in (near, far))
+
+    assert squares(found) < min(squares(0.99 * found), squares(1.01 * found))
 
 
 def test_a_spec_sheet_takes_the_efficiency_of_other_devices_on_the_same_backend() -> None:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from random import Random
 
 import numpy as np
 import pytest
@@ -13,6 +11,8 @@ from weighin_analysis.errors import PublicDataError
 from weighin_analysis.measurement import Phase
 from weighin_analysis.public.cells import Cell, Question
 from weighin_analysis.public.evaluate import (
+    NEAREST_SCALAR,
+    NONNEGATIVE_LINE,
     ONE_ANCHOR,
     ONE_SCALAR,
     SPEC_SHEET,
@@ -24,6 +24,7 @@ from weighin_analysis.public.evaluate import (
     evaluate,
     score,
 )
+from weighin_analysis.public.predictors import Anchor, predict
 from weighin_analysis.public.rows import PublicRow, read_rows
 
 AT_LEAST_BETTER = 0.15
@@ -47,7 +48,8 @@ def gain(evaluation: Evaluation) -> tuple[float, float]:
 
 def test_all_predictors_are_asked_for_the_same_cells(decode: Evaluation) -> None:
     asked = {name: {answer.question.cell for answer in answers} for name, answers in decode.predicted.items()}
-    assert set(asked) == {TWO_ANCHORS, ONE_ANCHOR, TWO_POINT_LINE, ONE_SCALAR, SPEC_SHEET}
+    baselines = {TWO_POINT_LINE, NONNEGATIVE_LINE, NEAREST_SCALAR, ONE_SCALAR, SPEC_SHEET}
+    assert set(asked) == {TWO_ANCHORS, ONE_ANCHOR} | baselines
     assert all(cells == asked[TWO_ANCHORS] for cells in asked.values())
     assert len(asked[TWO_ANCHORS]) > 400
 
@@ -71,6 +73,24 @@ def test_one_anchor_beats_one_scalar_and_the_spec_sheet(decode: Evaluation, base
     assert ours.device_balanced_median_ape < theirs.device_balanced_median_ape
 
 
+def test_two_anchors_are_no_worse_than_the_stronger_baselines_in_the_median_and_by_device(decode: Evaluation) -> None:
+    """In p90 a line without negative cost or slope is ahead, and docs/evaluate.md says so."""
+    two = decode.scores[TWO_ANCHORS]
+    for name in (TWO_POINT_LINE, NONNEGATIVE_LINE, NEAREST_SCALAR):
+        assert two.median_ape < decode.scores[name].median_ape
+        assert two.device_balanced_median_ape < decode.scores[name].device_balanced_median_ape
+
+
+def test_the_gain_is_greatest_for_a_device_without_a_run_of_nearly_the_size(decode: Evaluation) -> None:
+    two, line = (
+        score([answer for answer in decode.predicted[name] if answer.question.distance > np.log(1.1)])
+        for name in (TWO_ANCHORS, TWO_POINT_LINE)
+    )
+    assert two.rows > 100
+    assert two.median_ape < 0.7 * line.median_ape
+    assert two.p90_ape < 0.6 * line.p90_ape
+
+
 @pytest.mark.parametrize("name", [ONE_ANCHOR, TWO_ANCHORS])
 def test_the_interval_holds_as_often_as_it_says_on_devices_that_nobody_has_seen(decode: Evaluation, name: str) -> None:
     coverage, width = decode.scores[name].interval_coverage, decode.scores[name].median_interval_width
@@ -84,40 +104,40 @@ def test_the_gain_holds_where_a_whole_runtime_was_never_seen(rows: Sequence[Publ
     assert min(gain(evaluate(rows, Phase.DECODE, hard=False, fold=lambda cell: cell.row.runtime))) >= AT_LEAST_BETTER
 
 
-def test_the_gain_holds_where_half_of_the_devices_predict_the_other_half(rows: Sequence[PublicRow]) -> None:
-    devices = sorted({row.device for row in rows})
-    gains = []
-    for seed in range(5):
-        half = set(Random(seed).sample(devices, len(devices) // 2))
-        gains.append(gain(evaluate(rows, Phase.DECODE, hard=False, fold=partial(side, half))))
-    assert min(np.median(gains, axis=0)) >= AT_LEAST_BETTER
+def test_nothing_that_is_fitted_knows_the_device_that_is_predicted(
+    rows: Sequence[PublicRow], decode: Evaluation
+) -> None:
+    """Its rows are scrambled, each by a factor of its own, so that they follow another law with another noise."""
+    device = "Galaxy S23 (SD 8 Gen 2)"
+    generator = np.random.default_rng(3)
+    scrambled = [scramble(row, generator) if row.device == device else row for row in rows]
+    after = evaluate(scrambled, Phase.DECODE, hard=False)
+    assert after.laws[device] == decode.laws[device]
+    assert spec_sheet_of(after, device) == spec_sheet_of(decode, device)
+    others = set(decode.laws) - {device}
+    assert all(after.laws[other] != decode.laws[other] for other in others)
+    assert any(spec_sheet_of(after, other) != spec_sheet_of(decode, other) for other in others)
 
 
-def side(half: set[str], cell: Cell) -> str:
-    return str(cell.row.device in half)
+def scramble(row: PublicRow, generator: np.random.Generator) -> PublicRow:
+    if row.tokens_per_second is None:
+        return row
+    factor = (row.parameters / 1e9) ** 0.7 * np.exp(generator.normal(1.0, 1.5))
+    return replace(row, tokens_per_second=row.tokens_per_second * factor)
 
 
-def test_nothing_that_is_fitted_knows_the_device_that_is_predicted(rows: Sequence[PublicRow]) -> None:
-    """Were its rows in the fit, ten times their rate would change more than the predictions from them, tenfold."""
-    device = "Apple M4 Pro 20c"
-    kept = [row for row in rows if row.device != "Galaxy S23 (SD 8 Gen 2)"]
-    slow = [one for one in kept if one.device == device]
-    line = {row.line: row for row in slow}
-    changed = [faster(row) if row.line in line else row for row in kept]
-    before, after = (
-        {
-            answer.question.cell.row.line: answer.seconds
-            for answer in evaluate(some, Phase.DECODE, hard=False).predicted[TWO_ANCHORS]
-        }
-        for some in (kept, changed)
-    )
-    own = [before[number] / after[number] for number in before if number in line]
-    assert own == pytest.approx([10.0] * len(own))
+def spec_sheet_of(evaluation: Evaluation, device: str) -> list[float]:
+    answers = evaluation.predicted[SPEC_SHEET]
+    return [answer.seconds for answer in answers if answer.question.cell.row.device == device]
 
 
-def faster(row: PublicRow) -> PublicRow:
-    assert row.tokens_per_second is not None
-    return replace(row, tokens_per_second=10 * row.tokens_per_second)
+def test_every_row_is_predicted_by_the_law_that_does_not_know_its_device(decode: Evaluation) -> None:
+    for answer in decode.predicted[TWO_ANCHORS]:
+        cell, near, far = answer.question.cell, answer.question.near, answer.question.far
+        assert far is not None
+        runs = [Anchor(bytes_read=run.work, seconds=run.seconds) for run in (near, far)]
+        expected = predict(runs, cell.work, decode.laws[cell.row.device])
+        assert (answer.seconds, answer.log_sd) == pytest.approx(expected)
 
 
 def test_a_prefill_from_two_runs_beats_the_line_and_from_one_is_no_worse_than_a_scalar(
@@ -151,10 +171,10 @@ def test_rows_that_follow_a_law_exactly_are_predicted_exactly() -> None:
         for size in (1, 2, 4, 8)
     ]
     found = evaluate(made, Phase.DECODE, hard=False).scores
-    assert [score.rows for score in found.values()] == [8] * 5
+    assert [score.rows for score in found.values()] == [8] * 7
     # The sheet states one bandwidth for both devices, of which one is ten times as fast.
     assert found.pop(SPEC_SHEET).median_ape > 0.5
-    assert [score.p90_ape for score in found.values()] == pytest.approx([0] * 4, abs=1e-9)
+    assert [score.p90_ape for score in found.values()] == pytest.approx([0] * 6, abs=1e-9)
 
 
 def answer(*, error: float, device: str = "a", model: str = "m", log_sd: float | None = None) -> Predicted:

@@ -23,6 +23,8 @@ def test_the_document_has_every_predictor_with_its_figures_as_fractions(capsys: 
         "weighin_two_anchors",
         "weighin_one_anchor",
         "two_point_line",
+        "nonnegative_line",
+        "nearest_scalar",
         "one_scalar",
         "spec_sheet",
     ]
@@ -46,6 +48,8 @@ def test_a_person_reads_a_table_and_what_it_means(capsys: pytest.CaptureFixture[
     text = printed(capsys, str(THROUGHPUT), "--phase", "prefill")
     assert text.startswith("prefill, the easy subset: 280 rows, each predicted as if its device had never been seen")
     assert "\ntwo_point_line " in text
+    assert "\none_scalar           each in turn " in text
+    assert "\nWhere no run is within 10% of its size (135 rows), from two runs by " in text
     assert "From two runs of a device, the rate of another model is off by at most" in text
     assert "Rows left out: " in text
 

@@ -1,6 +1,7 @@
 """From one or two runs to the time of another model: what the law of sizes does with them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from weighin_analysis.public.predictors import (
     shipped_law,
 )
 
-LAW = SizeLaw(size_exponent=0.1, run_sd=0.05, walk_sd=0.3)
+LAW = SizeLaw(size_exponent=0.1, run_sd=0.05, walk_sd=0.3, line_beyond=5.0)
 SMALL, LARGE = Anchor(bytes_read=1e9, seconds=0.02), Anchor(bytes_read=4e9, seconds=0.07)
 
 
@@ -59,6 +60,18 @@ def test_a_noisy_slope_between_near_runs_is_not_followed_far() -> None:
     assert predicted < line / 2
 
 
+def test_two_runs_far_apart_tell_what_a_step_costs_and_what_a_byte_takes() -> None:
+    far = Anchor(bytes_read=10e9, seconds=0.12)
+    assert predict([SMALL, far], 4e9, LAW).seconds == pytest.approx(0.02 + 3 * 0.1 / 9)
+    assert predict([SMALL, far], 4e9, replace(LAW, line_beyond=math.inf)).seconds != pytest.approx(0.02 + 3 * 0.1 / 9)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.3], ids=["slope below 0", "cost below 0"])
+def test_a_line_that_no_device_can_have_is_not_followed(seconds: float) -> None:
+    runs = [SMALL, Anchor(bytes_read=10e9, seconds=seconds)]
+    assert predict(runs, 4e9, LAW) == predict(runs, 4e9, replace(LAW, line_beyond=math.inf))
+
+
 def test_without_a_run_nothing_is_predicted() -> None:
     with pytest.raises(EstimateError, match="without a run"):
         predict([], 1e9)
@@ -94,3 +107,4 @@ def test_the_law_that_ships_is_a_plausible_one() -> None:
         assert 0 <= law.size_exponent < 0.3
         assert np.isfinite([law.run_sd, law.walk_sd]).all()
         assert 0 < law.run_sd < law.walk_sd
+        assert law.line_beyond > 1
