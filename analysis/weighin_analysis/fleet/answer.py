@@ -54,7 +54,7 @@ class Answer:
         """
         documents = self._relation.set_alias("answer").project("to_json(answer)")
         for batch in self._batches(documents, row_count):
-            yield from batch.column(0).to_pylist()
+            yield from map(str, batch.column(0).to_pylist())
 
     def _batches(self, relation: duckdb.DuckDBPyRelation, row_count: int) -> "Iterator[pa.RecordBatch]":
         reader = self._waited(lambda: relation.to_arrow_reader(row_count))
@@ -67,9 +67,14 @@ class Answer:
         return self._waited(self._relation.df)
 
     def polars(self) -> "pl.DataFrame":
-        """Return all rows as a data frame of Polars; QueryError where Polars is not installed."""
+        """Return all rows as a data frame of Polars; QueryError where it is not installed, or lacks a column's type."""
         _require("polars")
-        return self._waited(self._relation.pl)
+        from polars.exceptions import PolarsError  # noqa: PLC0415 - may be absent
+
+        try:
+            return self._waited(self._relation.pl)
+        except PolarsError as error:
+            raise QueryError(f"Polars cannot hold this answer: {' '.join(str(error).split())}") from error
 
     def _waited(self, call: Callable[[], _T]) -> _T:
         """Return what a call to DuckDB gives; Ctrl-C ends it, and an error of DuckDB is one line.
@@ -96,8 +101,10 @@ def _bound(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPy
     except UnicodeEncodeError as error:
         raise QueryError(f"the query is not Unicode text: {error.reason}") from error
     statements = connection.extract_statements(query)
-    if len(statements) != 1:
-        raise QueryError(f"one statement is answered at a time, this has {len(statements)}")
+    if not statements:
+        raise QueryError("there is no question: ask with SELECT")
+    if len(statements) > 1:  # PIVOT without IN is two as well
+        raise QueryError(f"one SELECT is answered at a time, this has {len(statements)} statements")
     if statements[0].type != duckdb.StatementType.SELECT:
         kind = str(statements[0].type).rpartition(".")[2]
         raise QueryError(f"a snapshot is only read: ask with SELECT, not {kind}")
