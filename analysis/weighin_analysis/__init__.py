@@ -3,10 +3,12 @@
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from weighin_analysis.errors import AnalysisError
+
 if TYPE_CHECKING:
     from weighin_analysis.opened import OpenSnapshot
 
-__all__ = ["open"]
+__all__ = ["AnalysisError", "open"]
 
 
 def open(snapshot: str | PathLike[str]) -> "OpenSnapshot":  # noqa: A001 (read as weighin_analysis.open)

@@ -80,13 +80,18 @@ def json_text(answer: Answer) -> Iterator[str]:
 
 
 def write_parquet(answer: Answer, file: IO[bytes]) -> None:
-    """Write one Parquet file, compressed with zstd; QueryError where two columns share a name."""
+    """Write one Parquet file, compressed with zstd; QueryError where two columns share a name, or one has no type."""
     _require_names(answer)
-    import pyarrow.parquet as pq  # noqa: PLC0415 - it takes as long to import as a small question to answer
+    # They take as long to import as a small question to answer.
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
-    with pq.ParquetWriter(file, answer.schema(), compression="zstd") as writer:
-        for batch in answer.batches(_PARQUET_ROWS):
-            writer.write_batch(batch)
+    try:
+        with pq.ParquetWriter(file, answer.schema(), compression="zstd") as writer:
+            for batch in answer.batches(_PARQUET_ROWS):
+                writer.write_batch(batch)
+    except pa.ArrowNotImplementedError as error:
+        raise QueryError(f"Parquet has no type for a column of this answer ({error}); cast it to another") from error
 
 
 def _require_names(answer: Answer) -> None:

@@ -155,6 +155,8 @@ def test_an_empty_answer_is_a_parquet_file_with_its_columns(snapshot: Path, tmp_
         (["DROP VIEW tiers"], 1, "ask with SELECT, not DROP"),
         (["SELECT 1 AS a, 2 AS a", "--format", "json"], 1, "two columns are called a"),
         (["SELECT 1 AS a, 2 AS a", "--format", "parquet"], 1, "two columns are called a"),
+        (["SELECT INTERVAL 1 DAY AS a", "--format", "parquet"], 1, "Parquet has no type for a column"),
+        (["-- nothing"], 1, "there is no question"),
         (["SELECT 1", "--out", "/no/such/folder/answer.csv"], 1, "No such file"),
     ],
 )
@@ -179,6 +181,14 @@ def test_an_answer_that_fails_halfway_leaves_the_old_file(snapshot: Path, tmp_pa
     assert query(snapshot, wrong, "--format", "csv", "--out", out).returncode == 1
     assert [path.name for path in tmp_path.iterdir()] == ["answer.csv"]
     assert out.read_text() == "old"
+
+
+def test_a_file_of_the_user_beside_the_answer_stays(snapshot: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "answer.csv.part"
+    theirs.write_text("theirs")
+    assert query(snapshot, "SELECT 1 AS one", "--format", "csv", "--out", tmp_path / "answer.csv").returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"answer.csv", "answer.csv.part"}
+    assert theirs.read_text() == "theirs"
 
 
 def test_a_reader_that_leaves_early_hears_nothing_more(snapshot: Path) -> None:
