@@ -16,6 +16,8 @@ from weighin_analysis.judge import BANDWIDTH_BOUND_SHARE
 from weighin_analysis.limits import Limits
 from weighin_analysis.verdict import STOPPED, UNKNOWN_MEMORY, UNKNOWN_SPEED, Bound, speed_bounds
 
+# A row has no speed at all only where the memory gate kept the model from being run; one that is NaN is no verdict.
+IS_STOPPED = "coalesce(decode_tokens_per_second, prefill_tokens_per_second, latency_seconds) IS NULL"
 _LEAST_POSITIVE = 1e-300
 
 

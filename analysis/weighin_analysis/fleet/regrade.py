@@ -5,6 +5,7 @@ that DuckDB grades what it reads, on all cores and in little memory. The queries
 names, and give the columns of ``views.py``.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import duckdb
@@ -14,6 +15,7 @@ from weighin_analysis.card import Basis, Verdict
 from weighin_analysis.catalog import size_classes
 from weighin_analysis.errors import LimitsError
 from weighin_analysis.fleet.expressions import (
+    IS_STOPPED,
     grade,
     identifier,
     limited_by,
@@ -45,9 +47,11 @@ def regrade(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Regraded:
     LimitsError where the estimates were made for another reference workload.
     """
     require_workload(connection, limits)
-    verdicts, tiers = (identifier(f"{table} under {limits.version}") for table in ("verdicts", "tiers"))
-    connection.execute(f"CREATE OR REPLACE VIEW {verdicts} AS {verdicts_query(limits)}")
-    connection.execute(f"CREATE OR REPLACE TABLE {tiers} AS {tiers_query(limits)}")
+    # By their numbers: an answer that is still to be read must not change when other limits have the same version.
+    numbers = hashlib.sha256(repr(limits).encode()).hexdigest()
+    verdicts, tiers = (identifier(f"{table} under {numbers}") for table in ("verdicts", "tiers"))
+    connection.execute(f"CREATE VIEW IF NOT EXISTS {verdicts} AS {verdicts_query(limits)}")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {tiers} AS {tiers_query(limits)}")
     return Regraded(verdicts=verdicts, tiers=tiers)
 
 
@@ -133,6 +137,6 @@ def graded(limits: Limits, estimates: str = "estimates") -> str:
     """Return the estimates with ``grade``: the place of the verdict among the verdicts, from 1; NULL without one."""
     return f"""
         SELECT *, {grade(limits)} AS grade FROM (
-            SELECT *, coalesce(decode_tokens_per_second, prefill_tokens_per_second, latency_seconds) IS NULL AS stopped,
+            SELECT *, {IS_STOPPED} AS stopped,
                 {memory_margin(limits)} AS memory_margin, NOT stopped AND coalesce(memory_margin >= 1, true) AS fits
             FROM {estimates})"""  # noqa: S608

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Verdict
 from weighin_analysis.fleet.coverage import BoolArray, FloatArray, Reached, reached
+from weighin_analysis.fleet.expressions import IS_STOPPED
 from weighin_analysis.fleet.grade import NO_VERDICT, VERDICTS, EstimateColumns, grade, log_sd
 from weighin_analysis.fleet.values import Level
 from weighin_analysis.limits import Limits
@@ -33,7 +34,8 @@ _NUMBERS = (*_SPEEDS, *(f"{name}_{end}" for name in _BOUND for end in ("low", "h
 # A device has at most one row of a group.
 _ROWS = f"""
     SELECT place, (class_number * len($2::VARCHAR[]) + scheme_number) * len($3::VARCHAR[]) + provider_number AS "group",
-        {", ".join(f"{name}::DOUBLE AS {name}" for name in _NUMBERS)}
+        {", ".join(f"{name}::DOUBLE AS {name}" for name in _NUMBERS)},
+        {IS_STOPPED} AS stopped
     FROM (
         SELECT *, list_position($1::VARCHAR[], size_class) - 1 AS class_number,
             list_position($2::VARCHAR[], scheme) - 1 AS scheme_number,
@@ -148,7 +150,7 @@ def _graded(columns: Mapping[str, FloatArray], limits: Limits) -> Standing:
             is_decoder=np.ones(len(absent), dtype=np.bool_),
             latency_seconds=absent,
             latency_seconds_log_sd=absent,
-            stopped=np.isnan(columns["decode_tokens_per_second"]) & np.isnan(columns["prefill_tokens_per_second"]),
+            stopped=columns["stopped"],
             **{name: columns[name] for name in (*_BOUND, "memory_bytes", "memory_available_bytes")},
             **spreads,
         ),

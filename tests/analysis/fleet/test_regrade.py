@@ -1,6 +1,7 @@
 """A fleet graded in SQL: row for row what the judge stored, and under other limits what these say."""
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,17 @@ import duckdb
 import numpy as np
 import pytest
 from example_runs import INT8, SMALL_BOARD, Machine, example_run
-from example_snapshots import device_id, make_snapshot
+from example_snapshots import device_id, make_snapshot, replace_table
 from made_fleet import make_fleet
 
 from weighin.v1 import measurement_pb2, run_pb2
 from weighin_analysis.card import Verdict
 from weighin_analysis.errors import LimitsError
+from weighin_analysis.fleet.cover import coverage_of
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.grade import EstimateColumns, FloatArray, grade, log_sd
 from weighin_analysis.fleet.regrade import regrade, tiers_query, verdicts_query
+from weighin_analysis.fleet.tiers import tiers_of
 from weighin_analysis.fleet.views import TIERS, VERDICTS
 from weighin_analysis.limits import DecoderLimit, EncoderLimit, Limits, current_limits
 from weighin_analysis.verdict import STOPPED, UNKNOWN_MEMORY, UNKNOWN_SPEED
@@ -143,6 +146,39 @@ def test_a_version_may_be_any_text(fleet: Fleet) -> None:
     odd = replace(LAX, version="""it's "ours" {1}; --""")
     graded = regrade(fleet.connection, odd)
     assert {row["limits_version"] for row in rows(fleet.connection, f"FROM {graded.tiers}")} == {odd.version}
+
+
+def test_an_answer_stays_when_other_limits_of_the_same_version_are_asked_for(fleet: Fleet) -> None:
+    found = tiers_of(fleet, limits=LAX)
+    before = found.devices.rows()
+    other = tiers_of(fleet, limits=replace(LIMITS, version=LAX.version))
+    assert other.devices.rows() != before
+    assert found.devices.rows() == before
+
+
+def test_speeds_that_are_no_number_are_no_verdict_for_anybody(snapshot: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(snapshot, tmp_path / "snapshot"))
+    speeds = ("decode_tokens_per_second", "prefill_tokens_per_second", "time_to_first_token_seconds")
+    nan = ", ".join(f"if({name} IS NULL, NULL, 'NaN'::DOUBLE) AS {name}" for name in speeds)
+    replace_table(folder, "estimates", f"SELECT * REPLACE ({nan}) FROM it")
+    with Fleet(folder) as fleet:
+        graded = regrade(fleet.connection, LAX)
+        (stopped,) = fleet.connection.execute(
+            f"SELECT count(DISTINCT run_id) FILTER (verdict IS NOT NULL) FROM {graded.verdicts} "
+            "SEMI JOIN devices USING (run_id) WHERE counts AND architecture_kind = 'decoder' "
+            "AND NOT contains(reasons[1], 'may be used')"
+        ).fetchone() or (None,)
+        (judged,) = fleet.connection.execute(
+            f"SELECT count(DISTINCT run_id) FROM {graded.verdicts} SEMI JOIN devices USING (run_id) "
+            "WHERE counts AND architecture_kind = 'decoder' AND verdict IS NOT NULL"
+        ).fetchone() or (None,)
+        tiers, coverage = tiers_of(fleet, limits=LAX), coverage_of(fleet, [LAX])
+    assert stopped == 1, "the device whose memory gate stopped a model"
+    assert 0 < judged < tiers.device_count
+    assert tiers.judged_count == judged
+    assert coverage.sample.device_count - coverage.sample.unjudged_device_count == judged
+    assert {one.tier for one in tiers.counts} == {None}
+    assert {row.reached_count for row in coverage.rows} == {0}
 
 
 @pytest.mark.parametrize(
