@@ -16,7 +16,7 @@ from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.population import Population, read_population
 from weighin_analysis.fleet.tiers import Tiers, tiers_of
 from weighin_analysis.fleet.values import Coverage, ModelCheck
-from weighin_analysis.limits import Limits, load_limits
+from weighin_analysis.limits import Limits
 
 _Path = str | PathLike[str]
 
@@ -26,14 +26,16 @@ class OpenSnapshot(Fleet):
 
     def tiers(self, *, limits: _Path | None = None, source: str | None = None) -> Tiers:
         """Return how many devices have which tier, and the tier of each."""
-        return tiers_of(self, limits=_limits(limits) if limits else None, source=source)
+        with self.asking():
+            return tiers_of(self, limits=self._limits(limits), source=source)
 
     def coverage(
         self, *, limits: Sequence[_Path] = (), source: str | None = None, population: _Path | None = None
     ) -> Coverage:
         """Return which share of the devices runs each size class, and what to ship, under each of the limits."""
-        chosen = [_limits(one) for one in limits or (self.limits_version,)]
-        return coverage_of(self, chosen, source=source, population=_population(population))
+        chosen = self.limits([str(one) for one in limits])
+        with self.asking():
+            return coverage_of(self, chosen, source=source, population=_population(population))
 
     def check(
         self,
@@ -46,15 +48,16 @@ class OpenSnapshot(Fleet):
         population: _Path | None = None,
     ) -> ModelCheck:
         """Return which share of the devices runs one model, by any name that `size` knows."""
-        return check_model(
-            self,
-            model,
-            scheme=scheme,
-            context_tokens=context_tokens,
-            limits=_limits(limits) if limits else None,
-            source=source,
-            population=_population(population),
-        )
+        with self.asking():
+            return check_model(
+                self,
+                model,
+                scheme=scheme,
+                context_tokens=context_tokens,
+                limits=self._limits(limits),
+                source=source,
+                population=_population(population),
+            )
 
     def report(
         self,
@@ -68,12 +71,12 @@ class OpenSnapshot(Fleet):
         # Imported here: the library of the charts takes longer to import than a question to answer.
         from weighin_analysis.report.write import write_report  # noqa: PLC0415
 
-        chosen = [_limits(one) for one in limits]
-        return write_report(self, Path(folder), limits=chosen, source=source, population=_population(population)).page
+        chosen, people = self.limits([str(one) for one in limits]), _population(population)
+        with self.asking():
+            return write_report(self, Path(folder), limits=chosen, source=source, population=people).page
 
-
-def _limits(text: _Path) -> Limits:
-    return load_limits(str(text))
+    def _limits(self, text: _Path | None) -> Limits | None:
+        return self.limits([str(text)])[0] if text else None
 
 
 def _population(path: _Path | None) -> Population | None:

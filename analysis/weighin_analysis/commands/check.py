@@ -8,7 +8,6 @@ from pathlib import Path
 
 from weighin_analysis.commands.question import context_length
 from weighin_analysis.fleet.values import ModelCheck, ModelShares, Share
-from weighin_analysis.limits import load_limits
 from weighin_analysis.naming.identify import say_parameters
 from weighin_analysis.numbers import gb, gib, number
 from weighin_analysis.report.numbers import counted, share_text
@@ -23,13 +22,13 @@ def check(options: argparse.Namespace) -> tuple[str, int]:
     from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
     from weighin_analysis.fleet.population import read_population  # noqa: PLC0415
 
-    with Fleet(options.snapshot) as fleet:
+    with Fleet(options.snapshot) as fleet, fleet.asking():
         found = check_model(
             fleet,
             options.model,
             scheme=options.scheme,
             context_tokens=options.context,
-            limits=load_limits(options.limits) if options.limits else None,
+            limits=fleet.limits([options.limits])[0] if options.limits else None,
             source=options.source,
             population=read_population(options.population) if options.population else None,
         )

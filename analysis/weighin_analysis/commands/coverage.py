@@ -9,7 +9,6 @@ from pathlib import Path
 from weighin_analysis.catalog import size_classes
 from weighin_analysis.errors import QuestionError
 from weighin_analysis.fleet.values import Coverage, CoverageRow, Level, Sample, Share
-from weighin_analysis.limits import load_limits
 from weighin_analysis.numbers import gb, gib, number
 from weighin_analysis.report.numbers import percent, share_text
 
@@ -22,18 +21,21 @@ def coverage(options: argparse.Namespace) -> tuple[str, int]:
     from weighin_analysis.fleet.cover import coverage_of  # noqa: PLC0415
     from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
     from weighin_analysis.fleet.population import read_population  # noqa: PLC0415
-    from weighin_analysis.fleet.suppress import suppressed  # noqa: PLC0415
+    from weighin_analysis.fleet.suppress import LEAST_DEVICES, suppressed  # noqa: PLC0415
 
     names = [one.name for one in size_classes()]
     if options.size_class and options.size_class not in names:
         raise QuestionError(f"there is no size class {options.size_class!r:.40}; the classes are {', '.join(names)}")
     population = read_population(options.population) if options.population else None
-    with Fleet(options.snapshot) as fleet:
-        limits = [load_limits(text) for text in options.limits or (fleet.limits_version,)]
-        found = coverage_of(fleet, limits, source=options.source, population=population)
+    with Fleet(options.snapshot) as fleet, fleet.asking():
+        found = coverage_of(fleet, fleet.limits(options.limits or ()), source=options.source, population=population)
         time = fleet.time
-    headline = sentence(found, options.size_class, options.scheme)
-    shown = _chosen(suppressed(found) if options.public else found, options.size_class, options.scheme)
+    if options.public and 0 < found.sample.device_count < LEAST_DEVICES:
+        headline = f"Fewer than {LEAST_DEVICES} devices: nothing is told of them."
+        return json.dumps({"snapshot_time": time.isoformat(), "headline": headline}) if options.json else headline, 0
+    told = suppressed(found) if options.public else found
+    headline = sentence(told, options.size_class, options.scheme)
+    shown = _chosen(told, options.size_class, options.scheme)
     if options.json:
         return json.dumps({"snapshot_time": time.isoformat(), "headline": headline, **asdict(shown)}, indent=2), 0
     return "\n".join([headline, *_text(shown, options.scheme)]), 0
@@ -51,7 +53,7 @@ def sentence(found: Coverage, size_class: str | None, scheme: str | None) -> str
     main = main_choice(found)
     asked = size_class or (main and main.size_class)
     if asked is None:
-        judged = found.sample.device_count - found.sample.unjudged_device_count
+        judged = found.sample.device_count - (found.sample.unjudged_device_count or 0)
         return f"None of {_devices(judged)} runs a size class comfortably." if judged else _nothing_known(found.sample)
     shares = {
         row.level: row
@@ -60,7 +62,7 @@ def sentence(found: Coverage, size_class: str | None, scheme: str | None) -> str
     }
     comfortable, usable = shares.get(Level.COMFORTABLE), shares.get(Level.USABLE)
     if not (comfortable and comfortable.share and usable and usable.share):
-        return f"Nothing is known of {asked} models{f' in {scheme}' if scheme else ''} on these devices."
+        return f"Nothing can be told of {asked} models{f' in {scheme}' if scheme else ''} on these devices."
     value, interval = share_text(comfortable.share)
     runs = "runs" if comfortable.judged_count == 1 else "run"
     return (
@@ -103,8 +105,9 @@ def _sample_lines(found: Coverage) -> Iterator[str]:
     counts = ", ".join(f"{count:,} {name}" for name, count in sample.sources.items())
     if sample.device_count:
         yield (
-            f"{_devices(sample.device_count)} ({counts}); limits {', '.join(found.limits_versions)}; formula "
-            f"{found.formula_version}; intervals of {percent(sample.interval_probability)}."
+            f"{_devices(sample.device_count)}{f' ({counts})' if counts else ''}; limits "
+            f"{', '.join(found.limits_versions)}; formula {found.formula_version}; "
+            f"intervals of {percent(sample.interval_probability)}."
         )
     if sample.weighted:
         yield (
@@ -114,7 +117,7 @@ def _sample_lines(found: Coverage) -> Iterator[str]:
     if sample.left_out:
         others = " and ".join(f"{count:,} {name}" for name, count in sample.left_out.items())
         yield f"Not counted: {others} devices; --source names what is."
-    if 0 < sample.unjudged_device_count < sample.device_count:
+    if sample.unjudged_device_count and sample.unjudged_device_count < sample.device_count:
         yield f"No class could be judged on {_devices(sample.unjudged_device_count)}; no share counts them."
     for note in found.notes:
         yield f"Note: {note}."

@@ -4,8 +4,6 @@ import argparse
 import json
 from pathlib import Path
 
-from weighin_analysis.limits import load_limits
-
 EXAMPLE = "weighin-analysis report --snapshot snapshot/ --out report/"
 
 
@@ -18,8 +16,8 @@ def report(options: argparse.Namespace) -> tuple[str, int]:
     from weighin_analysis.report.write import write_report  # noqa: PLC0415
 
     population = read_population(options.population) if options.population else None
-    limits = [load_limits(text) for text in options.limits or ()]
-    with Fleet(options.snapshot) as fleet:
+    with Fleet(options.snapshot) as fleet, fleet.asking():
+        limits = fleet.limits(options.limits or ())
         written = write_report(fleet, options.out, limits=limits, source=options.source, population=population)
     if options.json:
         return json.dumps({"report": str(written.page), "devices": written.device_count}), 0

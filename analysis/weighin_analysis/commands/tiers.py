@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weighin_analysis.limits import load_limits
 from weighin_analysis.report.numbers import counted, percent
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ def tiers(options: argparse.Namespace, *, shortened: bool) -> Iterator[str]:
     from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
     from weighin_analysis.fleet.tiers import tiers_of  # noqa: PLC0415
 
-    limits = load_limits(options.limits) if options.limits else None
-    with Fleet(options.snapshot) as fleet:
+    with Fleet(options.snapshot) as fleet, fleet.asking():
+        limits = fleet.limits([options.limits])[0] if options.limits else None
         found = tiers_of(fleet, limits=limits, source=options.source)
         yield from _json(found, fleet) if options.json else _text(found, fleet, shortened=shortened)
 

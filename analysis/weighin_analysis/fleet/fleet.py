@@ -1,7 +1,8 @@
 """A snapshot that is open: its tables behind SQL, and the judgements over its devices."""
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -9,10 +10,11 @@ from typing import Self
 
 import duckdb
 
-from weighin_analysis.errors import SnapshotError
+from weighin_analysis.errors import LimitsError, SnapshotError
 from weighin_analysis.fleet.answer import Answer
 from weighin_analysis.fleet.folder import Manifest, checked_files, read_manifest
 from weighin_analysis.fleet.views import VIEWS
+from weighin_analysis.limits import Limits, load_several_limits, shipped_versions
 
 _TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --data DIR --out DIR`"
 
@@ -58,6 +60,30 @@ class Fleet:
     def limits_version(self) -> str:
         """Version of the limits behind the verdicts and tiers that the snapshot holds."""
         return self.manifest.limits_version
+
+    def limits(self, names: Sequence[str] = ()) -> tuple[Limits, ...]:
+        """Return the limits of several names, each once; without a name those of the snapshot.
+
+        LimitsError where one cannot be read, or where two with other numbers share a version: the snapshot's own
+        version always means the numbers that it was judged by.
+        """
+        found = load_several_limits(names or [self.limits_version])
+        if self.limits_version not in shipped_versions() and self.limits_version in {one.version for one in found}:
+            raise LimitsError(
+                f"limits {self.limits_version!r} are those that the snapshot was judged by, and this program does not "
+                "know their numbers; give yours another version"
+            )
+        return found
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Say what DuckDB cannot do within the block as a SnapshotError in one line; Ctrl-C stays Ctrl-C."""
+        try:
+            yield
+        except duckdb.InterruptException as cause:
+            raise KeyboardInterrupt from cause
+        except duckdb.Error as cause:
+            raise SnapshotError(f"{self.folder}: cannot be asked ({' '.join(str(cause).split())})") from cause
 
     def sql(self, query: str) -> Answer:
         """Ask one question of the tables: a single SELECT (also FROM, WITH, VALUES, DESCRIBE and SUMMARIZE).

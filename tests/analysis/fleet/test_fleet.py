@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from made_fleet import make_fleet
 
 import weighin_analysis
-from weighin_analysis.errors import QueryError, SnapshotError
+from weighin_analysis.cli import main
+from weighin_analysis.errors import LimitsError, QueryError, SnapshotError
 from weighin_analysis.fleet.views import TABLES, VIEWS
+from weighin_analysis.limits import CURRENT_VERSION, shipped_text
 
 DEVICES = 30
 
@@ -292,3 +295,59 @@ def test_judgements_come_as_values(made: Path) -> None:
         assert sum(one.device_count for one in fleet.tiers().counts) == DEVICES
         assert fleet.coverage().sample.device_count == DEVICES
         assert fleet.check("Gemma-2B").limits_version == fleet.limits_version
+
+
+def with_share(path: Path, share: float) -> Path:
+    text = shipped_text(CURRENT_VERSION).replace(f'"{CURRENT_VERSION}"', '"mine"')
+    path.write_text(text.replace("share_of_available = 0.8", f"share_of_available = {share}"))
+    return path
+
+
+def test_the_same_limits_twice_count_once(made: Path) -> None:
+    with weighin_analysis.open(made) as fleet:
+        assert fleet.coverage(limits=[CURRENT_VERSION, CURRENT_VERSION]) == fleet.coverage()
+
+
+@pytest.mark.parametrize("command", ["coverage", "report"])
+def test_two_limits_with_other_numbers_and_one_version_are_refused_by_all(
+    made: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = [with_share(tmp_path / f"{share}.toml", share) for share in (0.7, 0.6)]
+    with weighin_analysis.open(made) as fleet:
+        asked = partial(fleet.report, tmp_path / "out") if command == "report" else fleet.coverage
+        with pytest.raises(LimitsError, match="both called 'mine'"):
+            asked(limits=limits)
+    arguments = [command, "--snapshot", str(made), *(f"--limits={one}" for one in limits)]
+    assert main([*arguments, f"--out={tmp_path / 'out'}"] if command == "report" else arguments) == 1
+    assert "both called 'mine'" in capsys.readouterr().err
+
+
+def test_no_file_can_take_the_version_that_a_snapshot_was_judged_by(
+    snapshot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_manifest(snapshot, lambda document: document.update(limits_version="mine"))
+    limits = with_share(tmp_path / "mine.toml", 0.7)
+    with weighin_analysis.open(snapshot) as fleet:
+        for asked in (fleet.tiers, partial(fleet.check, "Qwen2.5-1.5B")):
+            with pytest.raises(LimitsError, match="'mine' are those that the snapshot was judged by"):
+                asked(limits=limits)
+        with pytest.raises(LimitsError, match="'mine' are those that the snapshot was judged by"):
+            fleet.coverage(limits=[limits])
+    for command in (["tiers"], ["coverage"], ["check", "Qwen2.5-1.5B"]):
+        assert main([*command, "--snapshot", str(snapshot), "--limits", str(limits)]) == 1
+        assert "give yours another version" in capsys.readouterr().err
+
+
+def test_a_snapshot_whose_files_go_while_it_is_open_is_told_in_one_line(snapshot: Path, tmp_path: Path) -> None:
+    with weighin_analysis.open(snapshot) as fleet:
+        for table in ("estimates", "tiers"):
+            shutil.rmtree(snapshot / table)
+        for asked in (
+            fleet.tiers,
+            fleet.coverage,
+            partial(fleet.check, "Qwen2.5-1.5B"),
+            partial(fleet.report, tmp_path / "out"),
+        ):
+            with pytest.raises((SnapshotError, QueryError)) as refusal:
+                asked()
+            assert "\n" not in str(refusal.value)
