@@ -32,7 +32,8 @@ class Sample:
     in silently. ``effective_device_count`` is Kish's: the size of an unweighted sample that says as much.
     ``covered_population_share`` is the share of the population in whose cells there is a device; 1 without weights.
     ``unplaced_device_count`` are devices that belong to no cell of the population; no weighted share counts them.
-    ``unjudged_device_count`` are devices on which no decoder could be judged; no share counts them.
+    ``unjudged_device_count`` are devices on which no decoder could be judged; no share counts them. These counts are
+    None where so few devices may not be shown (``suppress.py``).
     """
 
     device_count: int
@@ -41,9 +42,9 @@ class Sample:
     weighted: bool
     effective_device_count: float
     covered_population_share: float
-    unplaced_device_count: int
-    unjudged_device_count: int
-    disturbed_device_count: int
+    unplaced_device_count: int | None
+    unjudged_device_count: int | None
+    disturbed_device_count: int | None
     interval_probability: float
 
 
@@ -52,7 +53,8 @@ class CoverageRow:
     """The share of devices that run a size class at a level, in one scheme or (``scheme`` None) in any.
 
     ``judged_count`` devices have a verdict on it and ``reached_count`` of them reach the level by their point estimate;
-    ``unjudged_count`` have none, and the share says nothing of them. ``share`` is None where no device is judged.
+    ``unjudged_count`` have none, and the share says nothing of them; it is None where so few may not be shown.
+    ``share`` is None where no device is judged.
     """
 
     limits_version: str
@@ -61,7 +63,7 @@ class CoverageRow:
     level: Level
     judged_count: int
     reached_count: int
-    unjudged_count: int
+    unjudged_count: int | None
     share: Share | None
 
 

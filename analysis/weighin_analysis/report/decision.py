@@ -67,7 +67,7 @@ def _largest(rows: list[ShipRow]) -> ShipRow | None:
 def _devices(coverage: Coverage) -> str:
     """Return how many devices a share counts, and of which sources they are."""
     sample = coverage.sample
-    judged = sample.device_count - sample.unjudged_device_count
+    judged = sample.device_count - (sample.unjudged_device_count or 0)
     some = f"{judged} judged of " if sample.unjudged_device_count and judged else ""
     devices = f"{some}{counted(sample.device_count, 'device')}{_sources(coverage)}"
     return f"the population (by {devices})" if sample.weighted else devices

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from example_runs import example_run
@@ -49,7 +50,7 @@ def found(snapshot: Path) -> Coverage:
 def test_a_device_counts_once_by_its_newest_run(fleet: Fleet, found: Coverage) -> None:
     assert fleet.sql("SELECT count(*) FROM runs").rows() == [(900,)]
     assert found.sample.device_count == 300
-    assert {row.judged_count + row.unjudged_count for row in found.rows} == {300}
+    assert {row.judged_count + (row.unjudged_count or 0) for row in found.rows} == {300}
 
 
 @pytest.mark.parametrize("scheme", [None, "int4_block32", "int8_block32"])
@@ -171,8 +172,8 @@ def test_a_population_of_phones_alone_is_the_share_of_the_phones(fleet: Fleet, f
     assert row.share.value == pytest.approx(phones[0] / total[0], abs=0.05)
     assert weighted.sample.weighted
     assert weighted.sample.effective_device_count == pytest.approx(total[0])
-    assert weighted.sample.unplaced_device_count > 0
-    assert weighted.sample.device_count + weighted.sample.unplaced_device_count == found.sample.device_count
+    unplaced = found.sample.device_count - weighted.sample.device_count
+    assert weighted.sample.unplaced_device_count == unplaced > 0
 
 
 def test_a_cell_that_no_device_is_in_is_told(fleet: Fleet) -> None:
@@ -212,6 +213,71 @@ def test_what_is_shown_to_others_says_nothing_of_fewer_than_five_devices(found: 
     assert public.baselines == ()
     assert "are left out" in public.notes[-1]
     assert len(public.rows) < len(found.rows)
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_of_fewer_than_five_devices_nothing_else_is_told_to_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], json_option: list[str]
+) -> None:
+    folder = make_fleet(tmp_path / "few", devices=4, seed=1)
+    assert main(["coverage", "--snapshot", str(folder), "--public", *json_option]) == 0
+    printed = capsys.readouterr().out
+    sentence = "Fewer than 5 devices: nothing is told of them."
+    if json_option:
+        document = json.loads(printed)
+        assert document.keys() == {"snapshot_time", "headline"}
+        assert document["headline"] == sentence
+    else:
+        assert printed == f"{sentence}\n"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_the_command_tells_others_counts_no_fewer_than_five_devices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    folder = make_fleet(tmp_path / "some", devices=12, seed=seed)
+    arguments = ["coverage", "--snapshot", str(folder), "--public"]
+    assert main([*arguments, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    counts = [value for name, value in leaves(document) if name.endswith("_count") and "effective" not in name]
+    assert [count for count in counts if count is not None and 0 < count < LEAST_DEVICES] == []
+    shown = {(row["size_class"], row["level"]) for row in document["rows"] if row["scheme"] is None}
+    with Fleet(folder) as fleet:
+        found = coverage_of(fleet, [LIMITS])
+    hidden = {row.size_class for row in found.rows if row.scheme is None and (row.size_class, row.level) not in shown}
+    assert hidden
+    for name in hidden:
+        assert main([*arguments, "--class", name]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == f"Nothing can be told of {name} models on these devices."
+
+
+def test_the_counts_of_a_sample_are_not_told_where_they_are_few(found: Coverage) -> None:
+    few = replace(
+        found.sample,
+        sources={"native": 299, "browser": 1},
+        left_out={"external": 2, "other": 50},
+        unplaced_device_count=3,
+        unjudged_device_count=296,
+        disturbed_device_count=0,
+    )
+    public = suppressed(replace(found, sample=few, notes=("the devices ran several suites: a 1 (299), b 1 (1)",)))
+    sample = public.sample
+    assert (sample.sources, sample.left_out) == ({}, {"other": 50})
+    assert (sample.unplaced_device_count, sample.unjudged_device_count) == (None, None)
+    assert sample.disturbed_device_count == 0
+    assert not [note for note in public.notes if "suites" in note]
+
+
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a document that hold no others, each by the last name before it."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from leaves(one, key)
+    elif isinstance(value, list):
+        for one in value:
+            yield from leaves(one, name)
+    else:
+        yield name, value
 
 
 def test_the_command_answers_in_one_sentence_first(snapshot: Path, capsys: pytest.CaptureFixture[str]) -> None:
