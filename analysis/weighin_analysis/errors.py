@@ -9,6 +9,7 @@ AnalysisError
 ├── PublicDataError  a file of others' measurements that cannot be read, or from which nothing follows
 ├── QueryError       a query that is no single SELECT, or that DuckDB finds wrong
 ├── QuestionError    a question about a model that makes no sense
+├── RowError         a row of a snapshot that holds what cannot be
 ├── SizeError        a size that does not follow from what is known of a model
 ├── SnapshotError    a snapshot that is missing, incomplete or of an unknown version
 └── WhatIfError      a what-if that cannot be read, or that a model cannot undergo
@@ -49,6 +50,10 @@ class QueryError(AnalysisError):
 
 class QuestionError(AnalysisError):
     """A question about a model that makes no sense: a path that leads nowhere, a scheme that no format has."""
+
+
+class RowError(AnalysisError):
+    """A row of a snapshot that holds what cannot be: text for a number, a length below zero, nothing where it must."""
 
 
 class SizeError(AnalysisError):

@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from weighin_analysis.errors import AnalysisError, EstimateError, SnapshotError
+from weighin_analysis.errors import AnalysisError, EstimateError, RowError, SnapshotError
 from weighin_analysis.fleet.describe import device_row, gates_version
 from weighin_analysis.fleet.draft import Draft, table_of
 from weighin_analysis.fleet.folder import flush
@@ -39,8 +39,8 @@ from weighin_analysis.limits import current_limits
 _BATCH_RUNS = 200
 _BATCH_DEVICES = 5_000
 _LOWER_PRIORITY = 10
-# What a run raises whose numbers cannot be; it must not stop the others.
-_UNUSABLE = (LookupError, TypeError, ValueError, ArithmeticError, EstimateError)
+# What a run raises whose numbers cannot be, or overflow together; it must not stop the others.
+_UNUSABLE = (RowError, EstimateError, ArithmeticError)
 
 # A device counts its own runs, so the highest number is the newest run whatever its clock says.
 _NEWEST = """
@@ -135,6 +135,8 @@ def _judge_batch(draft: Draft, name: str, run_ids: Sequence[str], refused: dict[
     for run_id in run_ids:
         (row,) = own["runs"][run_id]
         try:
+            if row["hardware_id"] not in hardware:
+                raise RowError("its hardware is missing")
             run = run_with(row, own["measurements"][run_id], own["series"][run_id], own["case_failures"][run_id])
             judged.append(judge_run(row["device_id"], run, hardware_of(hardware[row["hardware_id"]])))
         except _UNUSABLE as error:

@@ -1,19 +1,21 @@
 """The border between rows of the facts of a snapshot and values. Nothing else knows both sides.
 
-A row that holds what cannot be (text for a number, a length below zero, not a number) raises ValueError, TypeError or
-KeyError: it would fail far from here.
+A row that holds what cannot be (text for a number, a length below zero, not a number) raises RowError: it would fail
+far from here.
 """
 
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from weighin_analysis.architecture import Architecture, ArchitectureKind, FeedForward
 from weighin_analysis.conditions import Conditions
+from weighin_analysis.errors import RowError
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, Series, SeriesPart
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.snapshot import Accelerator, Cache, CaseFailure, ExecutionProvider, Hardware, ProbeGap, RunRecord
@@ -30,6 +32,16 @@ _POSITIVE = frozenset(
 )
 
 
+@contextmanager
+def reading_rows() -> Iterator[None]:
+    """Raise RowError, with its cause, for whatever comes of a row that holds what cannot be."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError) as cause:
+        raise RowError(f"a row holds what cannot be: {' '.join(str(cause).split())}") from cause
+
+
+@reading_rows()
 def run_with(run: Row, measurements: Sequence[Row], series: Sequence[Row], failures: Sequence[Row]) -> RunRecord:
     """Return a run from its rows, each table in order; without its probe gaps, on which no judgement rests."""
     series_of_measurement: defaultdict[int, list[Series]] = defaultdict(list)
@@ -43,6 +55,7 @@ def run_with(run: Row, measurements: Sequence[Row], series: Sequence[Row], failu
     )
 
 
+@reading_rows()
 def run_of(
     row: Row, measurements: Sequence[Measurement], failures: Sequence[CaseFailure], gaps: Sequence[ProbeGap]
 ) -> RunRecord:
@@ -68,6 +81,7 @@ def _optional_ints(values: Sequence[Any]) -> list[int | None]:
     return list(values)
 
 
+@reading_rows()
 def hardware_of(row: Row) -> Hardware:
     """Return a row of ``hardware``."""
     return build(
@@ -80,11 +94,13 @@ def hardware_of(row: Row) -> Hardware:
     )
 
 
+@reading_rows()
 def failure_of(row: Row) -> CaseFailure:
     """Return a row of ``case_failures``."""
     return build(CaseFailure, row, case=case_of(row, row["execution_provider"]))
 
 
+@reading_rows()
 def measurement_of(row: Row, series: Sequence[Series]) -> Measurement:
     """Return a row of ``measurements`` with its series."""
     case = case_of(row, row["requested_execution_provider"])
@@ -112,6 +128,7 @@ def case_of(row: Row, execution_provider: str) -> Case:
     )
 
 
+@reading_rows()
 def series_of(row: Row) -> Series:
     """Return a row of ``series``."""
     return build(
@@ -125,7 +142,10 @@ def series_of(row: Row) -> Series:
 
 
 def build(kind: Callable[..., _T], row: Row, /, **converted: Any) -> _T:
-    """Make a value from the columns of its own names; ``converted`` are those that need more than copying."""
+    """Make a value from the columns of its own names; ``converted`` are those that need more than copying.
+
+    For use within ``reading_rows``: ValueError or LookupError where a column is not what the value wants.
+    """
     values = {}
     for name, types in _columns(kind):
         value = converted[name] if name in converted else row[name]

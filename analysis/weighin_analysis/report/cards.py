@@ -4,18 +4,21 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from weighin_analysis.card import Basis, Estimate, Verdict
 from weighin_analysis.conditions import Conditions
+from weighin_analysis.errors import RowError
 from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.rows import build, case_of, hardware_of
+from weighin_analysis.fleet.rows import Row, build, failure_of, hardware_of, reading_rows
 from weighin_analysis.report.findings import DeviceLine
 from weighin_analysis.report.queries import RANK, Graded, dicts
 from weighin_analysis.snapshot import CaseFailure, Hardware, ProbeGap
+
+_T = TypeVar("_T")
 
 # A view of verdicts does not tell the threads. Of two rows that differ in them alone the faster has the better verdict.
 _ROWS = f"""
@@ -77,26 +80,30 @@ class CardLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """The run that stands for a device. Of an external device most is None."""
+    """The run that stands for a device. Of an external device most is None, and of a row that is not readable all."""
 
-    observe_time: datetime | None
-    receive_time: datetime | None
-    elapsed_seconds: float | None
+    observe_time: datetime | None = None
+    receive_time: datetime | None = None
+    elapsed_seconds: float | None = None
     source: str
-    agent_version: str | None
-    suite: str | None
-    suite_version: int | None
-    memory_available_bytes: int | None
-    read_bandwidth_bytes_per_second: float | None
-    single_thread_read_bandwidth_bytes_per_second: float | None
-    storage_free_bytes: int | None
-    before: Conditions | None
-    after: Conditions | None
+    agent_version: str | None = None
+    suite: str | None = None
+    suite_version: int | None = None
+    memory_available_bytes: int | None = None
+    read_bandwidth_bytes_per_second: float | None = None
+    single_thread_read_bandwidth_bytes_per_second: float | None = None
+    storage_free_bytes: int | None = None
+    before: Conditions | None = None
+    after: Conditions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceDetail:
-    """All of one device. ``foreign_cpu_share`` is the median share of the processor that others used during the run."""
+    """All of one device that can be read.
+
+    ``foreign_cpu_share`` is the median share of the processor that others used during the run; ``unreadable`` tells
+    which rows hold what cannot be, and what.
+    """
 
     line: DeviceLine
     hardware: Hardware | None
@@ -105,10 +112,11 @@ class DeviceDetail:
     failures: tuple[CaseFailure, ...]
     gaps: tuple[ProbeGap, ...]
     foreign_cpu_share: float | None
+    unreadable: tuple[str, ...]
 
 
 def device_details(fleet: Fleet, graded: Graded, lines: Sequence[DeviceLine]) -> tuple[DeviceDetail, ...]:
-    """Return everything about these devices, in this order; ValueError where the snapshot holds what cannot be."""
+    """Return everything about these devices, in this order."""
     runs = [line.run_id for line in lines]
     rows = _by_run(dicts(fleet, _ROWS.format(verdicts=graded.verdicts), [runs]))
     facts = _by_run(dicts(fleet, "FROM runs WHERE list_contains($1::VARCHAR[], run_id)", [runs]))
@@ -117,23 +125,46 @@ def device_details(fleet: Fleet, graded: Graded, lines: Sequence[DeviceLine]) ->
         for table in ("case_failures", "probe_gaps")
     )
     kinds = [line.hardware_id for line in lines if line.hardware_id]
-    hardware = {
-        row["hardware_id"]: hardware_of(row)
-        for row in dicts(fleet, "FROM hardware WHERE list_contains($1::VARCHAR[], hardware_id)", [kinds])
-    }
+    query = "FROM hardware WHERE list_contains($1::VARCHAR[], hardware_id)"
+    hardware = {row["hardware_id"]: [row] for row in dicts(fleet, query, [kinds])}
     foreign = {row["run_id"]: row["median(foreign_cpu_share)"] for row in dicts(fleet, _FOREIGN, [runs])}
-    return tuple(
-        DeviceDetail(
-            line=line,
-            hardware=hardware.get(line.hardware_id or ""),
-            run=_run_facts(facts[line.run_id][0]),
-            rows=tuple(map(_card_line, rows[line.run_id])),
-            failures=tuple(_failure(row) for row in failures[line.run_id]),
-            gaps=tuple(build(ProbeGap, row) for row in gaps[line.run_id]),
-            foreign_cpu_share=foreign.get(line.run_id),
+    found = []
+    for line in lines:
+        reader = _Reader()
+        found.append(
+            DeviceDetail(
+                line=line,
+                hardware=reader.first("hardware", hardware_of, hardware.get(line.hardware_id or "", [])),
+                run=reader.first("run", _run_facts, facts[line.run_id]) or RunFacts(source=line.source),
+                rows=reader.all("estimate", _card_line, rows[line.run_id]),
+                failures=reader.all("failed case", failure_of, failures[line.run_id]),
+                gaps=reader.all("gap", _gap, gaps[line.run_id]),
+                foreign_cpu_share=foreign.get(line.run_id),
+                unreadable=tuple(reader.unreadable),
+            )
         )
-        for line in lines
-    )
+    return tuple(found)
+
+
+class _Reader:
+    """Makes values of rows; it keeps why it could not, so that one bad row does not take the rest with it."""
+
+    def __init__(self) -> None:
+        self.unreadable: list[str] = []
+
+    def all(self, what: str, read: Callable[[Row], _T], rows: Sequence[Row]) -> tuple[_T, ...]:
+        """Return the values of the rows that can be read."""
+        found = []
+        for row in rows:
+            try:
+                found.append(read(row))
+            except RowError as error:
+                self.unreadable.append(f"{what}: {error}")
+        return tuple(found)
+
+    def first(self, what: str, read: Callable[[Row], _T], rows: Sequence[Row]) -> _T | None:
+        """Return the value of the first row; None where there is none, or it cannot be read."""
+        return next(iter(self.all(what, read, rows[:1])), None)
 
 
 def _by_run(rows: Iterable[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]]:
@@ -143,16 +174,19 @@ def _by_run(rows: Iterable[dict[str, Any]]) -> Mapping[str, list[dict[str, Any]]
     return found
 
 
-def _run_facts(row: Mapping[str, Any]) -> RunFacts:
+@reading_rows()
+def _run_facts(row: Row) -> RunFacts:
     conditions = {name: build(Conditions, row[name]) if row[name] else None for name in ("before", "after")}
     return build(RunFacts, row, **conditions)
 
 
-def _failure(row: Mapping[str, Any]) -> CaseFailure:
-    return build(CaseFailure, row, case=case_of(row, row["execution_provider"]))
+@reading_rows()
+def _gap(row: Row) -> ProbeGap:
+    return build(ProbeGap, row)
 
 
-def _card_line(row: Mapping[str, Any]) -> CardLine:
+@reading_rows()
+def _card_line(row: Row) -> CardLine:
     estimates = {
         name: _estimate(row, name)
         for name in (
@@ -173,7 +207,7 @@ def _card_line(row: Mapping[str, Any]) -> CardLine:
     )
 
 
-def _estimate(row: Mapping[str, Any], name: str) -> Estimate | None:
+def _estimate(row: Row, name: str) -> Estimate | None:
     """Return a value with its interval; None where one of the three is no number that can be."""
     numbers = [row[name + end] for end in ("", "_low", "_high")]
     if not all(isinstance(one, float) and math.isfinite(one) and one > 0 for one in numbers):

@@ -77,7 +77,7 @@ def device_view(detail: DeviceDetail, limits: Limits) -> DeviceView:
         ),
         gaps=tuple(Problem(what=gap.fact, reason=words(gap.reason), detail=gap.detail) for gap in detail.gaps),
         conditions=conditions_view(run) if line.source == _NATIVE else (),
-        warnings=doubts,
+        warnings=(*doubts, *(f"not readable: {one}" for one in detail.unreadable)),
         run_facts=_run_facts(detail),
     )
 
