@@ -221,3 +221,12 @@ def test_a_device_on_which_nothing_could_be_judged_is_no_device_without_a_tier(
     assert found["headline"].startswith("Of 1 judged of 2 devices, 1 (100.0 %)")
     assert next(one for one in found["devices"] if one["tier"] is None)["headline"].startswith("Not judged")
     assert "\n?              1        -         -\n" in answered(capsys, "tiers", "--snapshot", folder)
+
+
+def test_a_document_is_ascii_whatever_a_device_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_snapshot(tmp_path, [(device_id(1), example_run(1))])
+    name = 'Gerät "1" \x9b2J\u202e \\'
+    replace_table(folder, "devices", "SELECT * REPLACE ($name$" + name + "$name$ AS name) FROM it")
+    text = answered(capsys, "tiers", "--snapshot", folder, "--json")
+    assert text.isascii()
+    assert [one["name"] for one in json.loads(text)["devices"]] == [name]
