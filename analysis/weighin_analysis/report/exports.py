@@ -17,7 +17,7 @@ import pyarrow.csv
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.values import BaselineDevice, ClassSpeed, CoverageRow, GateRow, Share, ShipRow
 from weighin_analysis.report.findings import Findings, FreeMemory, MemoryNeed, Standing, Tally
-from weighin_analysis.report.queries import Graded, asking, devices_query
+from weighin_analysis.report.queries import Graded, devices_query
 
 _BATCH_ROWS = 50_000
 # A spreadsheet would take a text that begins so for a formula; a device may have sent it.
@@ -83,7 +83,7 @@ def write_devices(fleet: Fleet, graded: Sequence[Graded], path: Path) -> None:
         f"SELECT {_DEVICE_COLUMNS} {tiers} FROM (SELECT * REPLACE ({guards}) FROM ({devices_query(graded)})) "
         "ORDER BY last_receive_time DESC NULLS LAST, device_id"
     )
-    with asking(fleet):
+    with fleet.asking():
         reader = fleet.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
         with pyarrow.csv.CSVWriter(path, reader.schema) as writer:
             for batch in reader:

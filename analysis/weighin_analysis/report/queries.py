@@ -7,15 +7,11 @@ The devices are those that coverage counts, each by its newest run: the table ``
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
-
 from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import class_rank, size_classes
-from weighin_analysis.errors import QueryError
 from weighin_analysis.fleet.expressions import texts
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.limits import Limits
@@ -217,25 +213,14 @@ def tallies(fleet: Fleet) -> tuple[Tally, ...]:
     return tuple(Tally(what=what, value=value, count=count) for what, value, count in _rows(fleet, _TALLIES))
 
 
-@contextmanager
-def asking(fleet: Fleet) -> Iterator[None]:
-    """Say an error of DuckDB in one line; Ctrl-C stays Ctrl-C."""
-    try:
-        yield
-    except duckdb.InterruptException as error:
-        raise KeyboardInterrupt from error
-    except duckdb.Error as error:
-        raise QueryError(f"{fleet.folder}: cannot be asked ({' '.join(str(error).split())})") from error
-
-
 def dicts(fleet: Fleet, query: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
     """Return the rows of a query by the names of its columns."""
-    with asking(fleet):
+    with fleet.asking():
         cursor = fleet.connection.execute(query, list(parameters))
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _rows(fleet: Fleet, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    with asking(fleet):
+    with fleet.asking():
         return fleet.connection.execute(query, list(parameters)).fetchall()
