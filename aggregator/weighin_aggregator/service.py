@@ -50,7 +50,7 @@ class Services:
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._snapshots_being_made: set[asyncio.Task[Written | None]] = set()
+        self._making: asyncio.Task[Written | None] | None = None
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """Return what a server registers. Methods that are not here are answered UNIMPLEMENTED by gRPC itself."""
@@ -70,9 +70,9 @@ class Services:
         except TimeoutError:
             return False
         finally:
-            for task in self._snapshots_being_made:
-                task.cancel()
-            await asyncio.gather(*self._snapshots_being_made, return_exceptions=True)
+            if self._making:
+                self._making.cancel()
+                await asyncio.gather(self._making, return_exceptions=True)
         return True
 
     def _handler(self, handle: Handler) -> "grpc.RpcMethodHandler[bytes, bytes]":
@@ -141,12 +141,11 @@ class Services:
 
     async def _create_snapshot(self, _: bytes, context: Context) -> bytes:
         require_loopback(context.peer())
-        making = asyncio.create_task(self._make_snapshot())
-        self._snapshots_being_made.add(making)
-        making.add_done_callback(self._snapshots_being_made.discard)
-        # To judge a large fleet for the first time takes longer than a connection may last. Who asks again finds that
-        # work done.
-        written = await asyncio.shield(making)
+        # To judge a large fleet for the first time takes longer than a connection may last. Who asks again waits for
+        # that work, or finds it done.
+        if self._making is None or self._making.done():
+            self._making = asyncio.create_task(self._make_snapshot())
+        written = await asyncio.shield(self._making)
         if written is None:
             raise Refusal(Reason.SNAPSHOT_FAILED)
         return services_pb2.CreateSnapshotResponse(folder=str(written.folder)).SerializeToString()
@@ -158,7 +157,9 @@ class Services:
         except (SnapshotError, StoreError) as error:
             _log.error("snapshot_failed", error=str(error))
             return None
-        _log.info("snapshot_written", **{**asdict(written), "folder": str(written.folder)})
+        # How many were refused only: why may repeat what was sent.
+        facts = {**asdict(written), "folder": str(written.folder), "refused": len(written.refused)}
+        _log.info("snapshot_written", **facts)
         return written
 
     async def _export(self, folder: Path) -> datetime:

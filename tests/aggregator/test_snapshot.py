@@ -332,6 +332,22 @@ def test_a_snapshot_is_finished_when_the_connection_of_who_asked_for_it_ends(dat
     asyncio.run(leave_while_it_judges())
 
 
+def test_who_asks_again_while_a_snapshot_is_made_gets_that_one(data: Path, judging: Judging) -> None:
+    async def ask_twice() -> set[str]:
+        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits())
+        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
+            operator = services_pb2_grpc.OperatorServiceStub(channel)
+            first = operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())
+            await asyncio.to_thread(judging.started.read_text)
+            first.cancel()
+            again = asyncio.create_task(_answer(operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())))
+            await operator.GetStats(services_pb2.GetStatsRequest())  # the server has read the call before this one
+            await asyncio.to_thread(judging.word.write_text, "go")
+            return {(await again).folder}
+
+    assert asyncio.run(ask_twice()) == {str(one) for one in numbered_snapshots(data / "snapshots")}
+
+
 def test_a_server_that_is_stopped_stops_judging_too(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
