@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from weighin_analysis.fleet.values import Coverage, Sample, Share, ShipRow
-from weighin_analysis.report.decision import fleet_headline, main_choice, widest_choice
+from weighin_analysis.report.decision import fallback_choice, fleet_headline, main_choice
 
 
 def about(value: float) -> Share:
@@ -108,10 +108,15 @@ def test_a_weighted_share_is_one_of_the_population() -> None:
 
 
 def test_the_class_that_is_named_is_the_largest_that_half_of_the_devices_run() -> None:
-    main, widest = main_choice(fleet(*CHOICES)), widest_choice(fleet(*CHOICES))
+    main = main_choice(fleet(*CHOICES))
     assert main is not None
-    assert widest is not None
-    assert (main.size_class, widest.size_class) == ("1B", "0.1B")
+    assert main.size_class == "1B"
+
+
+def test_the_others_get_the_largest_class_that_reaches_nearly_all_of_them() -> None:
+    fallback = fallback_choice(fleet(choice("14B", 0.5), choice("4B", 0.8), choice("1B", 0.95), choice("0.5B", 0.97)))
+    assert fallback is not None
+    assert fallback.size_class == "1B"
 
 
 def test_the_first_limits_decide() -> None:

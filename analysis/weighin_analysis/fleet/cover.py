@@ -59,7 +59,7 @@ def coverage_of(
     return Coverage(
         sample=_sample(connection, scope, counted[0].unjudged_count),
         limits_versions=tuple(one.version for one in limits),
-        formula_version=fleet.formula_version,
+        formula_version=_formula_versions(connection),
         rows=tuple(row for one in counted for row in one.rows),
         ship=tuple(row for one in counted for row in one.ship),
         baselines=tuple(row for one in counted for row in one.baselines),
@@ -140,6 +140,14 @@ def _sample(connection: duckdb.DuckDBPyConnection, scope: Scope, unjudged_count:
         disturbed_device_count=disturbed,
         interval_probability=INTERVAL_PROBABILITY,
     )
+
+
+def _formula_versions(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return the versions of the formulas behind the devices that count, as external devices have their own."""
+    rows = connection.execute(
+        "SELECT DISTINCT formula_version FROM tiers SEMI JOIN coverage_devices USING (run_id) ORDER BY 1"
+    ).fetchall()
+    return ", ".join(version for (version,) in rows if version)
 
 
 def _gates(connection: duckdb.DuckDBPyConnection) -> tuple[GateRow, ...]:

@@ -13,7 +13,7 @@ import duckdb
 from weighin_analysis.errors import LimitsError, SnapshotError
 from weighin_analysis.fleet.answer import Answer
 from weighin_analysis.fleet.folder import Manifest, checked_files, read_manifest
-from weighin_analysis.fleet.views import VIEWS
+from weighin_analysis.fleet.views import VIEWS, VIEWS_VERSION
 from weighin_analysis.limits import Limits, load_several_limits, shipped_versions
 
 _TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --data DIR --out DIR`"
@@ -30,6 +30,11 @@ class Fleet:
         """Open a snapshot; SnapshotError in one line where it is missing, damaged or of another version."""
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
+        if self.manifest.views_version != VIEWS_VERSION:
+            raise SnapshotError(
+                f"{folder}: its views are version {self.manifest.views_version}, this program reads {VIEWS_VERSION}; "
+                "use matching versions of both"
+            )
         self.connection = _connected(folder, checked_files(folder, self.manifest))
 
     def __enter__(self) -> Self:

@@ -150,7 +150,7 @@ def _graded(columns: Mapping[str, FloatArray], limits: Limits) -> Standing:
             is_decoder=np.ones(len(absent), dtype=np.bool_),
             latency_seconds=absent,
             latency_seconds_log_sd=absent,
-            stopped=columns["stopped"],
+            stopped=columns["stopped"].astype(np.bool_),
             **{name: columns[name] for name in (*_BOUND, "memory_bytes", "memory_available_bytes")},
             **spreads,
         ),

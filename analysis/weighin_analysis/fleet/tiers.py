@@ -13,7 +13,7 @@ from weighin_analysis.fleet.scope import chosen_sources, source_counts
 from weighin_analysis.limits import Limits
 
 # What a device runs out of first follows from any verdict on a decoder, and from nothing else.
-JUDGED = "limited_by IS NOT NULL"
+JUDGED = "(limited_by IS NOT NULL OR tier IS NOT NULL)"
 # What the tiers of one device say, in one sentence.
 _HEADLINE = """CASE
     WHEN tier IS NOT NULL THEN concat('Comfortably runs ', tier, ' models in ', tiers.scheme, '.')

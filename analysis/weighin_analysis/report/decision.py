@@ -7,6 +7,8 @@ from weighin_analysis.report.numbers import counted, percent, share_interval
 
 # The class that is named first is the largest that this share of the devices runs comfortably.
 MAJORITY = 0.5
+# The class for the others is the largest that reaches this part of what the smallest one reaches.
+NEARLY_ALL = 0.95
 
 
 def main_choice(coverage: Coverage) -> ShipRow | None:
@@ -16,9 +18,11 @@ def main_choice(coverage: Coverage) -> ShipRow | None:
     return _largest(wide) or max(choices, key=lambda row: row.reach.value, default=None)
 
 
-def widest_choice(coverage: Coverage) -> ShipRow | None:
-    """Return the smallest class of the ship table: what reaches most devices."""
-    return min(_choices(coverage), key=lambda row: class_rank(row.size_class or ""), default=None)
+def fallback_choice(coverage: Coverage) -> ShipRow | None:
+    """Return the largest class that reaches nearly all of the devices that any class reaches."""
+    choices = _choices(coverage)
+    most = max((row.reach.value for row in choices), default=0.0)
+    return _largest([row for row in choices if row.reach.value >= NEARLY_ALL * most])
 
 
 def fleet_headline(coverage: Coverage) -> str:
@@ -27,14 +31,14 @@ def fleet_headline(coverage: Coverage) -> str:
     devices = _devices(coverage)
     if sample.unjudged_device_count == sample.device_count:
         return f"Nothing can be said of {devices}: no run gave a measurement that a class can be judged by."
-    main, widest = main_choice(coverage), widest_choice(coverage)
-    if main is None or widest is None:
+    main, fallback = main_choice(coverage), fallback_choice(coverage)
+    if main is None or fallback is None:
         return f"Leave all to a server: none of {devices} runs a measured class comfortably."
     low, high = share_interval(main.reach)
     reach = f"the {percent(main.reach.value)} ({low} to {high}) of {devices} that run it comfortably"
-    more = widest.reach.value - main.reach.value
-    smaller = f"{widest.size_class} to {percent(more)} more" if widest is not main and more > 0 else ""
-    rest = widest.server.value
+    more = fallback.reach.value - main.reach.value
+    smaller = f"{fallback.size_class} to {percent(more)} more" if fallback is not main and more > 0 else ""
+    rest = (fallback if smaller else main).server.value
     server = f"leave {percent(rest)} to a server" if rest > 0 else ""
     return f"Ship {main.size_class} to {_listed([reach, smaller, server])}."
 

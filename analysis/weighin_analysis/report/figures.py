@@ -61,7 +61,8 @@ def coverage_figure(findings: Findings) -> Figure | None:
     probability = percent(coverage.sample.interval_probability)
     judged = [row.judged_count for row in rows]
     different = (
-        f" A class counts the devices that could be judged on it: {min(judged)} to {max(judged)}."
+        f" A class counts the devices that could be judged on it: {min(judged)} to {max(judged)}. The sentence and the "
+        "table of choices count all judged devices, and one that was not judged on a class as not running it."
         if min(judged) < max(judged)
         else ""
     )

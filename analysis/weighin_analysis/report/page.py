@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from weighin_analysis.fleet.values import Sample
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.cards import DeviceDetail
-from weighin_analysis.report.decision import SOURCE_WORDS, device_headline, fleet_headline, main_choice
+from weighin_analysis.report.decision import (
+    MAJORITY,
+    SOURCE_WORDS,
+    device_headline,
+    fallback_choice,
+    fleet_headline,
+    main_choice,
+)
 from weighin_analysis.report.device_tables import (
     baseline_table,
     device_table,
@@ -101,12 +108,22 @@ def _choice_words(findings: Findings) -> str:
     main = main_choice(findings.coverage)
     if findings.coverage.sample.device_count == 1 or main is None:
         return ""
-    if main.reach.value < 0.5:
+    if main.reach.value < MAJORITY:
         return f"No class is comfortable on half of the devices; {main.size_class} reaches most of them."
-    return (
-        f"{main.size_class} is the largest class that at least half of the devices run comfortably; the table of "
-        "choices tells what a larger or a smaller one reaches."
+    largest = f"{main.size_class} is the largest class that at least half of the devices run comfortably"
+    # The interval tells how firm that is.
+    doubt = (
+        f", but its interval lies on both sides of half: {main.size_class} is a close call"
+        if (main.reach.low < MAJORITY)
+        else ""
     )
+    fallback = fallback_choice(findings.coverage)
+    others = (
+        ""
+        if fallback in {None, main}
+        else (f" {fallback.size_class} is the largest that reaches nearly all that any class reaches.")
+    )
+    return f"{largest}{doubt}.{others} The table of choices tells what a larger or a smaller one reaches."
 
 
 def _sample_words(sample: Sample) -> str:

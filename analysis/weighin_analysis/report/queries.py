@@ -124,8 +124,10 @@ def standings(fleet: Fleet, graded: Graded) -> tuple[Standing, ...]:
     )
 
 
-def _best_verdicts(bits: int) -> Iterator[tuple[str, Verdict]]:
-    """Yield the best verdict on each class that has one."""
+def _best_verdicts(bits: int | None) -> Iterator[tuple[str, Verdict]]:
+    """Yield the best verdict on each class that has one; None are the bits of a class or verdict that nobody knows."""
+    if bits is None:
+        return
     for place, size_class in enumerate(_CLASSES):
         for rank, verdict in enumerate(Verdict):
             if bits >> (len(Verdict) * place + rank) & 1:
