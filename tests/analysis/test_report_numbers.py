@@ -55,3 +55,7 @@ def test_a_quantity_is_shown_in_its_unit(text: str, wanted: str) -> None:
 def test_a_share_stands_with_its_interval_unless_it_has_none() -> None:
     assert numbers.share_text(Share(value=0.62, low=0.551, high=0.69)) == ("62 %", "55 to 69 %")
     assert numbers.share_text(Share(value=1, low=1, high=1)) == ("100 %", "")
+
+
+def test_counts_have_their_thousands_apart() -> None:
+    assert [numbers.counted(count, "device") for count in (1, 2, 12_345)] == ["1 device", "2 devices", "12,345 devices"]

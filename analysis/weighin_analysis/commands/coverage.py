@@ -10,7 +10,7 @@ from weighin_analysis.catalog import size_classes
 from weighin_analysis.errors import QuestionError
 from weighin_analysis.fleet.values import Coverage, CoverageRow, Level, Sample, Share
 from weighin_analysis.numbers import gb, gib, number
-from weighin_analysis.report.numbers import percent, share_text
+from weighin_analysis.report.numbers import counted, percent, share_text
 
 EXAMPLE = "weighin-analysis coverage --snapshot snapshot/ --class 2B --population market.csv"
 
@@ -54,7 +54,11 @@ def sentence(found: Coverage, size_class: str | None, scheme: str | None) -> str
     asked = size_class or (main and main.size_class)
     if asked is None:
         judged = found.sample.device_count - (found.sample.unjudged_device_count or 0)
-        return f"None of {_devices(judged)} runs a size class comfortably." if judged else _nothing_known(found.sample)
+        return (
+            f"None of {counted(judged, 'device')} runs a size class comfortably."
+            if judged
+            else _nothing_known(found.sample)
+        )
     shares = {
         row.level: row
         for row in found.rows
@@ -66,13 +70,15 @@ def sentence(found: Coverage, size_class: str | None, scheme: str | None) -> str
     value, interval = share_text(comfortable.share)
     runs = "runs" if comfortable.judged_count == 1 else "run"
     return (
-        f"{value} of {_devices(comfortable.judged_count)}{f' ({interval})' if interval else ''} {runs} a {asked} model"
+        f"{value} of {counted(comfortable.judged_count, 'device')}{f' ({interval})' if interval else ''} {runs} "
+        f"a {asked} model"
         f"{f' in {scheme}' if scheme else ''} comfortably, {percent(usable.share.value)} at least at reading speed."
     )
 
 
 def _nothing_known(sample: Sample) -> str:
-    return f"Nothing can be said of {_devices(sample.device_count)}: no run gave a measurement to judge a class by."
+    devices = counted(sample.device_count, "device")
+    return f"Nothing can be said of {devices}: no run gave a measurement to judge a class by."
 
 
 def _chosen(found: Coverage, size_class: str | None, scheme: str | None) -> Coverage:
@@ -105,7 +111,7 @@ def _sample_lines(found: Coverage) -> Iterator[str]:
     counts = ", ".join(f"{count:,} {name}" for name, count in sample.sources.items())
     if sample.device_count:
         yield (
-            f"{_devices(sample.device_count)}{f' ({counts})' if counts else ''}; limits "
+            f"{counted(sample.device_count, 'device')}{f' ({counts})' if counts else ''}; limits "
             f"{', '.join(found.limits_versions)}; formula {found.formula_version}; "
             f"intervals of {percent(sample.interval_probability)}."
         )
@@ -118,7 +124,7 @@ def _sample_lines(found: Coverage) -> Iterator[str]:
         others = " and ".join(f"{count:,} {name}" for name, count in sample.left_out.items())
         yield f"Not counted: {others} devices; --source names what is."
     if sample.unjudged_device_count and sample.unjudged_device_count < sample.device_count:
-        yield f"No class could be judged on {_devices(sample.unjudged_device_count)}; no share counts them."
+        yield f"No class could be judged on {counted(sample.unjudged_device_count, 'device')}; no share counts them."
     for note in found.notes:
         yield f"Note: {note}."
 
@@ -192,10 +198,6 @@ def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     for row in cells:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _devices(count: int) -> str:
-    return f"{count:,} device{'' if count == 1 else 's'}"
 
 
 def add_coverage(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:

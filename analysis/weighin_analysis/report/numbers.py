@@ -53,7 +53,7 @@ def cache_size(byte_count: int) -> str:
 
 def counted(count: int, noun: str) -> str:
     """Return how many of a thing there are, in words that agree."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def percent(share: float) -> str:
