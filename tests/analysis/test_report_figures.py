@@ -82,7 +82,9 @@ def device(*rows: CardLine) -> DeviceDetail:
         before=None,
         after=None,
     )
-    return DeviceDetail(line=line, hardware=None, run=run, rows=rows, failures=(), gaps=(), foreign_cpu_share=None)
+    return DeviceDetail(
+        line=line, hardware=None, run=run, rows=rows, failures=(), gaps=(), foreign_cpu_share=None, unreadable=()
+    )
 
 
 @pytest.mark.parametrize(("absurd", "edge"), [(1e45, 5000.0), (1e-45, 0.005)])
