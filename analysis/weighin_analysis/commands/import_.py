@@ -10,7 +10,7 @@ from pathlib import Path
 
 from weighin_analysis.fleet.external import Imported
 from weighin_analysis.limits import current_limits, load_limits
-from weighin_analysis.public.rows import read_rows
+from weighin_analysis.public.rows import decode_rows, read_content
 from weighin_analysis.report.numbers import counted
 
 EXAMPLE = "weighin-analysis import throughput.csv --out public/"
@@ -21,7 +21,8 @@ def import_(options: argparse.Namespace) -> tuple[str, int]:
     # Imported here: it needs the [report] extra.
     from weighin_analysis.fleet.importing import import_rows, open_base  # noqa: PLC0415
 
-    rows = read_rows(options.throughput)
+    content = read_content(options.throughput)  # once: a pipe gives it no second time
+    rows = decode_rows(content, str(options.throughput))
     base = open_base(options.snapshot) if options.snapshot else None
     imported = import_rows(
         rows,
@@ -29,7 +30,7 @@ def import_(options: argparse.Namespace) -> tuple[str, int]:
         base=base,
         limits=load_limits(base.manifest.limits_version) if base else current_limits(),
         import_time=datetime.now(UTC).replace(tzinfo=None),
-        file_sha256=hashlib.sha256(options.throughput.read_bytes()).hexdigest(),
+        file_sha256=hashlib.sha256(content).hexdigest(),
     )
     if options.json:
         return json.dumps({"snapshot": str(options.out)} | dataclasses.asdict(imported), indent=2), 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from weighin_analysis.errors import QuestionError
+from weighin_analysis.replacing import replacing
 
 if TYPE_CHECKING:
     from weighin_analysis.fleet.answer import Answer
@@ -92,13 +93,8 @@ def _read_stdin() -> str:
 @contextmanager
 def _new_file(path: Path) -> Iterator[IO[bytes]]:
     """Give a file that takes the place of ``path`` once it is complete."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        yield file
 
 
 def add_query(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:

@@ -1,15 +1,14 @@
 """Write the report of a fleet into a folder: the page, the same as Markdown, numbers as CSV and JSON, the charts."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from weighin_analysis.errors import AnalysisError
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.population import Population
 from weighin_analysis.limits import Limits, load_limits
+from weighin_analysis.replacing import replacing
 from weighin_analysis.report.cards import device_details
 from weighin_analysis.report.charts import draw, to_png, to_standalone
 from weighin_analysis.report.exports import csv_files, to_json, write_devices
@@ -70,16 +69,14 @@ def write_report(
     files[PAGE] = render(page, drawings).encode()
     try:
         (folder / CHARTS).mkdir(parents=True, exist_ok=True)
-        _replace(folder / "devices.csv", lambda path: write_devices(fleet, graded, path))
+        with replacing(folder / "devices.csv") as unfinished:
+            write_devices(fleet, graded, unfinished)
         for name, content in files.items():
-            _replace(folder / name, partial(_write_bytes, content))
+            with replacing(folder / name) as unfinished:
+                unfinished.write_bytes(content)
     except OSError as cause:
         raise ReportError(f"{folder}: cannot write the report ({cause.strerror}); choose another --out") from cause
     return Written(page=folder / PAGE, device_count=findings.coverage.sample.device_count)
-
-
-def _write_bytes(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
 
 
 def _drawings(page: Page) -> Mapping[str, Drawing]:
@@ -90,13 +87,3 @@ def _drawings(page: Page) -> Mapping[str, Drawing]:
         )
         for figure in figures
     }
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and put it there: who has the old one open must not read half a new one."""
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,6 +72,19 @@ def test_others_rows_become_a_snapshot_with_verdicts_and_tiers(
     assert ask(tmp_path / "out", "SELECT count(*) FROM measurements") == [(3,)]
     assert ask(tmp_path / "out", "SELECT DISTINCT verdict IS NULL FROM verdicts") == [(False,)]
     assert ask(tmp_path / "out", "SELECT tier, execution_provider, scheme FROM tiers") == [("1B", "CPU", "Q4_0")]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the system gives a pipe no path")
+def test_rows_that_come_through_a_pipe_are_read_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = written(tmp_path, PHONE, PROMPT).read_bytes()
+    reading, writing = os.pipe()
+    os.write(writing, content)
+    os.close(writing)
+    assert "2 rows of 1 external device" in run(capsys, f"/dev/fd/{reading}", "--out", tmp_path / "out")
+    os.close(reading)
+    run(capsys, written(tmp_path, PHONE, PROMPT), "--out", tmp_path / "file")
+    hashes = "SELECT DISTINCT run_sha256 FROM runs"
+    assert ask(tmp_path / "out", hashes) == ask(tmp_path / "file", hashes)
 
 
 def test_a_device_that_comes_again_is_replaced_and_the_rest_stays(
