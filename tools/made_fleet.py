@@ -22,6 +22,7 @@ import pyarrow as pa
 from weighin_aggregator.schema import MIGRATIONS
 from weighin_analysis.catalog import architecture, size_classes
 from weighin_analysis.estimate import FORMULA_VERSION
+from weighin_analysis.fleet.expressions import text
 from weighin_analysis.fleet.folder import Manifest, Part, part_of, publishing, write_manifest
 from weighin_analysis.fleet.regrade import tiers_query, verdicts_query
 from weighin_analysis.fleet.views import FACTS, TABLES, VIEWS
@@ -93,7 +94,7 @@ KINDS = (
         products_per_second=45e9,
     ),
     Kind(
-        name="board",
+        name="single_board",
         share=0.05,
         os_family="linux",
         cpu_architecture="arm64",
@@ -168,7 +169,8 @@ def _write(
     query = f"SELECT {', '.join(chosen)} " + (f"FROM made_{table}" if made else "WHERE false")
     path = work / table / f"{number:04d}.parquet"
     path.parent.mkdir(exist_ok=True)
-    (rows,) = connection.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)").fetchone() or (0,)
+    copy = f"COPY ({query}) TO {text(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+    (rows,) = connection.execute(copy).fetchone() or (0,)
     return part_of(work, f"{table}/{path.name}", rows)
 
 
