@@ -1,0 +1,58 @@
+"""The ship table: what reaches a class reaches every smaller one, whatever the estimates of single classes say."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weighin_analysis.fleet.coverage import Cells
+from weighin_analysis.fleet.grade import VERDICTS
+from weighin_analysis.fleet.ship import Choice, ClassStanding, ship_table
+from weighin_analysis.fleet.standing import Standing
+
+CLASSES = ("0.5B", "1B", "2B")
+CHOICE = Choice(
+    scheme="int4_block32",
+    download_bytes=1,
+    median_decode_tokens_per_second=None,
+    median_time_to_first_token_seconds=None,
+)
+
+
+def standing(verdicts: list[int]) -> Standing:
+    unknown = np.full(len(verdicts), np.nan)
+    chances = np.full(len(verdicts), 0.5)
+    return Standing(
+        verdict=np.array(verdicts, dtype=np.int8),
+        comfortable_probability=chances,
+        usable_probability=chances,
+        decode_tokens_per_second=unknown,
+        prefill_tokens_per_second=unknown,
+        time_to_first_token_seconds=unknown,
+    )
+
+
+@given(
+    st.integers(1, 30).flatmap(
+        lambda count: st.lists(
+            st.lists(st.integers(0, len(VERDICTS) - 1), min_size=count, max_size=count), min_size=3, max_size=3
+        )
+    )
+)
+def test_a_smaller_class_never_reaches_fewer_devices_and_usable_is_never_less(verdicts: list[list[int]]) -> None:
+    count = len(verdicts[0])
+    classes = [
+        ClassStanding(size_class=name, best=standing(one), choice=CHOICE)
+        for name, one in zip(CLASSES, verdicts, strict=True)
+    ]
+    *choices, nothing = ship_table("made", classes, np.ones(count, dtype=np.bool_), Cells.one(count))
+    reach = [row.reach.value for row in choices]
+    assert reach == sorted(reach)
+    assert all(row.usable_reach.value >= row.reach.value for row in choices)
+    assert sum(row.tier_count for row in (*choices, nothing)) == count
+    for row in choices:
+        assert abs(row.server.value - (1 - row.reach.value)) < 1e-12
+
+
+def test_without_a_judged_device_there_is_nothing_to_ship() -> None:
+    nobody = ClassStanding(size_class="1B", best=Standing.nobody(3), choice=None)
+    assert ship_table("made", [nobody], np.zeros(3, dtype=np.bool_), Cells.one(3)) == ()
