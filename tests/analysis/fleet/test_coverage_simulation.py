@@ -12,7 +12,7 @@ MEASURED, COMPUTED = 0.12, 0.25
 @pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize("device_count", [100, 300, 1000])
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.8])
 def test_the_interval_holds_the_true_share_in_93_to_97_percent_of_fleets(
     share: float, device_count: int, weighted: bool
 ) -> None:
