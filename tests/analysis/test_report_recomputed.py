@@ -353,7 +353,7 @@ def test_every_number_in_the_sentences(report: Report) -> None:
         limits.memory_context_tokens,
         limits.encoder_tokens,
         sample.device_count,
-        sample.device_count - sample.unjudged_device_count,
+        sample.device_count - (sample.unjudged_device_count or 0),
         sample.unjudged_device_count,
         sample.disturbed_device_count,
     ):

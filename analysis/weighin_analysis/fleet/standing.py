@@ -40,7 +40,7 @@ _ROWS = f"""
         SELECT *, list_position($1::VARCHAR[], size_class) - 1 AS class_number,
             list_position($2::VARCHAR[], scheme) - 1 AS scheme_number,
             list_position($3::VARCHAR[], execution_provider) - 1 AS provider_number
-        FROM estimates WHERE architecture_kind = '{ArchitectureKind.DECODER}' AND counts)
+        FROM estimates WHERE architecture_kind = '{ArchitectureKind.DECODER}' AND counts AND class_number IS NOT NULL)
     JOIN coverage_devices USING (run_id)
 """  # noqa: S608  (no text of anybody else)
 
