@@ -108,6 +108,17 @@ def test_a_chart_stands_alone_as_svg_and_as_png(folder: Path) -> None:
         assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
+def test_no_chart_of_an_earlier_report_stays_beside_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "report" / "charts").mkdir(parents=True)
+    for name in ("decode.svg", "my-own.svg"):
+        (tmp_path / "report" / "charts" / name).write_text("old")
+    with weighin_analysis.open(make_fleet(tmp_path / "snapshot", devices=3, seed=2)) as fleet:
+        write_report(fleet, tmp_path / "report")
+    names = {path.name for path in (tmp_path / "report" / "charts").iterdir()}
+    assert "decode.svg" not in names
+    assert {"my-own.svg", "coverage.svg"} <= names
+
+
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The report of devices whose names are formulas and markup."""

@@ -51,6 +51,9 @@ def sentence(found: Coverage, size_class: str | None, scheme: str | None) -> str
             "No devices are counted." if found.sample.left_out or found.sample.unplaced_device_count else "No runs yet."
         )
     main = main_choice(found)
+    if main and not (size_class or scheme):
+        judged = found.sample.device_count - (found.sample.unjudged_device_count or 0)
+        return _reaches(judged, f"a {main.size_class} model", main.reach, main.usable_reach)
     asked = size_class or (main and main.size_class)
     if asked is None:
         judged = found.sample.device_count - (found.sample.unjudged_device_count or 0)
@@ -67,12 +70,16 @@ def sentence(found: Coverage, size_class: str | None, scheme: str | None) -> str
     comfortable, usable = shares.get(Level.COMFORTABLE), shares.get(Level.USABLE)
     if not (comfortable and comfortable.share and usable and usable.share):
         return f"Nothing can be told of {asked} models{f' in {scheme}' if scheme else ''} on these devices."
-    value, interval = share_text(comfortable.share)
-    runs = "runs" if comfortable.judged_count == 1 else "run"
+    model = f"a {asked} model{f' in {scheme}' if scheme else ''}"
+    return _reaches(comfortable.judged_count, model, comfortable.share, usable.share)
+
+
+def _reaches(device_count: int, model: str, comfortable: Share, usable: Share) -> str:
+    value, interval = share_text(comfortable)
+    between = f" ({interval})" if interval else ""
     return (
-        f"{value} of {counted(comfortable.judged_count, 'device')}{f' ({interval})' if interval else ''} {runs} "
-        f"a {asked} model"
-        f"{f' in {scheme}' if scheme else ''} comfortably, {percent(usable.share.value)} at least at reading speed."
+        f"{value} of {counted(device_count, 'device')}{between} {'runs' if device_count == 1 else 'run'} {model} "
+        f"comfortably, {percent(usable.value)} at least at reading speed."
     )
 
 

@@ -27,7 +27,7 @@ def tiers(options: argparse.Namespace, *, shortened: bool) -> Iterator[str]:
     with Fleet(options.snapshot) as fleet, fleet.asking():
         limits = fleet.limits([options.limits])[0] if options.limits else None
         found = tiers_of(fleet, limits=limits, source=options.source)
-        yield from _json(found, fleet) if options.json else _text(found, fleet, shortened=shortened)
+        yield from _json(found, fleet) if options.json else _text(found, shortened=shortened)
 
 
 def headline(found: "Tiers") -> str:
@@ -64,7 +64,7 @@ def _json(found: "Tiers", fleet: "Fleet") -> Iterator[str]:
         "snapshot_time": fleet.time.isoformat(),
         "headline": headline(found),
         "limits_version": found.limits_version,
-        "formula_version": fleet.formula_version,
+        "formula_version": found.formula_version,
         "sources": dict(found.sources),
         "left_out": dict(found.left_out),
         "device_count": found.device_count,
@@ -87,14 +87,14 @@ def _json(found: "Tiers", fleet: "Fleet") -> Iterator[str]:
     yield "]}"
 
 
-def _text(found: "Tiers", fleet: "Fleet", *, shortened: bool) -> Iterator[str]:
+def _text(found: "Tiers", *, shortened: bool) -> Iterator[str]:
     yield headline(found)
     if found.left_out:
         others = " and ".join(f"{count:,} {name}" for name, count in found.left_out.items())
         yield f"Not counted: {others} devices; --source names what is."
     if not found.device_count:
         return
-    yield f"Limits {found.limits_version}, formula {fleet.formula_version}."
+    yield f"Limits {found.limits_version}, formula {found.formula_version}."
     yield ""
     yield f"{'tier':<5}  {'devices':>9}  {'share':>7}  {'expected':>8}"
     for one in found.counts:

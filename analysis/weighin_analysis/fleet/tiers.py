@@ -41,12 +41,14 @@ class TierCount:
 class Tiers:
     """The tiers of a fleet under one version of limits, the largest first and no tier last.
 
+    ``formula_version`` names all that are behind them, as external devices have their own.
     Of ``device_count`` devices ``judged_count`` have a verdict on some class; no share counts the others. ``sources``
     counts the devices by source, ``left_out`` those of sources that were not asked for. ``devices`` has the rows of the
     view ``tiers`` and the name of each device, the one that was heard of last first.
     """
 
     limits_version: str
+    formula_version: str
     device_count: int
     judged_count: int
     sources: Mapping[str, int]
@@ -70,8 +72,10 @@ def tiers_of(fleet: Fleet, *, limits: Limits | None = None, source: str | None =
         f"WHERE {condition} AND {JUDGED} GROUP BY tier"
     ).rows()
     judged_count = sum(count for _, count, _ in rows)
+    formulas = fleet.sql(f"SELECT DISTINCT formula_version FROM {table} WHERE {condition} ORDER BY 1").rows()  # noqa: S608 - as above
     return Tiers(
         limits_version=fleet.limits_version if limits is None else limits.version,
+        formula_version=", ".join(version for (version,) in formulas if version),
         device_count=sum(sources.values()),
         judged_count=judged_count,
         sources=sources,

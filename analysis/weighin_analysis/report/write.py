@@ -21,6 +21,7 @@ from weighin_analysis.report.view import Page
 
 PAGE = "index.html"
 CHARTS = "charts"
+_CHART_NAMES = ("coverage", "speed", "memory", "decode", "first-token")
 # The curves of more versions than two could not be told apart.
 MOST_LIMITS = 2
 # Pixels of plot: beside the text of a desktop page, and inside a phone of 360 pixels.
@@ -74,6 +75,9 @@ def write_report(
         for name, content in files.items():
             with replacing(folder / name) as unfinished:
                 unfinished.write_bytes(content)
+        for name in (f"{CHARTS}/{anchor}.{kind}" for anchor in _CHART_NAMES for kind in ("svg", "png")):
+            if name not in files:  # of an earlier report, of a fleet of another kind
+                (folder / name).unlink(missing_ok=True)
     except OSError as cause:
         raise ReportError(f"{folder}: cannot write the report ({cause.strerror}); choose another --out") from cause
     return Written(page=folder / PAGE, device_count=findings.coverage.sample.device_count)
