@@ -1,7 +1,8 @@
 """Every number on the page is what a query over the snapshot's own files says: nothing is typed, nothing is stale.
 
-The queries here are written anew over the Parquet files, without the package's own SQL. Shares and their intervals come
-from ``coverage_of``, whose formulas have tests of their own; how a number is written is tested with the formatters.
+The queries here are written anew over the Parquet files, without the package's own SQL. The page is held against what
+``coverage_of`` returns, and that against what queries count of every device; the formula that makes an interval of it
+has tests of its own, and so has how a number is written.
 """
 
 import math
@@ -21,6 +22,7 @@ import weighin_analysis
 from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import class_rank, size_classes
 from weighin_analysis.fleet.cover import coverage_of
+from weighin_analysis.fleet.coverage import Cells, reached, share_of
 from weighin_analysis.fleet.importing import import_rows
 from weighin_analysis.fleet.values import Coverage, Level, Share
 from weighin_analysis.limits import current_limits
@@ -170,6 +172,52 @@ def quantile(values: list[float | None], share: float) -> str:
     """Return the smallest value that at least that share of the values does not exceed."""
     known = sorted(one for one in values if one is not None)
     return number(known[math.ceil(share * len(known)) - 1]) if known else ABSENT
+
+
+def counted_share(report: Report, condition: str, level: Level) -> Share:
+    """Return the share of the devices that a query counts; ``condition`` picks the verdicts that may reach a level."""
+    verdicts = "('comfortable')" if level is Level.COMFORTABLE else "('comfortable', 'usable')"
+    of_devices = report.sql.execute(
+        f"""SELECT coalesce(bool_or(verdict IN {verdicts}) FILTER ({condition}), false) AS point,
+            coalesce(max({level}_probability) FILTER ({condition}), 0) AS probability
+        FROM verdicts WHERE {DECODERS} AND verdict IS NOT NULL GROUP BY run_id"""
+    ).fetchnumpy()
+    found = share_of(reached(of_devices["point"], of_devices["probability"]), Cells.one(len(of_devices["point"])))
+    assert found is not None
+    assert found.value == pytest.approx(of_devices["point"].mean())
+    return found
+
+
+def same(found: Share | None, wanted: Share) -> bool:
+    # Probabilities are computed by SQL there and by numpy here.
+    assert found is not None
+    return [found.value, found.low, found.high] == pytest.approx([wanted.value, wanted.low, wanted.high], abs=1e-5)
+
+
+def test_what_a_choice_reaches_is_what_queries_count(report: Report) -> None:
+    for row in report.coverage.ship:
+        if row.size_class is None:
+            continue
+        larger = by_class(one.name for one in size_classes())[class_rank(row.size_class) :]
+        condition = f"list_contains({larger}, size_class)"
+        assert same(row.reach, counted_share(report, condition, Level.COMFORTABLE)), row.size_class
+        assert same(row.usable_reach, counted_share(report, condition, Level.USABLE)), row.size_class
+        assert row.server.value == pytest.approx(1 - row.reach.value)
+
+
+def test_the_share_of_a_class_is_that_of_the_devices_judged_on_it(report: Report) -> None:
+    for row in report.coverage.rows:
+        chosen = "size_class = $1 AND coalesce(scheme = $2, true)"
+        verdicts = "('comfortable')" if row.level is Level.COMFORTABLE else "('comfortable', 'usable')"
+        of_devices = report.sql.execute(
+            f"""SELECT bool_or(verdict IN {verdicts}) AS point, max({row.level}_probability) AS probability
+            FROM verdicts WHERE {DECODERS} AND verdict IS NOT NULL AND {chosen} GROUP BY run_id""",
+            [row.size_class, row.scheme],
+        ).fetchnumpy()
+        assert row.judged_count == len(of_devices["point"])
+        wanted = share_of(reached(of_devices["point"], of_devices["probability"]), Cells.one(row.judged_count))
+        assert wanted is not None
+        assert same(row.share, wanted), (row.size_class, row.scheme, row.level)
 
 
 def test_the_shares_by_class(report: Report) -> None:
