@@ -286,6 +286,7 @@ def test_two_versions_of_the_limits_stand_side_by_side(tmp_path: Path) -> None:
     assert head[1:3] == ["Tier, limits 2026.1", "Tier, limits strict"]
     alternative = next(found["aria-label"] or "" for found in page.attributes("div") if found.get("role") == "img")
     assert "comfortable, limits strict: 0.1B 0 %" in alternative.replace("\N{NO-BREAK SPACE}", " ")
+    assert "By limits strict: Leave all to a server" in page.text
 
 
 def test_more_than_two_versions_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The border between findings and the page: what is said, in which order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from weighin_analysis.fleet.values import Sample
 from weighin_analysis.limits import Limits
@@ -81,7 +82,7 @@ def _lead(findings: Findings) -> tuple[str, ...]:
     return tuple(
         text
         for text in (
-            _meaning(limits, several=len(findings.limits) > 1),
+            " ".join((_meaning(limits, several=len(findings.limits) > 1), *_other_decisions(findings))),
             _choice_words(findings),
             _sample_words(sample),
             _left_out(sample),
@@ -90,6 +91,15 @@ def _lead(findings: Findings) -> tuple[str, ...]:
         )
         if text
     )
+
+
+def _other_decisions(findings: Findings) -> Iterator[str]:
+    """Yield the decision by every version of the limits but the first, which the sentence above goes by."""
+    if findings.coverage.sample.device_count == 1:
+        return  # its section tells its tier by all of them
+    for version in findings.coverage.limits_versions[1:]:
+        decision = fleet_headline(replace(findings.coverage, limits_versions=(version,)))
+        yield f"By limits {version}: {decision}"
 
 
 def _meaning(limits: Limits, *, several: bool) -> str:
