@@ -31,10 +31,11 @@ $(BIN)/.dev: $(BIN)/.members pyproject.toml
 demo: $(BIN)/.members ## weigh this machine in and write the report to .demo/report/index.html
 	@$(BIN)/python tools/demo.py $(DEMO)
 
-# The analysis is pure computing, so its tests share the cores; the others start programs that are timed.
+# These share the cores; the others start programs that are timed.
+SHARING := tests/analysis tests/aggregator tests/proto tests/end_to_end/test_report_page.py
 test: $(BIN)/.dev $(AXE) ## run every test that this machine can run
-	@$(BIN)/python -m pytest -n auto --dist worksteal tests/analysis; analysis=$$?; \
-	$(BIN)/python -m pytest --ignore tests/analysis && exit $$analysis
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(SHARING); shared=$$?; \
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING)) && exit $$shared
 
 # The rules of accessibility that a program can check, for the tests of the report. Without npm they are left out.
 $(AXE):

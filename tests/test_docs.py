@@ -39,6 +39,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        (folder / "tests").symlink_to(ROOT / "tests")  # README is read in a checkout
         self.address = free_address()
         self.server: subprocess.Popen[str] | None = None
         self.environment = os.environ | {
