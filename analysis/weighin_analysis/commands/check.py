@@ -4,8 +4,8 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
+from weighin_analysis.commands.fleet_options import add_fleet_options
 from weighin_analysis.commands.question import context_length
 from weighin_analysis.fleet.values import ModelCheck, ModelShares, Share
 from weighin_analysis.naming.identify import say_parameters
@@ -110,19 +110,9 @@ def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "check", help="which devices run a model", description=about, epilog=f"example: {EXAMPLE}"
     )
     parser.add_argument("model", metavar="MODEL|FILE", help="a name, or a file or folder, as for `size`")
-    parser.add_argument(
-        "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
-    )
     parser.add_argument("--scheme", metavar="S", help="scheme (default: the best that each device has)")
     parser.add_argument(
         "--context", type=context_length, metavar="N", help="tokens that memory is counted for (default: 2048)"
     )
-    parser.add_argument("--limits", metavar="VERSION|FILE", help="limits to judge by (default: those of the snapshot)")
-    parser.add_argument(
-        "--source",
-        metavar="S",
-        help="devices to count: native, browser, external or all (default: native, else the only source there is)",
-    )
-    parser.add_argument("--population", type=Path, metavar="FILE.csv", help="shares to weight the devices to")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    add_fleet_options(parser, several_limits=False, weighted=True)
     return parser

@@ -4,9 +4,9 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from weighin_analysis.catalog import size_classes
+from weighin_analysis.commands.fleet_options import add_fleet_options
 from weighin_analysis.errors import QuestionError
 from weighin_analysis.fleet.values import Coverage, CoverageRow, Level, Sample, Share
 from weighin_analysis.numbers import gb, gib, number
@@ -216,23 +216,8 @@ def add_coverage(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "the sample and the uncertainty of the estimates, and what to ship to whom.",
         epilog=f"example: {EXAMPLE}",
     )
-    parser.add_argument(
-        "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
-    )
     parser.add_argument("--class", dest="size_class", metavar="CLASS", help="one size class, such as 2B")
     parser.add_argument("--scheme", metavar="S", help="one scheme (default: the best that each device has)")
-    parser.add_argument(
-        "--limits",
-        action="append",
-        metavar="VERSION|FILE",
-        help="limits to judge by; given twice, both stand side by side (default: those of the snapshot)",
-    )
-    parser.add_argument(
-        "--source",
-        metavar="S",
-        help="devices to count: native, browser, external or all (default: native, else the only source there is)",
-    )
-    parser.add_argument("--population", type=Path, metavar="FILE.csv", help="shares to weight the devices to")
     parser.add_argument("--public", action="store_true", help="leave out what is about fewer than five devices")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    add_fleet_options(parser, several_limits=True, weighted=True)
     return parser

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from weighin_analysis.commands.fleet_options import add_fleet_options
+
 EXAMPLE = "weighin-analysis report --snapshot snapshot/ --out report/"
 
 
@@ -33,21 +35,6 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "Markdown, the numbers as CSV and JSON, the charts as SVG and PNG.",
         epilog=f"example: {EXAMPLE}",
     )
-    parser.add_argument(
-        "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
-    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write index.html into")
-    parser.add_argument(
-        "--limits",
-        action="append",
-        metavar="VERSION|FILE",
-        help="limits to judge by; given twice, both stand side by side (default: those of the snapshot)",
-    )
-    parser.add_argument(
-        "--source",
-        metavar="S",
-        help="devices to count: native, browser, external or all (default: native, else the only source there is)",
-    )
-    parser.add_argument("--population", type=Path, metavar="FILE.csv", help="shares to weight the devices to")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    add_fleet_options(parser, several_limits=True, weighted=True)
     return parser

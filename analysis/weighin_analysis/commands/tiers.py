@@ -3,9 +3,9 @@
 import argparse
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from weighin_analysis.commands.fleet_options import add_fleet_options
 from weighin_analysis.report.numbers import counted, percent
 
 if TYPE_CHECKING:
@@ -134,14 +134,5 @@ def add_tiers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "it runs comfortably, how sure that is, and what it runs out of first.",
         epilog=f"example: {EXAMPLE}",
     )
-    parser.add_argument(
-        "--snapshot", type=Path, required=True, metavar="DIR", help="folder made by `weighin-aggregator snapshot`"
-    )
-    parser.add_argument("--limits", metavar="VERSION|FILE", help="limits to judge by (default: those of the snapshot)")
-    parser.add_argument(
-        "--source",
-        metavar="S",
-        help="devices to count: native, browser, external or all (default: native, else the only source there is)",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    add_fleet_options(parser, several_limits=False, weighted=False)
     return parser
