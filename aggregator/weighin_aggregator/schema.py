@@ -4,6 +4,8 @@ Migrations are only ever appended. Each runs in one transaction together with th
 Times are UTC. Enums are lower-case words without their prefix. NULL means that the device did not tell.
 """
 
+from weighin_aggregator.identity_schema import IDENTITY_TABLES
+
 _CONDITIONS = """STRUCT(
     memory_available_bytes BIGINT, foreign_cpu_share FLOAT, steal_cpu_share FLOAT, power_source VARCHAR,
     frequency_hertz BIGINT, temperature_celsius FLOAT,
@@ -101,12 +103,12 @@ USING list_transform(execution_providers, lambda one: struct_insert(one, adapter
 ALTER TABLE hardware ADD COLUMN form_factor VARCHAR;
 """
 
-MIGRATIONS = (_FIRST, _SECOND)
+MIGRATIONS = (_FIRST, _SECOND, IDENTITY_TABLES)
 
 VERSION_TABLE = "CREATE TABLE IF NOT EXISTS migration(version INTEGER PRIMARY KEY, applied_time TIMESTAMP NOT NULL)"
 
-# What a snapshot takes of the runs of the table `new_run`, and of the hardware of `new_hardware`: columns as the public
-# views and docs/store.md say. Identifiers become text, which every reader of Parquet understands; the raw bytes stay.
+# What a snapshot takes of the runs of the table `new_run`, which numbers them, and of the hardware of `new_hardware`:
+# columns as the public views and docs/store.md say. Identifiers become text, which every reader of Parquet understands; the raw bytes stay.
 # The times of a measurement are those of its full model, or of its layers: a sample that is no time is no sample.
 _MEASUREMENTS = """
 WITH sample AS (
@@ -117,7 +119,7 @@ summary AS (
     FROM sample WHERE isfinite(seconds) AND seconds > 0 GROUP BY ALL),
 of_measurement AS (
     SELECT run_id, ord, max_by(summary, is_full_model) AS best FROM summary GROUP BY ALL)
-SELECT m.run_id::VARCHAR AS run_id, r.device_id::VARCHAR AS device_id, r.source, m.ord, m.architecture['name'] AS model,
+SELECT m.run_id::VARCHAR AS run_id, n.run_number, r.device_id::VARCHAR AS device_id, r.source, m.ord, m.architecture['name'] AS model,
     CASE WHEN best['is_full_model'] THEN 'full_model' ELSE 'layer_probe' END AS kind, m.scheme,
     'onnxruntime' AS runtime, m.requested_execution_provider, m.execution_provider, m.threads, m.phase, m.token_count,
     m.context_depth, coalesce(best['sample_count'], 0)::INTEGER AS sample_count,
@@ -125,13 +127,13 @@ SELECT m.run_id::VARCHAR AS run_id, r.device_id::VARCHAR AS device_id, r.source,
     CASE WHEN best['is_full_model'] THEN m.token_count / best['median_seconds'] END AS tokens_per_second,
     m.peak_memory_bytes, m.output_correlation, m.output_relative_rms, m.probe_layers, m.short_probe_layers,
     m.head_columns, m.layers_graph_sha256, m.short_layers_graph_sha256, m.head_graph_sha256, m.architecture
-FROM measurement m SEMI JOIN new_run USING (run_id) JOIN run r USING (run_id)
+FROM measurement m JOIN new_run n USING (run_id) JOIN run r USING (run_id)
 LEFT JOIN of_measurement o ON o.run_id = m.run_id AND o.ord = m.ord
 """
 PUBLIC_QUERIES = {
-    "runs": "SELECT * EXCLUDE (raw) REPLACE (run_id::VARCHAR AS run_id, device_id::VARCHAR AS device_id, "
-    "hardware_id::VARCHAR AS hardware_id, lower(hex(run_sha256)) AS run_sha256) "
-    "FROM run SEMI JOIN new_run USING (run_id)",
+    "runs": "SELECT run_id::VARCHAR AS run_id, run_number, * EXCLUDE (run_id, run_number, raw) "
+    "REPLACE (device_id::VARCHAR AS device_id, hardware_id::VARCHAR AS hardware_id, "
+    "lower(hex(run_sha256)) AS run_sha256) FROM run JOIN new_run USING (run_id)",
     "hardware": "SELECT * REPLACE (hardware_id::VARCHAR AS hardware_id) "
     "FROM hardware SEMI JOIN new_hardware USING (hardware_id)",
     "measurements": _MEASUREMENTS,

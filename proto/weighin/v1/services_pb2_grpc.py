@@ -334,7 +334,8 @@ class QueryService(object):
 
 
 class OperatorServiceStub(object):
-    """For the operator, on loopback only: what cannot be done from outside while the server owns the store.
+    """For the operator, on loopback only and with the secret that the server wrote into its data directory, readable by its
+    own user alone: what cannot be done from outside while the server owns the store.
     """
 
     def __init__(self, channel):
@@ -353,10 +354,26 @@ class OperatorServiceStub(object):
                 request_serializer=weighin_dot_v1_dot_services__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=weighin_dot_v1_dot_services__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/weighin.v1.OperatorService/CreateToken',
+                request_serializer=weighin_dot_v1_dot_services__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=weighin_dot_v1_dot_services__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.RevokeDevice = channel.unary_unary(
+                '/weighin.v1.OperatorService/RevokeDevice',
+                request_serializer=weighin_dot_v1_dot_services__pb2.RevokeDeviceRequest.SerializeToString,
+                response_deserializer=weighin_dot_v1_dot_services__pb2.RevokeDeviceResponse.FromString,
+                _registered_method=True)
+        self.CreateBackup = channel.unary_unary(
+                '/weighin.v1.OperatorService/CreateBackup',
+                request_serializer=weighin_dot_v1_dot_services__pb2.CreateBackupRequest.SerializeToString,
+                response_deserializer=weighin_dot_v1_dot_services__pb2.CreateBackupResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer(object):
-    """For the operator, on loopback only: what cannot be done from outside while the server owns the store.
+    """For the operator, on loopback only and with the secret that the server wrote into its data directory, readable by its
+    own user alone: what cannot be done from outside while the server owns the store.
     """
 
     def CreateSnapshot(self, request, context):
@@ -366,6 +383,24 @@ class OperatorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeDevice(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateBackup(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -384,6 +419,21 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     request_deserializer=weighin_dot_v1_dot_services__pb2.GetStatsRequest.FromString,
                     response_serializer=weighin_dot_v1_dot_services__pb2.GetStatsResponse.SerializeToString,
             ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=weighin_dot_v1_dot_services__pb2.CreateTokenRequest.FromString,
+                    response_serializer=weighin_dot_v1_dot_services__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'RevokeDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeDevice,
+                    request_deserializer=weighin_dot_v1_dot_services__pb2.RevokeDeviceRequest.FromString,
+                    response_serializer=weighin_dot_v1_dot_services__pb2.RevokeDeviceResponse.SerializeToString,
+            ),
+            'CreateBackup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateBackup,
+                    request_deserializer=weighin_dot_v1_dot_services__pb2.CreateBackupRequest.FromString,
+                    response_serializer=weighin_dot_v1_dot_services__pb2.CreateBackupResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'weighin.v1.OperatorService', rpc_method_handlers)
@@ -393,7 +443,8 @@ def add_OperatorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperatorService(object):
-    """For the operator, on loopback only: what cannot be done from outside while the server owns the store.
+    """For the operator, on loopback only and with the secret that the server wrote into its data directory, readable by its
+    own user alone: what cannot be done from outside while the server owns the store.
     """
 
     @staticmethod
@@ -440,6 +491,87 @@ class OperatorService(object):
             '/weighin.v1.OperatorService/GetStats',
             weighin_dot_v1_dot_services__pb2.GetStatsRequest.SerializeToString,
             weighin_dot_v1_dot_services__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weighin.v1.OperatorService/CreateToken',
+            weighin_dot_v1_dot_services__pb2.CreateTokenRequest.SerializeToString,
+            weighin_dot_v1_dot_services__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weighin.v1.OperatorService/RevokeDevice',
+            weighin_dot_v1_dot_services__pb2.RevokeDeviceRequest.SerializeToString,
+            weighin_dot_v1_dot_services__pb2.RevokeDeviceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateBackup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weighin.v1.OperatorService/CreateBackup',
+            weighin_dot_v1_dot_services__pb2.CreateBackupRequest.SerializeToString,
+            weighin_dot_v1_dot_services__pb2.CreateBackupResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -123,7 +123,9 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class OperatorServiceStub:
-    """For the operator, on loopback only: what cannot be done from outside while the server owns the store."""
+    """For the operator, on loopback only and with the secret that the server wrote into its data directory, readable by its
+    own user alone: what cannot be done from outside while the server owns the store.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -131,17 +133,27 @@ class OperatorServiceStub:
     def __new__(cls, channel: _aio.Channel) -> OperatorServiceAsyncStub: ...
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_services_pb2.CreateSnapshotRequest, _services_pb2.CreateSnapshotResponse]
     GetStats: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetStatsRequest, _services_pb2.GetStatsResponse]
+    CreateToken: _grpc.UnaryUnaryMultiCallable[_services_pb2.CreateTokenRequest, _services_pb2.CreateTokenResponse]
+    RevokeDevice: _grpc.UnaryUnaryMultiCallable[_services_pb2.RevokeDeviceRequest, _services_pb2.RevokeDeviceResponse]
+    CreateBackup: _grpc.UnaryUnaryMultiCallable[_services_pb2.CreateBackupRequest, _services_pb2.CreateBackupResponse]
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
-    """For the operator, on loopback only: what cannot be done from outside while the server owns the store."""
+    """For the operator, on loopback only and with the secret that the server wrote into its data directory, readable by its
+    own user alone: what cannot be done from outside while the server owns the store.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_services_pb2.CreateSnapshotRequest, _services_pb2.CreateSnapshotResponse]  # type: ignore[assignment]
     GetStats: _aio.UnaryUnaryMultiCallable[_services_pb2.GetStatsRequest, _services_pb2.GetStatsResponse]  # type: ignore[assignment]
+    CreateToken: _aio.UnaryUnaryMultiCallable[_services_pb2.CreateTokenRequest, _services_pb2.CreateTokenResponse]  # type: ignore[assignment]
+    RevokeDevice: _aio.UnaryUnaryMultiCallable[_services_pb2.RevokeDeviceRequest, _services_pb2.RevokeDeviceResponse]  # type: ignore[assignment]
+    CreateBackup: _aio.UnaryUnaryMultiCallable[_services_pb2.CreateBackupRequest, _services_pb2.CreateBackupResponse]  # type: ignore[assignment]
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For the operator, on loopback only: what cannot be done from outside while the server owns the store."""
+    """For the operator, on loopback only and with the secret that the server wrote into its data directory, readable by its
+    own user alone: what cannot be done from outside while the server owns the store.
+    """
 
     @_abc_1.abstractmethod
     def CreateSnapshot(
@@ -156,5 +168,26 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _services_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_services_pb2.GetStatsResponse, _abc.Awaitable[_services_pb2.GetStatsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateToken(
+        self,
+        request: _services_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.CreateTokenResponse, _abc.Awaitable[_services_pb2.CreateTokenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RevokeDevice(
+        self,
+        request: _services_pb2.RevokeDeviceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.RevokeDeviceResponse, _abc.Awaitable[_services_pb2.RevokeDeviceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateBackup(
+        self,
+        request: _services_pb2.CreateBackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.CreateBackupResponse, _abc.Awaitable[_services_pb2.CreateBackupResponse]]: ...
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
