@@ -5,13 +5,13 @@ With ``export`` the only user of duckdb.
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -44,6 +44,8 @@ _ATTACH_OPTIONS = "(ROW_GROUP_SIZE 4096, STORAGE_VERSION 'v1.5.0')"
 _LOCK_HOLDER = re.compile(r"Could not set lock on file.*?(?:\(PID (\d+)\)|PID (\d+)|$)", re.DOTALL)
 # Tables whose rows belong to one run; `hardware` is shared between runs.
 _RUN_TABLES = ("measurement", "series", "case_failure", "probe_gap")
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,11 @@ class Store:
             moment = utc_now()
             export_new(self._connection, folder)
             return moment
+
+    def transact(self, call: Callable[[duckdb.DuckDBPyConnection], _Answer]) -> _Answer:
+        """Return what ``call`` returns once the transaction that it ran in is on disk; after an error nothing is."""
+        with self._transaction():
+            return call(self._connection)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
