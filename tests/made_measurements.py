@@ -193,6 +193,7 @@ HARDWARE = Hardware(
 )
 RUN = RunRecord(
     run_id="019c1c38-a400-7000-8000-000000000001",
+    run_number=1,
     sequence=1,
     receive_time=datetime(2026, 2, 28, 10, 0, tzinfo=UTC),
     observe_time=None,

@@ -21,6 +21,7 @@ CREATE OR REPLACE VIEW made_hardware AS
 
 CREATE OR REPLACE TABLE made AS
     SELECT *, hash(getvariable('seed'), number, sequence) AS key, sequence = getvariable('run_count') AS newest,
+        number * getvariable('run_count') + sequence AS run_number,
         identifier(md5('device/' || getvariable('seed') || '/' || number), '4') AS device_id,
         TIMESTAMP '2026-02-01' + to_seconds(number % 864000) + to_days(sequence::INTEGER) AS receive_time,
         identifier(lpad(lower(hex(epoch_ms(receive_time))), 12, '0') || md5('run/' || key), '7') AS run_id,
@@ -63,7 +64,7 @@ CREATE OR REPLACE TABLE asked AS
     FROM numbered;
 
 CREATE OR REPLACE VIEW made_measurements AS
-    SELECT run_id, device_id, source, one.*, 'layer_probe' AS kind, 'onnxruntime' AS runtime,
+    SELECT run_id, run_number, device_id, source, one.*, 'layer_probe' AS kind, 'onnxruntime' AS runtime,
         'cpu' AS requested_execution_provider, 'cpu' AS execution_provider, logical_core_count AS threads,
         36 AS sample_count, exp(0.05 * normal(key, 100 + one.ord)) * 4 / one.layers * CASE one.phase
             WHEN 'decode' THEN (one.bytes_read_per_token + one.context_depth * one.cache_bytes_per_token) / run_bandwidth
@@ -90,7 +91,7 @@ CREATE OR REPLACE VIEW made_estimates AS
             CASE WHEN NOT stopped THEN exp(sd * normal(key, stream + 1)) * first_seconds END AS first,
             getvariable('prompt_tokens') / first AS prefill
         FROM truth)
-    SELECT run_id, device_id, source, one.* EXCLUDE (architecture), one.model AS architecture,
+    SELECT run_id, run_number, device_id, source, one.* EXCLUDE (architecture), one.model AS architecture,
         'decoder' AS architecture_kind, 'cpu' AS execution_provider, 'onnxruntime' AS runtime,
         logical_core_count AS threads, decode AS decode_tokens_per_second,
         decode / factor AS decode_tokens_per_second_low, decode * factor AS decode_tokens_per_second_high,

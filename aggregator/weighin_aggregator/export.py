@@ -1,24 +1,32 @@
 """What the store adds to a snapshot: a Parquet file per table, with the runs that the snapshot does not hold yet.
 
 A part is the files of one name in the folders of all tables. Runs are insert-only, so a part never changes; which runs
-are new is decided by their run_id, never by a time.
+are new is decided by their run_id, never by a time. They are numbered on from those of before, in the order of arrival,
+in which the store keeps its rows.
 """
 
 import glob
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 
 from weighin_aggregator.schema import PUBLIC_QUERIES
 
-_HELD = """
-CREATE OR REPLACE TEMP TABLE new_run AS SELECT run_id FROM run WHERE run_id::VARCHAR NOT IN ({runs});
-CREATE OR REPLACE TEMP TABLE new_hardware AS
-    SELECT hardware_id FROM hardware WHERE hardware_id::VARCHAR NOT IN ({hardware});
+_NOTHING_NEW = """
+CREATE OR REPLACE TEMP TABLE new_run(run_id UUID, run_number BIGINT);
+CREATE OR REPLACE TEMP TABLE new_hardware(hardware_id UUID);
 """
-_NOTHING = "SELECT '' WHERE false"
+_NEW = """
+INSERT INTO new_run
+    SELECT run_id, (SELECT coalesce(max(run_number), 0) FROM {runs}) + row_number() OVER (ORDER BY rowid)
+    FROM run WHERE run_id::VARCHAR NOT IN (SELECT run_id FROM {runs});
+INSERT INTO new_hardware
+    SELECT hardware_id FROM hardware WHERE hardware_id::VARCHAR NOT IN (SELECT hardware_id FROM {hardware});
+"""
+# As what is held where nothing is.
+_NO_ROWS = "(SELECT '' AS run_id, 0 AS run_number, '' AS hardware_id WHERE false)"
 
 
 def export_new(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
@@ -27,10 +35,13 @@ def export_new(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     Parts in the folder that hold other runs than this store, or other columns than it writes, are removed first, with
     everything else there.
     """
-    if not _continues(connection, folder):
+    connection.execute(_NOTHING_NEW)  # the public queries name these tables
+    held = {table: _reader(files) for table in PUBLIC_QUERIES if (files := _parts(folder, table))}
+    if not _continues(connection, held):
         for path in folder.iterdir():
             shutil.rmtree(path)
-        connection.execute(_HELD.format(runs=_NOTHING, hardware=_NOTHING))
+        held = {}
+    connection.execute(_NEW.format(runs=held.get("runs", _NO_ROWS), hardware=held.get("hardware", _NO_ROWS)))
     numbers = [int(part.stem) for part in _parts(folder, "runs") if part.stem.isdecimal()]
     if numbers and connection.execute("SELECT 1 FROM new_run LIMIT 1").fetchone() is None:
         return
@@ -40,22 +51,14 @@ def export_new(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         connection.execute(f"COPY ({query}) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)")
 
 
-def _continues(connection: duckdb.DuckDBPyConnection, folder: Path) -> bool:
-    """Find what is new beside the parts of a folder; False where they are not of this store, or of another version."""
-    parts = {table: _parts(folder, table) for table in PUBLIC_QUERIES}
-    if not all(parts.values()):
+def _continues(connection: duckdb.DuckDBPyConnection, held: Mapping[str, str]) -> bool:
+    """Tell whether what is held of the tables is of this store, with the columns of today."""
+    if held.keys() != PUBLIC_QUERIES.keys():
         return False
-    held = {table: _reader(files) for table, files in parts.items()}
-    connection.execute(
-        _HELD.format(
-            runs=f"SELECT run_id FROM {held['runs']}",  # noqa: S608 - names of our own files
-            hardware=f"SELECT hardware_id FROM {held['hardware']}",  # noqa: S608 - as above
-        )
-    )
     if any(_columns(connection, f"FROM {held[name]}") != _columns(connection, PUBLIC_QUERIES[name]) for name in held):
         return False
     strange = connection.execute(
-        f"SELECT 1 FROM {held['runs']} AS held LEFT JOIN run ON held.run_id = run.run_id::VARCHAR "  # noqa: S608 - as above
+        f"SELECT 1 FROM {held['runs']} AS held LEFT JOIN run ON held.run_id = run.run_id::VARCHAR "  # noqa: S608 - names of our own files
         "WHERE run.run_id IS NULL OR held.run_sha256 IS DISTINCT FROM lower(hex(run.run_sha256)) LIMIT 1"
     )
     return strange.fetchone() is None

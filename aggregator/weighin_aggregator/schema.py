@@ -119,10 +119,10 @@ summary AS (
     FROM sample WHERE isfinite(seconds) AND seconds > 0 GROUP BY ALL),
 of_measurement AS (
     SELECT run_id, ord, max_by(summary, is_full_model) AS best FROM summary GROUP BY ALL)
-SELECT m.run_id::VARCHAR AS run_id, n.run_number, r.device_id::VARCHAR AS device_id, r.source, m.ord, m.architecture['name'] AS model,
-    CASE WHEN best['is_full_model'] THEN 'full_model' ELSE 'layer_probe' END AS kind, m.scheme,
-    'onnxruntime' AS runtime, m.requested_execution_provider, m.execution_provider, m.threads, m.phase, m.token_count,
-    m.context_depth, coalesce(best['sample_count'], 0)::INTEGER AS sample_count,
+SELECT m.run_id::VARCHAR AS run_id, n.run_number, r.device_id::VARCHAR AS device_id, r.source, m.ord,
+    m.architecture['name'] AS model, CASE WHEN best['is_full_model'] THEN 'full_model' ELSE 'layer_probe' END AS kind,
+    m.scheme, 'onnxruntime' AS runtime, m.requested_execution_provider, m.execution_provider, m.threads, m.phase,
+    m.token_count, m.context_depth, coalesce(best['sample_count'], 0)::INTEGER AS sample_count,
     best['median_seconds'] AS median_seconds,
     CASE WHEN best['is_full_model'] THEN m.token_count / best['median_seconds'] END AS tokens_per_second,
     m.peak_memory_bytes, m.output_correlation, m.output_relative_rms, m.probe_layers, m.short_probe_layers,

@@ -105,6 +105,7 @@ class RunRecord:
     """One execution of a suite on one device. ``observe_time`` is by the device's clock, ``receive_time`` by ours."""
 
     run_id: str
+    run_number: int
     sequence: int
     receive_time: datetime
     observe_time: datetime | None

@@ -19,7 +19,7 @@ from weighin_analysis.fleet import draft as draft_module
 from weighin_analysis.fleet.earlier import take_over
 from weighin_analysis.fleet.folder import checked_files, publishing, read_manifest
 from weighin_analysis.fleet.judge_runs import Judged, judge_folder
-from weighin_analysis.fleet.views import FACTS, JUDGEMENTS, TABLES
+from weighin_analysis.fleet.views import FACTS, JUDGEMENTS, TABLES, VIEWS
 
 
 def add(store: Store, number: int, device: int, *, sequence: int | None = None, machine: Machine = LAPTOP) -> None:
@@ -177,8 +177,49 @@ def test_many_parts_become_one(store: Store, tmp_path: Path, monkeypatch: pytest
         snapshot(store, out)
         add(store, number, device=number % 2)
     assert len(list((out / "runs").iterdir())) == 1
+    assert run_numbers(out) == {run_id(number): number for number in (1, 2, 3, 4)}
     assert snapshot(store, out).judged_run_count == 1
     assert len(list((out / "runs").iterdir())) == 2
+    assert run_numbers(out)[run_id(5)] == 5
+    assert_as_from_scratch(store, out)
+
+
+def run_numbers(folder: Path) -> dict[str, int]:
+    """{run_id: number}, which every view with runs says alike."""
+    with duckdb.connect() as connection:
+        found = {}
+        for view in VIEWS:
+            numbers = connection.execute(f"SELECT DISTINCT run_id, run_number FROM '{folder}/{view.name}/*.parquet'")
+            pairs = numbers.fetchall()
+            found[view.name] = dict(pairs)
+            assert len(pairs) == len(found[view.name]), view.name
+    for name, numbers_of_view in found.items():
+        assert numbers_of_view.items() <= found["runs"].items(), name
+    return found["runs"]
+
+
+def test_runs_keep_their_numbers_and_new_ones_get_the_following_in_the_order_of_arrival(
+    store: Store, tmp_path: Path
+) -> None:
+    """Not in that of their identifiers or of the clock: the run that comes last has the smallest."""
+    out, arrived = tmp_path / "out", [1, 2]
+    snapshot(store, out)
+    for numbers in ([9, 8, 7], [30, 6], [5, 4, 3]):
+        for number in numbers:
+            add(store, number, device=number % 3)
+        arrived += numbers
+        snapshot(store, out)
+        assert run_numbers(out) == {run_id(number): place for place, number in enumerate(arrived, start=1)}
+    assert len(list((out / "runs").iterdir())) == 4
+    assert_as_from_scratch(store, out)
+
+
+def test_a_snapshot_of_before_runs_had_numbers_is_not_taken_over(store: Store, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    snapshot(store, out)
+    for view in VIEWS:
+        replace_table(out, view.name, "SELECT * EXCLUDE (run_number) FROM it")
+    assert snapshot(store, out).judged_run_count == 2
     assert_as_from_scratch(store, out)
 
 

@@ -29,6 +29,7 @@ def device_row(run: Row, hardware: Row, *, looked: bool, disturbed: bool | None)
         "device_id": run["device_id"],
         "source": run["source"],
         "run_id": run["run_id"],
+        "run_number": run["run_number"],
         "last_receive_time": run["receive_time"],
         "hardware_id": run["hardware_id"],
         "name": hardware.get("cpu_model"),

@@ -117,7 +117,7 @@ def limited_by(row: str, limits: Limits) -> str:
     rate, time = speed_bounds(ArchitectureKind.DECODER, Verdict.COMFORTABLE, limits)
     decode, first = f"{row}.{rate.quantity}", f"{row}.{time.quantity}"
     bandwidth = f"{number(BANDWIDTH_BOUND_SHARE)} * read_bandwidth_bytes_per_second"
-    return f"""CASE WHEN {row}.run_id IS NULL THEN NULL WHEN {decode} IS NULL OR {first} IS NULL THEN 'memory'
+    return f"""CASE WHEN {row}.run_number IS NULL THEN NULL WHEN {decode} IS NULL OR {first} IS NULL THEN 'memory'
         WHEN {row}.memory_margin < least({decode} / {number(rate.limit)}, {number(time.limit)} / {first}) THEN 'memory'
         WHEN {decode} / {number(rate.limit)} <= {number(time.limit)} / {first}
             AND {row}.bytes_read_per_token * {decode} > {bandwidth} THEN 'bandwidth' ELSE 'compute' END"""

@@ -48,6 +48,7 @@ class ExternalDevice:
 
     device_id: str
     run_id: str
+    run_number: int
     name: str
     form_factor: str | None
     is_card: bool
@@ -76,19 +77,21 @@ class Imported:
 
 
 def devices_of(rows: Iterable[PublicRow]) -> tuple[ExternalDevice, ...]:
-    """Return the devices of a file in the order in which they come."""
+    """Return the devices of a file in the order in which they come, their runs numbered from 1."""
     by_name: defaultdict[str, list[PublicRow]] = defaultdict(list)
     for row in rows:
         by_name[row.device].append(row)
-    return tuple(_device(name, tuple(own)) for name, own in by_name.items())
+    numbered = enumerate(by_name.items(), start=1)
+    return tuple(_device(name, tuple(own), number) for number, (name, own) in numbered)
 
 
-def _device(name: str, rows: tuple[PublicRow, ...]) -> ExternalDevice:
+def _device(name: str, rows: tuple[PublicRow, ...], run_number: int) -> ExternalDevice:
     device_id = uuid.uuid5(_NAMESPACE, name)
     is_card = rows[0].device_class.endswith(_CARD)
     return ExternalDevice(
         device_id=str(device_id),
         run_id=str(uuid.uuid5(device_id, "run")),
+        run_number=run_number,
         name=name,
         form_factor=_FORM_FACTORS.get(rows[0].device_class),
         is_card=is_card,
@@ -117,6 +120,7 @@ def device_row(device: ExternalDevice, import_time: datetime) -> Row:
         "device_id": device.device_id,
         "source": SOURCE,
         "run_id": device.run_id,
+        "run_number": device.run_number,
         "run_count": 1,
         "last_receive_time": import_time,
         "name": device.name,
@@ -157,6 +161,7 @@ def run_row(device: ExternalDevice, import_time: datetime, file_sha256: str) -> 
     """Return the row of ``runs``: the hash is that of the file that told of it."""
     return {
         "run_id": device.run_id,
+        "run_number": device.run_number,
         "device_id": device.device_id,
         "sequence": 1,
         "receive_time": import_time,
@@ -175,6 +180,7 @@ def _measurement_row(device: ExternalDevice, number: int, row: PublicRow) -> Row
     tokens = 1 if row.phase is PublicPhase.DECODE else prompt_tokens(row)
     return {
         "run_id": device.run_id,
+        "run_number": device.run_number,
         "device_id": device.device_id,
         "source": SOURCE,
         "ord": number,

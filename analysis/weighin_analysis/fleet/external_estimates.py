@@ -110,6 +110,7 @@ def _decode_rate(row: Row) -> float:
 def _common(device: ExternalDevice, limits: Limits) -> dict[str, object]:
     return {
         "run_id": device.run_id,
+        "run_number": device.run_number,
         "device_id": device.device_id,
         "source": SOURCE,
         "architecture_kind": "decoder",

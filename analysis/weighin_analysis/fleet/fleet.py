@@ -35,7 +35,8 @@ class Fleet:
                 f"{folder}: its views are version {self.manifest.views_version}, this program reads {VIEWS_VERSION}; "
                 "use matching versions of both"
             )
-        self.connection = _connected(folder, checked_files(folder, self.manifest))
+        self.files = checked_files(folder, self.manifest)
+        self.connection = _connected(folder, self.files)
 
     def __enter__(self) -> Self:
         """Return the fleet itself."""

@@ -3,7 +3,7 @@
 import glob
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,13 +22,12 @@ from weighin_analysis.fleet.external import (
     run_row,
 )
 from weighin_analysis.fleet.external_estimates import FORMULA_VERSION, estimate_rows, left_out
+from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.folder import (
     Manifest,
     Part,
-    checked_files,
     part_of,
     publishing,
-    read_manifest,
     write_manifest,
 )
 from weighin_analysis.fleet.regrade import regrade
@@ -48,9 +47,9 @@ class Base:
 
 
 def open_base(folder: Path) -> Base:
-    """Return the snapshot in a folder; SnapshotError where it is damaged."""
-    manifest = read_manifest(folder)
-    return Base(manifest=manifest, files=checked_files(folder, manifest))
+    """Return the snapshot in a folder; SnapshotError where it is damaged or of another version."""
+    with Fleet(folder) as fleet:
+        return Base(manifest=fleet.manifest, files=fleet.files)
 
 
 def import_rows(
@@ -94,6 +93,8 @@ def _write_snapshot(
     with duckdb.connect() as connection, publishing(out) as work:
         for table in TABLES:
             _make_table(connection, table, tables.get(table, ()))
+        if base:
+            _number_on(connection, tables, base)
         graded = regrade(connection, limits)
         connection.execute(f"INSERT INTO verdicts BY NAME FROM {graded.verdicts}")
         connection.execute(f"INSERT INTO tiers BY NAME FROM {graded.tiers}")
@@ -118,6 +119,15 @@ def _make_table(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequenc
     if rows:
         connection.register("new_rows", pa.Table.from_pylist([dict(row) for row in rows]))
         connection.execute(f"INSERT INTO {table} BY NAME FROM new_rows")
+
+
+def _number_on(connection: duckdb.DuckDBPyConnection, tables: Iterable[str], base: Base) -> None:
+    """Let the numbers of the new runs follow those of the runs that are kept."""
+    runs = f"read_parquet([{', '.join(_text(glob.escape(str(path))) for path in base.files['runs'])}])"
+    kept = f"SELECT coalesce(max(run_number), 0) FROM {runs} ANTI JOIN devices USING (device_id)"  # noqa: S608 - our own files
+    (last,) = connection.execute(kept).fetchone() or (0,)
+    for table in tables:
+        connection.execute(f"UPDATE {table} SET run_number = run_number + $1", [last])  # noqa: S608 - our own tables
 
 
 def _kept(connection: duckdb.DuckDBPyConnection, table: str, files: Sequence[Path], work: Path) -> list[Part]:

@@ -39,9 +39,14 @@ class JudgedRun:
     rows: tuple[CardRow, ...]
 
     @property
-    def keys(self) -> dict[str, str]:
+    def keys(self) -> dict[str, Any]:
         """The columns that every row of a run begins with."""
-        return {"run_id": self.run.run_id, "device_id": self.device_id, "source": self.run.source}
+        return {
+            "run_id": self.run.run_id,
+            "run_number": self.run.run_number,
+            "device_id": self.device_id,
+            "source": self.run.source,
+        }
 
 
 def judge_run(device_id: str, run: RunRecord, hardware: Hardware) -> JudgedRun:
@@ -194,5 +199,5 @@ def tier_row(judged: JudgedRun, verdicts: Sequence[dict[str, Any]]) -> dict[str,
 
 def unjudged_tier_row(run: Row, limits: Limits) -> dict[str, Any]:
     """Return the row of ``tiers`` of a run that cannot be judged: nothing but its keys."""
-    keys = {name: run[name] for name in ("run_id", "device_id", "source")}
+    keys = {name: run[name] for name in ("run_id", "run_number", "device_id", "source")}
     return {**keys, "limits_version": limits.version, "formula_version": FORMULA_VERSION}

@@ -76,9 +76,9 @@ def verdicts_query(limits: Limits) -> str:
         for level in _LEVELS
     ]
     return f"""
-        SELECT run_id, device_id, source, size_class, architecture, architecture_kind, scheme, execution_provider,
-            counts, [{texts(Verdict)}][grade] AS verdict, {", ".join(probabilities)}, {reasons(limits)} AS reasons,
-            {text(limits.version)} AS limits_version, formula_version
+        SELECT run_id, run_number, device_id, source, size_class, architecture, architecture_kind, scheme,
+            execution_provider, counts, [{texts(Verdict)}][grade] AS verdict, {", ".join(probabilities)},
+            {reasons(limits)} AS reasons, {text(limits.version)} AS limits_version, formula_version
         FROM (SELECT *, {", ".join(of_decoders)} FROM ({graded(limits)}))"""  # noqa: S608  (no text of anybody else)
 
 
@@ -92,25 +92,26 @@ def tiers_query(limits: Limits) -> str:
     classes = texts(one.name for one in size_classes())
     return f"""
         WITH classes AS (
-            SELECT run_id, any_value(formula_version) AS formula_version,
+            SELECT run_number, any_value(formula_version) AS formula_version,
                 [{classes}][max(rank) FILTER (grade <= 2)] AS usable_tier,
                 arg_min(kept, {{rank: -rank, place: place}}) FILTER (grade = 1) AS best,
                 bit_or(1 << rank) FILTER (grade IS NOT NULL) AS judged,
                 judged & ~coalesce(bit_or(1 << rank) FILTER (grade = 1), 0) AS missed,
                 [{classes}][floor(log2(if(missed = 0, judged, missed & -missed)))::INTEGER] AS size_class
-            FROM ({_decoders("estimates SEMI JOIN devices USING (run_id)", limits)}) GROUP BY run_id),
+            FROM ({_decoders("estimates SEMI JOIN devices USING (run_number)", limits)}) GROUP BY run_number),
         reached AS (
             SELECT *, {probability(_DECODER, Verdict.COMFORTABLE, limits)} AS probability
-            FROM (SELECT run_id, unnest(best) FROM classes WHERE best IS NOT NULL)),
+            FROM (SELECT run_number, unnest(best) FROM classes WHERE best IS NOT NULL)),
         limited AS (
-            SELECT run_id, unnest(arg_min(kept, {{grade: grade, place: place}}) FILTER (grade IS NOT NULL))
-            FROM ({_decoders("estimates SEMI JOIN classes USING (run_id, size_class)", limits)}) GROUP BY run_id)
-        SELECT devices.device_id, run_id, devices.source, reached.size_class AS tier, probability AS tier_probability,
-            usable_tier, reached.scheme, reached.execution_provider, {limited_by("limited", limits)} AS limited_by,
-            {text(limits.version)} AS limits_version,
+            SELECT run_number, unnest(arg_min(kept, {{grade: grade, place: place}}) FILTER (grade IS NOT NULL))
+            FROM ({_decoders("estimates SEMI JOIN classes USING (run_number, size_class)", limits)})
+            GROUP BY run_number)
+        SELECT devices.device_id, run_id, run_number, devices.source, reached.size_class AS tier,
+            probability AS tier_probability, usable_tier, reached.scheme, reached.execution_provider,
+            {limited_by("limited", limits)} AS limited_by, {text(limits.version)} AS limits_version,
             coalesce(classes.formula_version, (SELECT max(formula_version) FROM estimates)) AS formula_version
-        FROM devices LEFT JOIN classes USING (run_id) LEFT JOIN reached USING (run_id)
-            LEFT JOIN limited USING (run_id)"""  # noqa: S608
+        FROM devices LEFT JOIN classes USING (run_number) LEFT JOIN reached USING (run_number)
+            LEFT JOIN limited USING (run_number)"""  # noqa: S608
 
 
 def _decoders(estimates: str, limits: Limits) -> str:

@@ -44,6 +44,7 @@ def _estimate(name: str, meaning: str) -> str:
 
 _RUN_KEYS = """
 run_id | VARCHAR | the run
+run_number | BIGINT | the run's number in this snapshot: join by it, which is faster than by run_id
 device_id | VARCHAR | the device that ran it
 source | VARCHAR | native: weighed in by the agent; browser; external: somebody's published figures
 """
@@ -56,6 +57,7 @@ DEVICES = View(
         device_id | VARCHAR | random, made at the first start of the agent; of an external device a hash of its name
         source | VARCHAR | native: weighed in by the agent; browser; external: somebody's published figures
         run_id | VARCHAR | its newest run, newest by the device's own count
+        run_number | BIGINT | this run's number in this snapshot: join by it, which is faster than by run_id
         run_count | BIGINT | how often it ran
         last_receive_time | TIMESTAMP | when the newest run arrived
         hardware_id | VARCHAR | its row in `hardware`; NULL for an external device
@@ -90,6 +92,7 @@ RUNS = View(
     columns=_columns(
         """
         run_id | VARCHAR | UUIDv7
+        run_number | BIGINT | its number in this snapshot, from 1 in the order of arrival
         device_id | VARCHAR | the device that ran it
         sequence | BIGINT | the device's own count of its runs
         receive_time | TIMESTAMP | by the aggregator's clock
@@ -221,6 +224,7 @@ TIERS = View(
         """
         device_id | VARCHAR | the device
         run_id | VARCHAR | its newest run
+        run_number | BIGINT | this run's number in this snapshot
         source | VARCHAR | native, browser or external
         tier | VARCHAR | the largest size class with a comfortable decoder; NULL where there is none
         tier_probability | DOUBLE | that this class is comfortable; NULL without a tier

@@ -12,6 +12,7 @@ GIB = 2**30
 RUN: dict[str, Any] = {
     "device_id": "d",
     "run_id": "r",
+    "run_number": 1,
     "source": "native",
     "receive_time": None,
     "hardware_id": "h",

@@ -280,6 +280,19 @@ def test_one_device_is_a_fleet(tmp_path: Path) -> None:
         assert fleet.sql("SELECT run_id FROM devices").rows() == newest == fleet.sql("SELECT run_id FROM tiers").rows()
 
 
+def test_a_join_by_the_number_of_a_run_is_one_by_its_identifier(tmp_path: Path) -> None:
+    folder = make_fleet(tmp_path / "snapshot", devices=30, seed=1, runs_per_device=3, measurements_per_run=4)
+    with weighin_analysis.open(folder) as fleet:
+        for view in ("measurements", "estimates", "verdicts"):
+            query = (
+                f"SELECT v.*, tier, form_factor, suite FROM {view} v JOIN devices d USING (key) "
+                "JOIN tiers t USING (key) JOIN runs r USING (key) ORDER BY ALL"
+            )
+            found = fleet.sql(query.replace("key", "run_number")).rows()
+            assert found == fleet.sql(query.replace("key", "run_id")).rows()
+            assert len({row[0] for row in found}) == 30
+
+
 def test_the_same_seed_makes_the_same_fleet(made: Path, tmp_path: Path) -> None:
     again = make_fleet(tmp_path / "again", devices=DEVICES, seed=7, measurements_per_run=4)
     other = make_fleet(tmp_path / "other", devices=DEVICES, seed=8, measurements_per_run=4)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from example_snapshots import replace_table
 from made_fleet import make_fleet
 
 from weighin_aggregator.schema import MIGRATIONS
@@ -102,6 +103,34 @@ def test_a_device_that_comes_again_is_replaced_and_the_rest_stays(
     assert ask(second, "SELECT count(*) FROM tiers") == [(2,)]
 
 
+def test_runs_are_numbered_on_from_those_that_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(capsys, written(tmp_path, PHONE, PROMPT, PHONE | CARD, PROMPT | CARD), "--out", first)
+    numbers = "SELECT name, run_number FROM devices ORDER BY name DESC"
+    assert ask(first, numbers) == [("a phone", 1), ("a card", 2)]
+
+    run(capsys, written(tmp_path, PHONE, PROMPT), "--out", second, "--snapshot", first)
+
+    assert ask(second, numbers) == [("a phone", 3), ("a card", 2)]
+    for view in ("runs", "measurements", "estimates", "verdicts", "tiers"):
+        found = ask(second, f"SELECT DISTINCT name, run_number FROM {view} JOIN devices USING (run_id, run_number)")
+        assert sorted(found) == [("a card", 2), ("a phone", 3)], view
+
+
+def test_a_snapshot_of_before_runs_had_numbers_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, rows = tmp_path / "old", written(tmp_path, PHONE, PROMPT)
+    run(capsys, rows, "--out", old)
+    replace_table(old, "runs", "SELECT * EXCLUDE (run_number) FROM it")
+
+    assert main(["import", str(rows), "--out", str(tmp_path / "out"), "--snapshot", str(old)]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "column run_number is missing, not BIGINT; take a new one with" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_same_import_twice_over_its_own_snapshot_changes_nothing_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +151,8 @@ def test_native_devices_stay_beside_external_ones(tmp_path: Path, capsys: pytest
     assert "beside 20 devices of the snapshot" in printed
     counts = ask(tmp_path / "both", "SELECT source, count(*) FROM devices GROUP BY source ORDER BY source")
     assert counts == [("external", 1), ("native", 20)]
+    numbers = ask(tmp_path / "both", "SELECT source, run_number FROM runs ORDER BY run_number")
+    assert numbers == [*(("native", number) for number in range(1, 21)), ("external", 21)]
     kept = {part.sha256 for parts in read_manifest(native).tables.values() for part in parts}
     now = {part.sha256 for parts in read_manifest(tmp_path / "both").tables.values() for part in parts}
     assert kept <= now

@@ -221,6 +221,7 @@ def test_a_device_counts_by_its_newest_run_alone(fleet: Fleet) -> None:
 
 ESTIMATE = {
     "run_id": "r",
+    "run_number": 1,
     "device_id": "d",
     "source": "native",
     "size_class": "1B",
@@ -256,7 +257,7 @@ def made() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         connection.execute(f"CREATE TABLE estimates({columns})")
         connection.execute(
-            "CREATE TABLE devices AS SELECT 'd' AS device_id, 'r' AS run_id, 'native' AS source, "
+            "CREATE TABLE devices AS SELECT 'd' AS device_id, 'r' AS run_id, 1 AS run_number, 'native' AS source, "
             "1e11::DOUBLE AS read_bandwidth_bytes_per_second"
         )
         yield connection
