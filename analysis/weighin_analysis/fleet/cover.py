@@ -14,6 +14,7 @@ from weighin_analysis.catalog import size_classes
 from weighin_analysis.fleet.baseline import baseline_devices, class_speed
 from weighin_analysis.fleet.coverage import INTERVAL_PROBABILITY, effective_device_count, share_of
 from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.heat import verdict_counts
 from weighin_analysis.fleet.population import Population
 from weighin_analysis.fleet.regrade import require_workload
 from weighin_analysis.fleet.scope import Scope, choose, chosen_sources
@@ -28,13 +29,22 @@ from weighin_analysis.fleet.values import (
     Level,
     Sample,
     ShipRow,
+    VerdictCount,
 )
 from weighin_analysis.limits import Limits
 from weighin_analysis.scheme import Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Counted:
+class Counted:
+    """Coverage, and what the same count of devices says beside it: tier by class under the first limits."""
+
+    coverage: Coverage
+    verdict_counts: tuple[VerdictCount, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _UnderLimits:
     """What follows from one version of the limits."""
 
     rows: tuple[CoverageRow, ...]
@@ -42,6 +52,7 @@ class _Counted:
     baselines: tuple[BaselineDevice, ...]
     speeds: tuple[ClassSpeed, ...]
     unjudged_count: int
+    verdict_counts: tuple[VerdictCount, ...]
 
 
 def coverage_of(
@@ -52,11 +63,16 @@ def coverage_of(
     Without a source these are the native devices, else those of the only source there is. QuestionError where a source
     must be chosen, LimitsError where limits ask for other estimates than the snapshot holds.
     """
+    return count(fleet, limits, source=source, population=population).coverage
+
+
+def count(fleet: Fleet, limits: Sequence[Limits], *, source: str | None, population: Population | None) -> Counted:
+    """Return ``coverage_of`` with tier by class; the table ``coverage_devices`` of these devices stays."""
     assert limits
     connection = fleet.connection
     scope = choose(connection, chosen_sources(connection, source), population)
-    counted = [_count(fleet, one, scope) for one in limits]
-    return Coverage(
+    counted = [_under(fleet, one, scope) for one in limits]
+    coverage = Coverage(
         sample=_sample(connection, scope, counted[0].unjudged_count),
         limits_versions=tuple(one.version for one in limits),
         formula_version=_formula_versions(connection),
@@ -67,9 +83,10 @@ def coverage_of(
         gates=_gates(connection),
         notes=_notes(connection, scope),
     )
+    return Counted(coverage=coverage, verdict_counts=counted[0].verdict_counts)
 
 
-def _count(fleet: Fleet, limits: Limits, scope: Scope) -> _Counted:
+def _under(fleet: Fleet, limits: Limits, scope: Scope) -> _UnderLimits:
     if limits.version != fleet.limits_version:
         require_workload(fleet.connection, limits)
     downloads = _downloads(fleet.connection)
@@ -95,12 +112,13 @@ def _count(fleet: Fleet, limits: Limits, scope: Scope) -> _Counted:
         rows += _coverage_rows(limits.version, size_class, by_scheme, scope)
         classes.append(ClassStanding(size_class=size_class, best=best, choice=choice_of(candidates, weights)))
     speeds = (class_speed(one.size_class, one.best, weights) for one in classes)
-    return _Counted(
+    return _UnderLimits(
         rows=tuple(rows),
         ship=ship_table(limits.version, classes, judged, scope.cells),
         baselines=baseline_devices(fleet.connection, limits.version, classes, judged, weights),
         speeds=tuple(one for one in speeds if one),
         unjudged_count=int((~judged).sum()),
+        verdict_counts=verdict_counts(limits.version, classes),
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from weighin_analysis.card import Verdict
+
 
 class Level(StrEnum):
     """What a device must reach at least to count."""
@@ -115,6 +117,17 @@ class ClassSpeed:
     decode_tokens_per_second: tuple[float, float, float]
     prefill_tokens_per_second: tuple[float, float, float] | None
     time_to_first_token_seconds: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictCount:
+    """How many devices of a tier have this verdict on a class, each by its best row; ``tier`` is None for none."""
+
+    limits_version: str
+    tier: str | None
+    size_class: str
+    verdict: Verdict
+    device_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ def memory_table(findings: Findings) -> Table:
     """Return what each class takes in memory, and how many devices it does not fit."""
     judged: dict[str, int] = {}
     unfit: dict[str, int] = {}
-    for one in findings.standings:
+    for one in findings.verdict_counts:
         judged[one.size_class] = judged.get(one.size_class, 0) + one.device_count
         if one.verdict is Verdict.DOES_NOT_FIT:
             unfit[one.size_class] = unfit.get(one.size_class, 0) + one.device_count

@@ -15,8 +15,8 @@ from typing import Any, get_args, get_type_hints
 import pyarrow.csv
 
 from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.values import BaselineDevice, ClassSpeed, CoverageRow, GateRow, Share, ShipRow
-from weighin_analysis.report.findings import Findings, FreeMemory, MemoryNeed, Standing, Tally
+from weighin_analysis.fleet.values import BaselineDevice, ClassSpeed, CoverageRow, GateRow, Share, ShipRow, VerdictCount
+from weighin_analysis.report.findings import Findings, FreeMemory, MemoryNeed, Tally
 from weighin_analysis.report.queries import Graded, devices_query
 
 _BATCH_ROWS = 50_000
@@ -37,7 +37,7 @@ def csv_files(findings: Findings) -> Mapping[str, str]:
     tables: tuple[tuple[str, type, Sequence[Any]], ...] = (
         ("coverage.csv", CoverageRow, coverage.rows),
         ("ship.csv", ShipRow, coverage.ship),
-        ("tiers.csv", Standing, findings.standings),
+        ("tiers.csv", VerdictCount, findings.verdict_counts),
         ("speeds.csv", ClassSpeed, coverage.speeds),
         ("baselines.csv", BaselineDevice, coverage.baselines),
         ("gates.csv", GateRow, coverage.gates),
@@ -56,7 +56,7 @@ def to_json(findings: Findings, headline: str) -> str:
         "coverage": dataclasses.asdict(findings.coverage),
         "limits": [dataclasses.asdict(one) for one in findings.limits],
         "run_count": findings.run_count,
-        "tiers": [dataclasses.asdict(one) for one in findings.standings],
+        "tiers": [dataclasses.asdict(one) for one in findings.verdict_counts],
         "memory": [dataclasses.asdict(one) for one in findings.needs],
         "free_memory": [dataclasses.asdict(one) for one in findings.stock],
         "devices": [dataclasses.asdict(one) for one in findings.devices],

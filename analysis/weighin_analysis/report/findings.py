@@ -7,19 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from weighin_analysis.card import Verdict
-from weighin_analysis.fleet.values import Coverage
+from weighin_analysis.fleet.values import Coverage, VerdictCount
 from weighin_analysis.limits import Limits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How many devices of a tier have this verdict on a class, each by its best row; ``tier`` is None for none."""
-
-    limits_version: str
-    tier: str | None
-    size_class: str
-    verdict: Verdict
-    device_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +92,7 @@ class Findings:
     coverage: Coverage
     limits: tuple[Limits, ...]
     run_count: int
-    standings: tuple[Standing, ...]
+    verdict_counts: tuple[VerdictCount, ...]
     needs: tuple[MemoryNeed, ...]
     stock: tuple[FreeMemory, ...]
     mark_class: str | None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from weighin_analysis.fleet.cover import coverage_of
+from weighin_analysis.fleet.cover import count
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.population import Population
 from weighin_analysis.fleet.regrade import regrade
@@ -18,7 +18,8 @@ def findings_of(
 ) -> Findings:
     """Return what the report says of the devices of a source under each of the limits."""
     limits = tuple(one.limits for one in graded)
-    coverage = coverage_of(fleet, limits, source=source, population=population)
+    counted = count(fleet, limits, source=source, population=population)
+    coverage = counted.coverage
     main = main_choice(coverage)
     needs = queries.memory_needs(fleet)
     # Where nothing is comfortable anywhere, the smallest class shows by how much.
@@ -28,7 +29,7 @@ def findings_of(
         coverage=coverage,
         limits=limits,
         run_count=queries.run_count(fleet),
-        standings=queries.standings(fleet, graded[0]),
+        verdict_counts=counted.verdict_counts,
         needs=needs,
         stock=queries.free_memory(fleet),
         mark_class=mark_class,

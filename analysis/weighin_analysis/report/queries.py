@@ -5,17 +5,15 @@ The devices are those that coverage counts, each by its newest run: the table ``
 
 # ruff: noqa: S608 (no text of anybody else is part of a query)
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from weighin_analysis.card import Verdict
-from weighin_analysis.catalog import class_rank, size_classes
-from weighin_analysis.fleet.expressions import texts
+from weighin_analysis.catalog import class_rank
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.limits import Limits
-from weighin_analysis.report.findings import DeviceLine, FreeMemory, MemoryNeed, SpeedMark, Standing, Tally
+from weighin_analysis.report.findings import DeviceLine, FreeMemory, MemoryNeed, SpeedMark, Tally
 
 # A page with more full device sections, or more rows in its table, helps nobody and loads slowly.
 MAX_SECTIONS = 50
@@ -27,16 +25,6 @@ STOCK_SHARES = (0.9, 0.5, 0.1)
 
 # From best to worst, as the enumeration lists them.
 RANK = "CASE verdict " + " ".join(f"WHEN '{one}' THEN {rank}" for rank, one in enumerate(Verdict)) + " END"
-_CLASSES = tuple(one.name for one in size_classes())
-# A bit for each verdict on each class, the better one the lower: a group per device, not one per device and class.
-# Older runs fall out in the join, which costs less after the sums than before.
-_STANDINGS = f"""
-    SELECT tier, verdicts, count(*) FROM (
-        SELECT run_id, bit_or(1::BIGINT << ({len(Verdict)} * (list_position([{texts(_CLASSES)}], size_class) - 1)
-            + {RANK})) AS verdicts
-        FROM {{verdicts}} WHERE counts AND architecture_kind = 'decoder' AND verdict IS NOT NULL GROUP BY run_id)
-    JOIN (FROM {{tiers}} SEMI JOIN coverage_devices USING (run_id)) USING (run_id) GROUP BY ALL
-"""
 _NEEDS = """
     SELECT size_class, min(memory_bytes), max(memory_bytes),
         count(*) FILTER (basis IN ('measured', 'layer_probe')), count(*)
@@ -93,46 +81,6 @@ class Graded:
     limits: Limits
     verdicts: str
     tiers: str
-
-
-def standings(fleet: Fleet, graded: Graded) -> tuple[Standing, ...]:
-    """Return how many devices of each tier have which verdict on each class."""
-    counts: Counter[tuple[str | None, str, Verdict]] = Counter()
-    for tier, verdicts, count in _rows(fleet, _STANDINGS.format(verdicts=graded.verdicts, tiers=graded.tiers)):
-        for size_class, verdict in _best_verdicts(verdicts):
-            counts[tier, size_class, verdict] += count
-    found = [
-        Standing(
-            limits_version=graded.limits.version,
-            tier=tier,
-            size_class=size_class,
-            verdict=verdict,
-            device_count=count,
-        )
-        for (tier, size_class, verdict), count in counts.items()
-    ]
-    places = {verdict: place for place, verdict in enumerate(Verdict)}
-    return tuple(
-        sorted(
-            found,
-            key=lambda one: (
-                -class_rank(one.tier) if one.tier else 1,
-                class_rank(one.size_class),
-                places[one.verdict],
-            ),
-        )
-    )
-
-
-def _best_verdicts(bits: int | None) -> Iterator[tuple[str, Verdict]]:
-    """Yield the best verdict on each class that has one; None are the bits of a class or verdict that nobody knows."""
-    if bits is None:
-        return
-    for place, size_class in enumerate(_CLASSES):
-        for rank, verdict in enumerate(Verdict):
-            if bits >> (len(Verdict) * place + rank) & 1:
-                yield size_class, verdict
-                break
 
 
 def memory_needs(fleet: Fleet) -> tuple[MemoryNeed, ...]:

@@ -10,10 +10,11 @@ from weighin_analysis.fleet.values import (
     Level,
     Share,
     ShipRow,
+    VerdictCount,
 )
 from weighin_analysis.numbers import number
 from weighin_analysis.report.decision import main_choice
-from weighin_analysis.report.findings import Findings, Standing
+from weighin_analysis.report.findings import Findings
 from weighin_analysis.report.numbers import counted, gb, percent, share_text
 from weighin_analysis.report.view import Cell, Table, absent
 from weighin_analysis.report.words import NO_TIER, TONES, verdict_words
@@ -140,11 +141,11 @@ def _scheme_cell(row: CoverageRow | None) -> Cell:
 
 def tier_table(findings: Findings) -> Table:
     """Return the heatmap: how the devices of each tier do on each class, by the verdict that most of them have."""
-    standings = findings.standings
-    classes = sorted({one.size_class for one in standings}, key=class_rank)
+    counts = findings.verdict_counts
+    classes = sorted({one.size_class for one in counts}, key=class_rank)
     ship = [row for row in findings.coverage.ship if row.limits_version == findings.limits[0].version]
     sizes = {row.size_class: row.tier_count for row in ship}
-    tiers = sorted({one.tier for one in standings}, key=lambda tier: class_rank(tier) if tier else -1, reverse=True)
+    tiers = sorted({one.tier for one in counts}, key=lambda tier: class_rank(tier) if tier else -1, reverse=True)
     return Table(
         anchor="tier-by-class",
         kind="heat",
@@ -154,7 +155,7 @@ def tier_table(findings: Findings) -> Table:
             (
                 Cell(text=tier or NO_TIER, note=counted(sizes.get(tier, 0), "device")),
                 *(
-                    _heat_cell([one for one in standings if (one.tier, one.size_class) == (tier, name)])
+                    _heat_cell([one for one in counts if (one.tier, one.size_class) == (tier, name)])
                     for name in classes
                 ),
             )
@@ -163,11 +164,11 @@ def tier_table(findings: Findings) -> Table:
     )
 
 
-def _heat_cell(standings: Sequence[Standing]) -> Cell:
-    total = sum(one.device_count for one in standings)
+def _heat_cell(counts: Sequence[VerdictCount]) -> Cell:
+    total = sum(one.device_count for one in counts)
     if not total:
         return absent()
-    most = max(standings, key=lambda one: one.device_count)
+    most = max(counts, key=lambda one: one.device_count)
     share = most.device_count / total
     return Cell(
         text=verdict_words(most.verdict),
