@@ -29,12 +29,12 @@ REPEATS = 5
 # Every measurement belongs to a group: tier, model, scheme and phase. Exact medians.
 TIER_QUERY = """
     SELECT tier, model, measurements.scheme, phase, count(*), median(median_seconds)
-    FROM measurements JOIN devices USING (run_id) JOIN tiers USING (run_id) GROUP BY ALL
+    FROM measurements JOIN tiers USING (run_number) GROUP BY ALL
 """
 # What is asked more often: how long a token takes.
 DECODE_QUERY = """
     SELECT tier, model, measurements.scheme, context_depth, count(*), median(median_seconds)
-    FROM measurements JOIN devices USING (run_id) JOIN tiers USING (run_id) WHERE phase = 'decode' GROUP BY ALL
+    FROM measurements JOIN tiers USING (run_number) WHERE phase = 'decode' GROUP BY ALL
 """
 
 

@@ -84,7 +84,7 @@ def _quartiles(values: FloatArray, weights: FloatArray) -> tuple[float, float, f
 
 def _facts(connection: duckdb.DuckDBPyConnection, place: int) -> dict[str, Any]:
     facts = connection.execute(
-        f"SELECT {', '.join(_FACTS)} FROM devices JOIN coverage_devices USING (run_id) WHERE place = $1",  # noqa: S608
+        f"SELECT {', '.join(_FACTS)} FROM devices JOIN coverage_devices USING (run_number) WHERE place = $1",  # noqa: S608
         [place],
     ).fetchone()
     assert facts is not None

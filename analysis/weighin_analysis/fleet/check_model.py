@@ -256,7 +256,7 @@ def _three(values: Sequence[float] | None) -> tuple[float, float, float] | None:
 def _storage_short_count(connection: duckdb.DuckDBPyConnection, download_bytes: int | None) -> int:
     """Return how many of the devices have less free storage than a download takes."""
     (count,) = connection.execute(
-        "SELECT count(*) FROM devices SEMI JOIN coverage_devices USING (run_id) WHERE storage_free_bytes < $1",
+        "SELECT count(*) FROM devices SEMI JOIN coverage_devices USING (run_number) WHERE storage_free_bytes < $1",
         [download_bytes],
     ).fetchone() or (0,)
     return int(count)

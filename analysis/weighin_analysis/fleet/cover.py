@@ -144,7 +144,7 @@ def _coverage_rows(
 
 def _sample(connection: duckdb.DuckDBPyConnection, scope: Scope, unjudged_count: int) -> Sample:
     (disturbed,) = connection.execute(
-        "SELECT count(*) FILTER (disturbed) FROM devices SEMI JOIN coverage_devices USING (run_id)"
+        "SELECT count(*) FILTER (disturbed) FROM devices SEMI JOIN coverage_devices USING (run_number)"
     ).fetchone() or (0,)
     return Sample(
         device_count=scope.device_count,
@@ -163,14 +163,14 @@ def _sample(connection: duckdb.DuckDBPyConnection, scope: Scope, unjudged_count:
 def _formula_versions(connection: duckdb.DuckDBPyConnection) -> str:
     """Return the versions of the formulas behind the devices that count, as external devices have their own."""
     rows = connection.execute(
-        "SELECT DISTINCT formula_version FROM tiers SEMI JOIN coverage_devices USING (run_id) ORDER BY 1"
+        "SELECT DISTINCT formula_version FROM tiers SEMI JOIN coverage_devices USING (run_number) ORDER BY 1"
     ).fetchall()
     return ", ".join(version for (version,) in rows if version)
 
 
 def _gates(connection: duckdb.DuckDBPyConnection) -> tuple[GateRow, ...]:
     """Return how many devices pass each gate; of Android's classes those that some device reaches."""
-    devices = connection.sql("FROM devices SEMI JOIN coverage_devices USING (run_id)")
+    devices = connection.sql("FROM devices SEMI JOIN coverage_devices USING (run_number)")
     classes = devices.filter("android_performance_class > 0").unique("android_performance_class").fetchall()
     android = "CASE WHEN os_family = 'android' THEN android_performance_class >= {} WHEN os_family <> '' THEN false END"
     gates = {name: name for name in ("chrome_built_in_ai", "copilot_plus_pc")}
@@ -193,7 +193,7 @@ def _notes(connection: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[str, ..
     if scope.unplaced_count:
         notes.append(f"{scope.unplaced_count:,} devices belong to no cell of the population and are not counted")
     suites = connection.execute(
-        "SELECT suite, suite_version, count(*) FROM runs SEMI JOIN coverage_devices USING (run_id) "
+        "SELECT suite, suite_version, count(*) FROM runs SEMI JOIN coverage_devices USING (run_number) "
         "WHERE suite IS NOT NULL GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     if len(suites) > 1:

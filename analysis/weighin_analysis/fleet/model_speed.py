@@ -29,7 +29,7 @@ _RATES = {Phase.DECODE: "decode_tokens_per_second", Phase.PREFILL: "prefill_toke
 
 _ROWS = """
     SELECT place, list_position($4::VARCHAR[], architecture) - 1 AS number, memory_available_bytes, {columns}
-    FROM estimates JOIN coverage_devices USING (run_id)
+    FROM estimates JOIN coverage_devices USING (run_number)
     WHERE runtime = $1 AND execution_provider = $2 AND scheme = $3 AND counts AND architecture IN (SELECT unnest($4))
 """
 

@@ -17,7 +17,8 @@ ALL_SOURCES = "all"
 # runs, so that who reads them goes through the arrays from one end to the other.
 _SCOPE = """
     CREATE OR REPLACE TEMP TABLE coverage_devices AS
-    SELECT (row_number() OVER (ORDER BY run_id) - 1)::INTEGER AS place, run_id, coalesce(cell, 0)::INTEGER AS cell
+    SELECT (row_number() OVER (ORDER BY run_number) - 1)::INTEGER AS place, run_number,
+        coalesce(cell, 0)::INTEGER AS cell
     FROM devices LEFT JOIN coverage_population AS wanted
         ON (wanted.form_factor IS NULL OR wanted.form_factor = devices.form_factor)
         AND (wanted.accelerator IS NULL OR wanted.accelerator = devices.accelerator_kind)
@@ -29,7 +30,7 @@ _SCOPE = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """The devices in question, and how many are not; the table ``coverage_devices`` holds run, place and cell of each.
+    """The devices in question, and how many are not; the table ``coverage_devices`` has run, place and cell of each.
 
     ``empty_cells`` are the parts of the population in which there is no device.
     """
@@ -85,7 +86,7 @@ def choose(connection: duckdb.DuckDBPyConnection, sources: Sequence[str], popula
     asked = {name: count for name, count in found.items() if name in sources}
     placed = dict(
         connection.execute(
-            "SELECT source, count(*) FROM coverage_devices JOIN devices USING (run_id) GROUP BY source"
+            "SELECT source, count(*) FROM coverage_devices JOIN devices USING (run_number) GROUP BY source"
         ).fetchall()
     )
     return Scope(

@@ -41,7 +41,7 @@ _ROWS = f"""
             list_position($2::VARCHAR[], scheme) - 1 AS scheme_number,
             list_position($3::VARCHAR[], execution_provider) - 1 AS provider_number
         FROM estimates WHERE architecture_kind = '{ArchitectureKind.DECODER}' AND counts AND class_number IS NOT NULL)
-    JOIN coverage_devices USING (run_id)
+    JOIN coverage_devices USING (run_number)
 """  # noqa: S608  (no text of anybody else)
 
 

@@ -82,8 +82,8 @@ def tiers_of(fleet: Fleet, *, limits: Limits | None = None, source: str | None =
         left_out={name: count for name, count in counts.items() if name not in chosen},
         counts=tuple(_tier_count(row, judged_count) for row in sorted(rows, key=_rank, reverse=True)),
         devices=fleet.sql(
-            f"SELECT tiers.*, devices.name, {_HEADLINE} AS headline FROM {table} JOIN devices USING (device_id) "  # noqa: S608 - as above
-            f"WHERE {condition} ORDER BY last_receive_time DESC, device_id"
+            f"SELECT tiers.*, devices.name, {_HEADLINE} AS headline FROM {table} JOIN devices USING (run_number) "  # noqa: S608 - as above
+            f"WHERE {condition} ORDER BY last_receive_time DESC, tiers.device_id"
         ),
     )
 

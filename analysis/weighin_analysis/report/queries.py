@@ -28,22 +28,22 @@ RANK = "CASE verdict " + " ".join(f"WHEN '{one}' THEN {rank}" for rank, one in e
 _NEEDS = """
     SELECT size_class, min(memory_bytes), max(memory_bytes),
         count(*) FILTER (basis IN ('measured', 'layer_probe')), count(*)
-    FROM estimates SEMI JOIN coverage_devices USING (run_id)
+    FROM estimates SEMI JOIN coverage_devices USING (run_number)
     WHERE counts AND architecture_kind = 'decoder' AND memory_bytes > 0 GROUP BY ALL
 """
 # Of the memories of a device, the main one and that of a GPU, the one with most free counts.
 _STOCK = """
     SELECT count(*), quantile_disc(most, $1) FROM (
-        SELECT max(memory_available_bytes) AS most FROM estimates SEMI JOIN coverage_devices USING (run_id)
-        WHERE counts AND memory_available_bytes > 0 GROUP BY run_id)
+        SELECT max(memory_available_bytes) AS most FROM estimates SEMI JOIN coverage_devices USING (run_number)
+        WHERE counts AND memory_available_bytes > 0 GROUP BY run_number)
 """
-# The hash of a random identifier draws devices evenly, and the same ones every time.
+# The hash of a run's number draws devices evenly, and the same ones every time.
 _MARKS = f"""
-    WITH drawn AS (SELECT run_id FROM coverage_devices ORDER BY hash(run_id), run_id LIMIT {MAX_MARKS}),
+    WITH drawn AS (SELECT run_number FROM coverage_devices ORDER BY hash(run_number), run_number LIMIT {MAX_MARKS}),
     found AS (
-        SELECT e.*, v.verdict, {RANK} AS rank FROM (FROM estimates SEMI JOIN drawn USING (run_id)) e
-        JOIN (FROM {{verdicts}} SEMI JOIN drawn USING (run_id)) v
-        USING (run_id, size_class, architecture, scheme, execution_provider)
+        SELECT e.*, v.verdict, {RANK} AS rank FROM (FROM estimates SEMI JOIN drawn USING (run_number)) e
+        JOIN (FROM {{verdicts}} SEMI JOIN drawn USING (run_number)) v
+        USING (run_number, size_class, architecture, scheme, execution_provider)
         WHERE e.size_class = $1 AND e.counts AND e.architecture_kind = 'decoder' AND v.verdict IS NOT NULL
             AND isfinite(decode_tokens_per_second) AND isfinite(prefill_tokens_per_second)
             AND least(decode_tokens_per_second, prefill_tokens_per_second) > 0)
@@ -51,19 +51,19 @@ _MARKS = f"""
         basis NOT IN ('measured', 'layer_probe') AS computed
     FROM found
     QUALIFY 1 = row_number() OVER (
-        PARTITION BY run_id ORDER BY rank, computed, decode_tokens_per_second DESC NULLS LAST)
-    ORDER BY run_id
+        PARTITION BY run_number ORDER BY rank, computed, decode_tokens_per_second DESC NULLS LAST)
+    ORDER BY run_number
 """
 _NEWEST = f"ORDER BY last_receive_time DESC NULLS LAST, device_id LIMIT {MAX_ROWS}"
 _SPEEDS = """
     SELECT shown.device_id, max(e.decode_tokens_per_second) FROM report_shown shown JOIN estimates e
-    ON e.run_id = shown.run_id AND e.size_class = shown.tier_0 AND e.scheme = shown.scheme
+    ON e.run_number = shown.run_number AND e.size_class = shown.tier_0 AND e.scheme = shown.scheme
         AND e.execution_provider = shown.execution_provider AND e.counts AND e.architecture_kind = 'decoder'
         AND isfinite(e.decode_tokens_per_second)
     GROUP BY ALL
 """
 _TALLIES = """
-    WITH counted AS (FROM runs SEMI JOIN coverage_devices USING (run_id) WHERE source <> 'external')
+    WITH counted AS (FROM runs SEMI JOIN coverage_devices USING (run_number) WHERE source <> 'external')
     SELECT 'Suite', concat_ws(' ', suite, suite_version), count(*) FROM counted GROUP BY ALL
     UNION ALL
     SELECT 'Agent', coalesce(agent_version, 'not stated'), count(*) FROM counted GROUP BY ALL
@@ -133,11 +133,11 @@ def devices_query(graded: Sequence[Graded]) -> str:
     """Return the query of all devices with their tiers: ``tier_0`` under the first limits, ``tier_1`` under others."""
     others = range(1, len(graded))
     columns = "".join(f", t{place}.tier AS tier_{place}" for place in others)
-    joins = "".join(f" LEFT JOIN {graded[place].tiers} t{place} USING (device_id)" for place in others)
+    joins = "".join(f" LEFT JOIN {graded[place].tiers} t{place} USING (run_number)" for place in others)
     return (
         "SELECT d.*, t0.tier AS tier_0, t0.tier_probability, t0.usable_tier, t0.limited_by, t0.scheme, "
-        f"t0.execution_provider{columns} FROM devices d SEMI JOIN coverage_devices USING (run_id) "
-        f"LEFT JOIN {graded[0].tiers} t0 USING (device_id){joins}"
+        f"t0.execution_provider{columns} FROM devices d SEMI JOIN coverage_devices USING (run_number) "
+        f"LEFT JOIN {graded[0].tiers} t0 USING (run_number){joins}"
     )
 
 
@@ -153,7 +153,7 @@ def _device_line(row: dict[str, Any], speeds: dict[str, float], versions: int) -
 def run_count(fleet: Fleet) -> int:
     """Return how many runs the devices have sent, older ones included."""
     ((count,),) = _rows(
-        fleet, "SELECT coalesce(sum(run_count), 0) FROM devices SEMI JOIN coverage_devices USING (run_id)"
+        fleet, "SELECT coalesce(sum(run_count), 0) FROM devices SEMI JOIN coverage_devices USING (run_number)"
     )
     return int(count)
 
