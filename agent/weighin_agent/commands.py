@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,10 +20,16 @@ from weighin_agent.errors import DamagedRunError, EnvironmentFailure, UsageError
 from weighin_agent.files import write_durably
 from weighin_agent.fleet import actions as fleet
 from weighin_agent.fleet.delivery import DeliveryReport
+from weighin_agent.fleet.spool import Spool
 from weighin_agent.fleet.state import State, state_folder
 from weighin_agent.output import silence_output
 from weighin_agent.probe import probe
+from weighin_agent.probe.system import this_system_name
 from weighin_agent.run import CaseFailureReason, Run
+from weighin_agent.schedule import scheduler
+from weighin_agent.schedule.moment import read_moment, reason_to_wait
+from weighin_agent.schedule.period import DEFAULT_PERIOD, check_period, period_seconds
+from weighin_agent.schedule.plan import PlannedFile
 from weighin_agent.terminal_check import print_check
 from weighin_agent.verify import Bench, Step, own_layers_loads, own_layers_plan, run_plan, unseen_loads, unseen_plan
 from weighin_agent.weigh_in import card_of, check_execution_provider, weigh_in, work_folder
@@ -61,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_verify(commands)
     _add_enroll(commands)
+    _add_schedule(commands)
     _add_simple(commands, "submit", _submit, "send the runs that wait in the spool")
     _add_simple(commands, "status", _status, "where things stand: enrolment, spool, last delivery")
     _add_simple(commands, "preview", _preview, "print the exact messages that wait to be sent")
@@ -105,6 +112,15 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--allow-software-adapter",
         action="store_true",
         help="with --ep webgpu or all: measure a GPU driver that computes on the processor; never counted in tiers",
+    )
+    parser.add_argument(
+        "--scheduled",
+        type=check_period,
+        nargs="?",
+        const=DEFAULT_PERIOD,
+        metavar="PERIOD",
+        help="as a scheduler starts it: only where the newest run is older than PERIOD (default: 1d), on mains power, "
+        "while nobody is disturbed; else say why not, and exit with 0",
     )
     parser.add_argument("--no-submit", action="store_true", help="keep the run in the spool; send nothing now")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON document to FILE")
@@ -174,6 +190,20 @@ def _add_enroll(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
 
 
+def _add_schedule(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "weigh this device in again and again, while it is idle and on mains power"
+    parser = _add(commands, "schedule", _schedule, about, "schedule install --every 1d")
+    parser.add_argument("action", choices=("install", "remove", "show"), help="show: what is scheduled on this device")
+    parser.add_argument(
+        "--every",
+        type=check_period,
+        default=DEFAULT_PERIOD,
+        metavar="PERIOD",
+        help="how far apart, 1h to 90d (default: %(default)s)",
+    )
+    parser.add_argument("--print", action="store_true", dest="only_print", help="install: print the files alone")
+
+
 def _add_execution_provider(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ep",
@@ -239,6 +269,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.output:
         _check_output(options.output)
     with fleet.working(state) as spool:
+        reason = reason_to_wait(read_moment(state), period_seconds(options.scheduled)) if options.scheduled else None
+        if reason:
+            return _skip(options, reason, _deliver_after_run(options, state, spool))
         enrolment = state.enrolment()
         with terminal.suite_progress(errors, suite) as watch:
             run = weigh_in(
@@ -259,10 +292,26 @@ def _run(options: argparse.Namespace) -> int:
             terminal.print_card(_console(), card, run)
         if options.output:
             _write_output(options.output, document)
-        report = None if options.no_submit else fleet.deliver_runs(state, spool)
+        report = _deliver_after_run(options, state, spool)
     print(_delivery_line(entry.run_id, report), file=sys.stderr)
     failed = _some_part_failed(run) or card.unjudged
     return 1 if failed or (report and report.quarantined) else 0
+
+
+def _deliver_after_run(options: argparse.Namespace, state: State, spool: Spool) -> DeliveryReport | None:
+    if options.no_submit:
+        return None
+    # Nobody waits for a scheduled start, so it keeps to the pause that the one before it began.
+    return fleet.deliver_runs(state, spool, heed_own_backoff=options.scheduled is not None)
+
+
+def _skip(options: argparse.Namespace, reason: str, report: DeliveryReport | None) -> int:
+    """Tell why a scheduled start does not weigh in; what waited from before was sent all the same."""
+    if options.json:
+        _print_json({"skipped": reason})
+    sent = f"; {_delivery_line(None, report)}" if report else ""
+    print(f"no weigh-in now: {reason}{sent}", file=sys.stderr)
+    return 1 if report and report.quarantined else 0
 
 
 def _check_output(path: Path) -> None:
@@ -399,6 +448,27 @@ def _ask_consent() -> int:
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("not enrolled: consent was not given")
     return CONSENT_VERSION
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    plan = scheduler.plan_here(this_system_name(), _state(options).folder, options.every)
+    files: Sequence[PlannedFile] = plan.files
+    match options.action:
+        case "install" if not options.only_print:
+            scheduler.install(plan)
+            print(f"scheduled every {options.every}; {plan.remark}", file=sys.stderr)
+        case "remove":
+            files = scheduler.remove(plan)
+        case "show":
+            files = scheduler.installed(plan)
+    if options.json:
+        _print_json([{"path": str(file.path), "text": file.text} for file in files])
+    elif options.only_print or options.action == "show":
+        _print("\n".join(f"# {file.path}\n{file.text}" for file in files) or "nothing is scheduled")
+    else:
+        verb = "written" if options.action == "install" else "removed"
+        _print("\n".join(f"{verb}: {file.path}" for file in files) or "nothing was scheduled")
+    return 1 if options.action == "show" and not files else 0
 
 
 def _submit(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from weighin_agent.probe.bandwidth import nothing_measured, read_bandwidth
 from weighin_agent.probe.cpuinfo_library import read_cpu_name
 from weighin_agent.probe.execution_providers import read_execution_providers
 from weighin_agent.probe.gaps import Gaps
+from weighin_agent.probe.presence import person_present
 from weighin_agent.probe.storage import read_storage
 from weighin_agent.probe.system import System, this_system, this_system_name
 from weighin_agent.probe.versions import read_runtime_versions
@@ -71,6 +72,11 @@ def draws_from_mains() -> bool | None:
     """Whether this machine draws from the mains now rather than from a battery; None if the system does not say."""
     found: bool | None = readers_for(this_system_name()).read_mains()
     return found
+
+
+def person_at_machine() -> bool | None:
+    """Whether a person uses this machine now; None if the system does not say."""
+    return person_present(this_system())
 
 
 def _measure(gaps: Gaps, cpu: Cpu, memory: Memory, bandwidth: bool) -> Memory:

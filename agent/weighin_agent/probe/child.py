@@ -48,6 +48,8 @@ def run_command(command: Sequence[str], timeout_seconds: float) -> CommandOutput
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            # An agent that was started without a window opens none for its commands; only Windows knows the flag.
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
     except FileNotFoundError:
         return CommandOutput(reason=ProbeGapReason.NOT_OFFERED, detail="the command that tells it is not installed")
