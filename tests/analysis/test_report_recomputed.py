@@ -7,10 +7,11 @@ has tests of its own, and so has how a number is written.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import duckdb
@@ -25,7 +26,7 @@ from weighin_analysis.fleet.cover import coverage_of
 from weighin_analysis.fleet.coverage import Cells, reached, share_of
 from weighin_analysis.fleet.importing import import_rows
 from weighin_analysis.fleet.values import Coverage, Level, Share
-from weighin_analysis.limits import current_limits
+from weighin_analysis.limits import Limits, current_limits
 from weighin_analysis.numbers import number
 from weighin_analysis.public.rows import read_rows
 from weighin_analysis.report.decision import SOURCE_WORDS
@@ -36,6 +37,7 @@ THROUGHPUT = Path(__file__).parents[1] / "data" / "throughput.csv"
 ABSENT = "–"
 DECODERS = "counts AND architecture_kind = 'decoder'"
 RANK = f"list_position({[str(one) for one in Verdict]}, verdict)"
+REACHES = {Level.COMFORTABLE: "verdict = 'comfortable'", Level.USABLE: "verdict IN ('comfortable', 'usable')"}
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
@@ -85,8 +87,31 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             sql.execute(f"CREATE TABLE {table} AS FROM '{snapshot}/{table}/*.parquet'")
         for table in ("estimates", "verdicts", "runs"):
             sql.execute(f"DELETE FROM {table} WHERE run_id NOT IN (SELECT run_id FROM devices)")
+        sql.execute(f"CREATE VIEW margins AS {margins_query(current_limits())}")
         text = (folder / "report" / "index.html").read_text(encoding="utf-8")
         yield Report(sql=sql, coverage=coverage, page=Page(text), folder=folder / "report")
+
+
+def margins_query(limits: Limits) -> str:
+    """Return SQL for the verdicts on decoders with their margins: how many standard deviations from a limit."""
+    quantile = NormalDist().inv_cdf(0.5 + limits.interval_probability / 2)
+    columns = []
+    for level, limit in ((Level.COMFORTABLE, limits.decoder_comfortable), (Level.USABLE, limits.decoder_usable)):
+        decode, first = limit.decode_tokens_per_second, limit.time_to_first_token_seconds
+        columns.append(
+            f"""CASE verdict WHEN 'does_not_fit' THEN '-inf' ELSE least(
+                ln(decode_tokens_per_second / {decode}) / decode_sd,
+                ln({first} / time_to_first_token_seconds) / first_sd
+            ) END::DOUBLE AS {level}_margin_sds"""
+        )
+    sds = ", ".join(
+        f"ln({name}_high / {name}_low) / {2 * quantile} AS {short}_sd"
+        for name, short in (("decode_tokens_per_second", "decode"), ("time_to_first_token_seconds", "first"))
+    )
+    return f"""SELECT verdicts.*, {", ".join(columns)} FROM verdicts
+        JOIN (SELECT * EXCLUDE (counts, architecture_kind), {sds} FROM estimates)
+        USING (run_id, size_class, architecture, scheme, execution_provider)
+        WHERE {DECODERS} AND verdict IS NOT NULL"""
 
 
 def joined(*parts: object) -> str:
@@ -176,13 +201,18 @@ def quantile(values: list[float | None], share: float) -> str:
 
 def counted_share(report: Report, condition: str, level: Level) -> Share:
     """Return the share of the devices that a query counts; ``condition`` picks the verdicts that may reach a level."""
-    verdicts = "('comfortable')" if level is Level.COMFORTABLE else "('comfortable', 'usable')"
     of_devices = report.sql.execute(
-        f"""SELECT coalesce(bool_or(verdict IN {verdicts}) FILTER ({condition}), false) AS point,
+        f"""SELECT coalesce(bool_or({REACHES[level]}) FILTER ({condition}), false) AS point,
+            coalesce(max({level}_margin_sds) FILTER ({condition}), '-inf') AS margin_sds,
             coalesce(max({level}_probability) FILTER ({condition}), 0) AS probability
-        FROM verdicts WHERE {DECODERS} AND verdict IS NOT NULL GROUP BY run_id"""
+        FROM margins GROUP BY run_id"""
     ).fetchnumpy()
-    found = share_of(reached(of_devices["point"], of_devices["probability"]), Cells.one(len(of_devices["point"])))
+    return share_by(of_devices)
+
+
+def share_by(of_devices: Mapping[str, Any]) -> Share:
+    """Return the share of devices by what a query says of each."""
+    found = share_of(reached(of_devices["margin_sds"], of_devices["probability"]), Cells.one(len(of_devices["point"])))
     assert found is not None
     assert found.value == pytest.approx(of_devices["point"].mean())
     return found
@@ -208,16 +238,14 @@ def test_what_a_choice_reaches_is_what_queries_count(report: Report) -> None:
 def test_the_share_of_a_class_is_that_of_the_devices_judged_on_it(report: Report) -> None:
     for row in report.coverage.rows:
         chosen = "size_class = $1 AND coalesce(scheme = $2, true)"
-        verdicts = "('comfortable')" if row.level is Level.COMFORTABLE else "('comfortable', 'usable')"
         of_devices = report.sql.execute(
-            f"""SELECT bool_or(verdict IN {verdicts}) AS point, max({row.level}_probability) AS probability
-            FROM verdicts WHERE {DECODERS} AND verdict IS NOT NULL AND {chosen} GROUP BY run_id""",
+            f"""SELECT bool_or({REACHES[row.level]}) AS point, max({row.level}_margin_sds) AS margin_sds,
+                max({row.level}_probability) AS probability
+            FROM margins WHERE {chosen} GROUP BY run_id""",
             [row.size_class, row.scheme],
         ).fetchnumpy()
         assert row.judged_count == len(of_devices["point"])
-        wanted = share_of(reached(of_devices["point"], of_devices["probability"]), Cells.one(row.judged_count))
-        assert wanted is not None
-        assert same(row.share, wanted), (row.size_class, row.scheme, row.level)
+        assert same(row.share, share_by(of_devices)), (row.size_class, row.scheme, row.level)
 
 
 def test_the_shares_by_class(report: Report) -> None:

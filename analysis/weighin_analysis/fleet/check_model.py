@@ -23,7 +23,7 @@ from weighin_analysis.catalog import architectures
 from weighin_analysis.errors import CatalogError, EstimateError, QuestionError
 from weighin_analysis.fleet.coverage import FloatArray, reached, share_of, weighted_quantiles
 from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.grade import NO_VERDICT, VERDICTS, EstimateColumns, Grades, grade
+from weighin_analysis.fleet.grade import NO_VERDICT, REACH_COLUMNS, VERDICTS, EstimateColumns, Grades, grade
 from weighin_analysis.fleet.model_speed import Speeds, bytes_read, kv_bytes_per_element, speeds
 from weighin_analysis.fleet.population import Population
 from weighin_analysis.fleet.regrade import require_workload
@@ -162,8 +162,10 @@ class _Tally:
     """
 
     verdict: NDArray[np.int64]
-    comfortable: FloatArray
-    usable: FloatArray
+    comfortable_margin_sds: FloatArray
+    comfortable_probability: FloatArray
+    usable_margin_sds: FloatArray
+    usable_probability: FloatArray
     decode: FloatArray
     first: FloatArray
 
@@ -171,8 +173,10 @@ class _Tally:
     def of_nobody(cls, device_count: int) -> "_Tally":
         return cls(
             verdict=np.full(device_count, len(VERDICTS)),
-            comfortable=np.zeros(device_count),
-            usable=np.zeros(device_count),
+            comfortable_margin_sds=np.full(device_count, -np.inf),
+            comfortable_probability=np.zeros(device_count),
+            usable_margin_sds=np.full(device_count, -np.inf),
+            usable_probability=np.zeros(device_count),
             decode=np.full(device_count, np.nan),
             first=np.full(device_count, np.nan),
         )
@@ -182,8 +186,9 @@ class _Tally:
         judged = found.grades.verdict != NO_VERDICT
         place, verdict = found.place[judged], found.grades.verdict[judged]
         self.verdict[place] = np.minimum(self.verdict[place], verdict)
-        self.comfortable[place] = np.maximum(self.comfortable[place], found.grades.comfortable_probability[judged])
-        self.usable[place] = np.maximum(self.usable[place], found.grades.usable_probability[judged])
+        for name in REACH_COLUMNS:
+            values = getattr(self, name)
+            values[place] = np.maximum(values[place], getattr(found.grades, name)[judged])
         decode, first = found.decode_tokens_per_second[judged], found.time_to_first_token_seconds[judged]
         fits = verdict != VERDICTS.index(Verdict.DOES_NOT_FIT)
         faster = fits & ~(decode <= self.decode[place]) & np.isfinite(decode)
@@ -234,8 +239,6 @@ def _shares(scope: Scope, found: Sequence[Way], tally: _Tally) -> ModelShares:
     """Return the shares of the devices that have a verdict; ``found`` are ways of one scheme, none for any scheme."""
     judged = tally.verdict < len(VERDICTS)
     cells = scope.cells.among(judged)
-    usable = (tally.verdict <= VERDICTS.index(Verdict.USABLE))[judged]
-    comfortable = (tally.verdict == VERDICTS.index(Verdict.COMFORTABLE))[judged]
     memory = [way.memory_bytes for way in found if way.memory_bytes is not None]
     form, scheme = _label(found[0]) if found else (None, None)
     return ModelShares(
@@ -244,8 +247,8 @@ def _shares(scope: Scope, found: Sequence[Way], tally: _Tally) -> ModelShares:
         download_bytes=found[0].download_bytes if found else None,
         memory_bytes=max(memory, default=None),
         judged_count=int(judged.sum()),
-        comfortable=share_of(reached(comfortable, tally.comfortable[judged]), cells),
-        usable=share_of(reached(usable, tally.usable[judged]), cells),
+        comfortable=share_of(reached(tally.comfortable_margin_sds, tally.comfortable_probability).among(judged), cells),
+        usable=share_of(reached(tally.usable_margin_sds, tally.usable_probability).among(judged), cells),
     )
 
 

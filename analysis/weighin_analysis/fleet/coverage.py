@@ -1,14 +1,16 @@
 """The share of devices that reach a level, with an interval for the sample's size and for what the estimates miss.
 
 The share is the plain count of I (the estimate reaches the level). Estimates are noisy, and noise carries more devices
-over a border from the crowded side than from the other: the count is off by about the effect of the noise once, the
-mean of p (the probability that the truth does) by twice that. 2 I - p takes the first out again, and the interval
-stands around its mean: simulation extrapolation, Cook and Stefanski, J. Am. Stat. Assoc. 89 (1994) 1314, where the
-noise that is added needs no simulation, because its mean is p.
+over a border from the crowded side than from the other. The mean of p (the probability that the truth reaches it) is
+what the count would be with all of the noise once more; the count is off by the part of the noise that devices do not
+share. u = I - part (p - I) takes that out again, and the interval stands around its mean: simulation extrapolation,
+Cook and Stefanski, J. Am. Stat. Assoc. 89 (1994) 1314, where the noise that is added needs no simulation, because its
+mean is p.
 
-The interval is Wilson's (J. Am. Stat. Assoc. 22 (1927) 209) with two more terms of variance: what 2 I - p scatters more
-than a plain count, and the part of the errors that all devices share, which no number of devices averages out. Weights
-are those of post-stratification: Kish, Survey Sampling (1965). docs/coverage.md tells how often the intervals hold.
+The interval is Wilson's (J. Am. Stat. Assoc. 22 (1927) 209) with two more terms: what u scatters more than a plain
+count, and how far the count moves when all estimates do by as much as the error may be that devices share, which no
+number of them averages out. Weights are those of post-stratification: Kish, Survey Sampling (1965). docs/coverage.md
+tells how often the intervals hold.
 """
 
 import math
@@ -30,8 +32,8 @@ INTERVAL_PROBABILITY = 0.95
 COMMON_VARIANCE = 0.5
 
 _Z = NormalDist().inv_cdf(0.5 + INTERVAL_PROBABILITY / 2)
-# A device with a probability above this reaches the level also if the common error is at the end of its interval.
-SURE_PROBABILITY = NormalDist().cdf(_Z * math.sqrt(COMMON_VARIANCE))
+# So many standard deviations of a device's error off lie the ends of the interval of the common one.
+COMMON_SDS = _Z * math.sqrt(COMMON_VARIANCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ class Cells:
 class Reached:
     """What every device adds to a share: by its estimate, without noise, and if all estimates were worse or better.
 
-    Worse and better is by the interval of the error that all devices share.
+    Worse and better is by COMMON_SDS, as far as the error may go that all devices share.
     """
 
     point: FloatArray
@@ -97,25 +99,45 @@ class Reached:
         )
 
 
-def reached(point: BoolArray, probability: FloatArray) -> Reached:
-    """Return what devices add of which the point estimate and the probability of reaching a level are known."""
+def reached(margin_sds: FloatArray, probability: FloatArray) -> Reached:
+    """Return what devices add that reach a level by so many standard deviations, and with such a probability."""
+    worse, point, better = ((margin_sds >= sds).astype(np.float64) for sds in (COMMON_SDS, 0.0, -COMMON_SDS))
     return Reached(
-        point=point.astype(np.float64),
-        unbiased=2.0 * point - probability,
-        worse=(point & (probability > SURE_PROBABILITY)).astype(np.float64),
-        better=(point | (probability > 1 - SURE_PROBABILITY)).astype(np.float64),
+        point=point,
+        unbiased=point - (1 - COMMON_VARIANCE) * (probability - point),
+        worse=worse,
+        better=better,
     )
 
 
 def share_of(devices: Reached, cells: Cells) -> Share | None:
-    """Return the share of devices with its interval; None without a device in a cell with a share."""
+    """Return the share of devices with its interval; None without a device in a cell with a share.
+
+    The value is the plain share, which every command counts alike; the interval stands around the share without noise.
+    With W the share of a cell and n its devices, a device varies by c (1 - c) + mean(u^2 - u), where c = mean(u): the
+    binomial part and what noise adds. The binomial part of the whole is written as t (1 - t) / m, and the ends are the
+    t with (sum W c - t)^2 = z^2 (t (1 - t) / m + noise) + common^2, where common is the way down of the count for the
+    low end, and the way up for the high one.
+    """
     counts = cells.sums(np.ones(len(cells.cell)))
     if not (cells.shares[counts > 0] > 0).any():
         return None
-    means = [cells.sums(one) / np.maximum(counts, 1) for one in
-             (devices.point, devices.unbiased, devices.unbiased**2, devices.worse, devices.better)]  # fmt: skip
-    value, low, high = interval(counts, cells.shares, *means)
-    return Share(value=float(value), low=float(low), high=float(high))
+    point, unbiased, unbiased_squared, worse, better = (
+        cells.sums(one) / np.maximum(counts, 1)
+        for one in (devices.point, devices.unbiased, devices.unbiased**2, devices.worse, devices.better)
+    )
+    present = np.where(counts > 0, cells.shares, 0.0)
+    weight = present / present.sum()
+    variance_factor = weight**2 / np.maximum(counts, 1)
+    middle = float(np.clip((weight * unbiased).sum(), 0.0, 1.0))
+    m = _binomial_count(middle, np.clip(unbiased, 0.0, 1.0), counts, variance_factor)
+    noise = float((variance_factor * (unbiased_squared - unbiased)).sum())
+    # The share of exactly one tier may fall when all estimates get better.
+    ways = [float((weight * (one - point)).sum()) for one in (worse, better)]
+    low, _ = _ends(middle, m, _Z**2 * noise + min(0.0, *ways) ** 2)
+    _, high = _ends(middle, m, _Z**2 * noise + max(0.0, *ways) ** 2)
+    value = min(float((weight * point).sum()), 1.0)
+    return Share(value=value, low=max(0.0, min(low, value)), high=min(max(high, value), 1.0))
 
 
 def remainder(share: Share) -> Share:
@@ -123,49 +145,22 @@ def remainder(share: Share) -> Share:
     return Share(value=1 - share.value, low=1 - share.high, high=1 - share.low)
 
 
-def interval(
-    counts: FloatArray,
-    shares: FloatArray,
-    point: FloatArray,
-    unbiased: FloatArray,
-    unbiased_squared: FloatArray,
-    worse: FloatArray,
-    better: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return value, low and high of a share, from means over the devices of each cell; cells are the last axis.
-
-    The value is the plain share, which every command counts alike; the interval stands around the share without noise.
-    With W the share of a cell and n its devices, a device varies by c (1 - c) + mean(u^2 - u), where c = mean(u) and
-    u = 2 I - p: the binomial part and what noise adds. The binomial part of the whole is written as t (1 - t) / m, and
-    the ends are the t with (sum W c - t)^2 = z^2 (t (1 - t) / m + noise) + common^2.
-    """
-    present = np.where(counts > 0, shares, 0.0)
-    weight = present / present.sum(axis=-1, keepdims=True)
-    variance_factor = weight**2 / np.maximum(counts, 1)
-    value = np.clip((weight * point).sum(axis=-1), 0.0, 1.0)
-    middle = np.clip((weight * unbiased).sum(axis=-1), 0.0, 1.0)
-    m = _binomial_count(middle, np.clip(unbiased, 0.0, 1.0), counts, variance_factor)
-    noise = (variance_factor * (unbiased_squared - unbiased)).sum(axis=-1)
-    # Where two bounds must hold, the way of the better devices is told too short: the longer way counts on both sides.
-    common = np.maximum(*(np.abs((weight * (one - point)).sum(axis=-1)) for one in (worse, better)))
+def _ends(middle: float, m: float, other: float) -> tuple[float, float]:
+    """Return the least and the largest t with (middle - t)^2 = z^2 t (1 - t) / m + other."""
     a, b = 1 + _Z**2 / m, middle + _Z**2 / (2 * m)
-    root = np.sqrt(np.maximum(0, b**2 - a * (middle**2 - _Z**2 * noise - common**2)))
-    low, high = (b - root) / a, (b + root) / a
-    return value, np.clip(low, 0, value), np.clip(high, value, 1)
+    root = math.sqrt(max(0.0, b**2 - a * (middle**2 - other)))
+    return (b - root) / a, (b + root) / a
 
 
-def _binomial_count(
-    value: FloatArray, cell_values: FloatArray, counts: FloatArray, variance_factor: FloatArray
-) -> FloatArray:
+def _binomial_count(middle: float, cell_values: FloatArray, counts: FloatArray, variance_factor: FloatArray) -> float:
     """Return how many devices of a plain sample would vary as much: Kish's count, more where cells differ.
 
     A cell of few devices cannot tell its own share: it is drawn to that of all cells as if by one more device.
     """
-    kish = 1 / variance_factor.sum(axis=-1)
-    own = (counts * cell_values + value[..., None]) / (counts + 1)
-    variance = (variance_factor * own * (1 - own)).sum(axis=-1)
-    spread = value * (1 - value)
-    return np.where((spread > 0) & (variance > 0), spread / np.where(variance > 0, variance, 1.0), kish)
+    own = (counts * cell_values + middle) / (counts + 1)
+    variance = float((variance_factor * own * (1 - own)).sum())
+    spread = middle * (1 - middle)
+    return spread / variance if spread > 0 and variance > 0 else float(1 / variance_factor.sum())
 
 
 def effective_device_count(cells: Cells) -> float:

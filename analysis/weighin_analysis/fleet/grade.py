@@ -1,8 +1,8 @@
 """Estimates held against limits, many at a time: the verdict, and how probable it is that the truth reaches a level.
 
 An estimate is a value with an interval that is symmetric in ln(value) (docs/method.md): its error is taken as normal
-there. With the margin m of a bound (``verdict.py``) and the standard deviation s of ln(value), the bound is reached
-with probability Phi(ln(m) / s).
+there. With the margin m of a bound (``verdict.py``) and the standard deviation s of ln(value), the bound lies
+z = ln(m) / s standard deviations off and is reached with probability Phi(z).
 
 A decoder needs its decode rate and its first token. Their errors are taken as independent: the probabilities p and q
 multiply. Whatever they share, the truth lies from max(0, p + q - 1) to min(p, q). What they do share, a run on a slow
@@ -37,6 +37,10 @@ PHI_SCALE = 0.2316419
 PHI_COEFFICIENTS = (0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429)
 
 
+# Of several rows of a device the largest of each counts.
+REACH_COLUMNS = ("comfortable_margin_sds", "comfortable_probability", "usable_margin_sds", "usable_probability")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateColumns:
     """Estimates as columns of one length; NaN is absent.
@@ -61,12 +65,15 @@ class EstimateColumns:
 class Grades:
     """What the limits say of every estimate.
 
-    ``verdict`` is an index into ``VERDICTS``, or ``NO_VERDICT`` where an estimate is absent or impossible; there the
-    probabilities are NaN. ``usable_probability`` is that of usable or better.
+    ``verdict`` is an index into ``VERDICTS``, or ``NO_VERDICT`` where an estimate is absent or impossible; there all
+    else is NaN. ``..._margin_sds`` is by how many standard deviations an estimate reaches a level, that of its tightest
+    bound: negative where it does not, -infinity where the model does not fit. Usable is usable or better.
     """
 
     verdict: NDArray[np.int8]
+    comfortable_margin_sds: FloatArray
     comfortable_probability: FloatArray
+    usable_margin_sds: FloatArray
     usable_probability: FloatArray
 
 
@@ -95,32 +102,38 @@ def grade(columns: EstimateColumns, limits: Limits) -> Grades:
         usable, usable_probability = _reached(columns, Verdict.USABLE, limits)
     does_not_fit = columns.stopped | (memory < 1)  # memory that is not known is no reason against
     verdict = np.select(
-        [does_not_fit, np.isnan(usable_probability), comfortable, usable],
+        [does_not_fit, np.isnan(usable), comfortable >= 0, usable >= 0],
         [VERDICTS.index(Verdict.DOES_NOT_FIT), NO_VERDICT, VERDICTS.index(Verdict.COMFORTABLE),
          VERDICTS.index(Verdict.USABLE)],
         VERDICTS.index(Verdict.TOO_SLOW),
     )  # fmt: skip
     return Grades(
         verdict=verdict.astype(np.int8),
+        comfortable_margin_sds=np.where(does_not_fit, -np.inf, comfortable),
         comfortable_probability=np.where(does_not_fit, 0.0, comfortable_probability),
+        usable_margin_sds=np.where(does_not_fit, -np.inf, usable),
         usable_probability=np.where(does_not_fit, 0.0, usable_probability),
     )
 
 
-def _reached(columns: EstimateColumns, verdict: Verdict, limits: Limits) -> tuple[BoolArray, FloatArray]:
-    """Return whether the speed of every model reaches a level, and with what probability; NaN where not known."""
-    reached = np.ones(len(columns.is_decoder), dtype=np.bool_)
+def _reached(columns: EstimateColumns, verdict: Verdict, limits: Limits) -> tuple[FloatArray, FloatArray]:
+    """Return by how many standard deviations, and with what probability, every model has the speed of a level.
+
+    NaN where one of its speeds or its spread is not known.
+    """
+    margin_sds = np.full(len(columns.is_decoder), np.inf)
     probability = np.ones(len(columns.is_decoder))
     for kind in ArchitectureKind:
         rows = columns.is_decoder if kind is ArchitectureKind.DECODER else ~columns.is_decoder
         for bound in speed_bounds(kind, verdict, limits):
             margin = bound.margin(getattr(columns, bound.quantity)[rows])
-            reached[rows] &= margin >= 1
-            probability[rows] *= _probability(margin, getattr(columns, f"{bound.quantity}_log_sd")[rows])
-    return reached, probability
+            z = _in_sds(margin, getattr(columns, f"{bound.quantity}_log_sd")[rows])
+            margin_sds[rows] = np.minimum(margin_sds[rows], z)  # NaN stays NaN
+            probability[rows] *= normal_cdf(z)
+    return margin_sds, probability
 
 
-def _probability(margin: FloatArray, log_sd: FloatArray) -> FloatArray:
-    """Return the probability of a margin of 1 or more; NaN where the margin or its spread is not known."""
+def _in_sds(margin: FloatArray, log_sd: FloatArray) -> FloatArray:
+    """Return how many standard deviations a margin is from 1; NaN where it or its spread is not known."""
     known = (margin > 0) & np.isfinite(margin) & (log_sd >= 0) & np.isfinite(log_sd)
-    return np.where(known, normal_cdf(np.log(margin) / np.maximum(log_sd, LEAST_LOG_SD)), np.nan)
+    return np.where(known, np.log(margin) / np.maximum(log_sd, LEAST_LOG_SD), np.nan)

@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from weighin_analysis.fleet.coverage import (
     BoolArray,
     Cells,
     FloatArray,
     Reached,
-    reached,
     remainder,
     share_of,
     weighted_median,
@@ -66,25 +63,22 @@ def ship_table(
     """
     among = cells.among(judged)
     rows = []
-    beyond = np.zeros(len(judged), dtype=np.bool_)  # the devices with a larger tier
-    probability = {level: np.zeros(len(judged)) for level in Level}
-    usable = beyond
-    larger = reached(beyond, probability[Level.COMFORTABLE])
+    so_far = Standing.nobody(len(judged))  # on this class or any larger one
+    larger = so_far.reached(Level.COMFORTABLE)
     for one in reversed(classes):
-        probability = {level: np.maximum(probability[level], one.best.probability(level)) for level in Level}
-        comfortable, usable = beyond | one.best.reaching(Level.COMFORTABLE), usable | one.best.reaching(Level.USABLE)
-        these = reached(comfortable, probability[Level.COMFORTABLE])
-        tier_count = int((comfortable & ~beyond).sum())
+        so_far.reach(one.best)
+        these = so_far.reached(Level.COMFORTABLE)
+        tier = these - larger
+        tier_count = int(tier.point.sum())
         if tier_count and one.choice:
-            parts = these - larger, these, reached(usable, probability[Level.USABLE])
-            shares = [_share(part, judged, among) for part in parts]
+            shares = [_share(part, judged, among) for part in (tier, these, so_far.reached(Level.USABLE))]
             rows.append(_row(limits_version, one.size_class, one.choice, tier_count, *shares))
-        beyond, larger = comfortable, these
+        larger = these
     if not judged.any():
         return ()
     none = remainder(_share(larger, judged, among))
     nothing = Share(value=0.0, low=0.0, high=0.0)
-    return (*rows, _row(limits_version, None, None, int((judged & ~beyond).sum()), none, nothing, nothing))
+    return (*rows, _row(limits_version, None, None, int(judged.sum() - larger.point.sum()), none, nothing, nothing))
 
 
 def _share(devices: Reached, judged: BoolArray, among: Cells) -> Share:

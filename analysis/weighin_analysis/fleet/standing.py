@@ -2,7 +2,7 @@
 
 Estimates pass by in batches and are graded by ``grade.py``, so that a fleet of a million devices needs little memory.
 Of the rows of a device (schemes, execution providers) the best counts: that with the better verdict, then the faster
-decode. It reaches a level with the largest of their probabilities.
+decode. It reaches a level by the widest of their margins, and with the largest of their probabilities.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from weighin_analysis.architecture import ArchitectureKind
-from weighin_analysis.card import Verdict
 from weighin_analysis.fleet.coverage import BoolArray, FloatArray, Reached, reached
 from weighin_analysis.fleet.expressions import IS_STOPPED
-from weighin_analysis.fleet.grade import NO_VERDICT, VERDICTS, EstimateColumns, grade, log_sd
+from weighin_analysis.fleet.grade import NO_VERDICT, REACH_COLUMNS, EstimateColumns, grade, log_sd
 from weighin_analysis.fleet.values import Level
 from weighin_analysis.limits import Limits
 
@@ -50,11 +49,14 @@ class Standing:
     """How devices stand towards a class: one place per device in every array.
 
     ``verdict`` is an index into VERDICTS, NO_VERDICT where nothing is known of a device; the speeds are of the row with
-    this verdict, NaN where they are not known. The probabilities are 0 where nothing is known.
+    this verdict, NaN where they are not known. Margins (``Grades``) are -infinity and probabilities 0 where nothing is
+    known.
     """
 
     verdict: NDArray[np.int8]
+    comfortable_margin_sds: FloatArray
     comfortable_probability: FloatArray
+    usable_margin_sds: FloatArray
     usable_probability: FloatArray
     decode_tokens_per_second: FloatArray
     prefill_tokens_per_second: FloatArray
@@ -65,7 +67,9 @@ class Standing:
         """Return the standing of devices of which nothing is known."""
         return cls(
             verdict=np.full(device_count, NO_VERDICT, dtype=np.int8),
+            comfortable_margin_sds=np.full(device_count, -np.inf),
             comfortable_probability=np.zeros(device_count),
+            usable_margin_sds=np.full(device_count, -np.inf),
             usable_probability=np.zeros(device_count),
             **{name: np.full(device_count, np.nan) for name in _SPEEDS},
         )
@@ -77,9 +81,11 @@ class Standing:
 
     def reaching(self, level: Level) -> BoolArray:
         """Return which devices reach a level by their point estimates."""
-        # Verdicts are sorted from best to worst.
-        worst = Verdict.COMFORTABLE if level is Level.COMFORTABLE else Verdict.USABLE
-        return self.judged & (self.verdict <= VERDICTS.index(worst))
+        return np.asarray(self.margin_sds(level) >= 0)
+
+    def margin_sds(self, level: Level) -> FloatArray:
+        """Return by how many standard deviations devices reach a level."""
+        return self.comfortable_margin_sds if level is Level.COMFORTABLE else self.usable_margin_sds
 
     def probability(self, level: Level) -> FloatArray:
         """Return with what probability devices reach a level."""
@@ -87,13 +93,17 @@ class Standing:
 
     def reached(self, level: Level) -> Reached:
         """Return what every device adds to the share that reaches a level."""
-        return reached(self.reaching(level), self.probability(level))
+        return reached(self.margin_sds(level), self.probability(level))
+
+    def reach(self, other: Self, place: IntArray | slice = slice(None)) -> None:
+        """Reach also what these devices reach by other rows, and leave verdict and speeds as they are."""
+        for name in REACH_COLUMNS:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            mine[place] = np.maximum(mine[place], theirs)
 
     def take(self, other: Self, place: IntArray | slice = slice(None)) -> None:
         """Take the better of this and of other rows, of devices at these places; no device twice."""
-        for name in ("comfortable_probability", "usable_probability"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            mine[place] = np.maximum(mine[place], theirs)
+        self.reach(other, place)
         known = self.judged[place]
         mine, theirs = self.verdict[place], other.verdict
         faster = ~(other.decode_tokens_per_second <= self.decode_tokens_per_second[place])
@@ -158,8 +168,11 @@ def _graded(columns: Mapping[str, FloatArray], limits: Limits) -> Standing:
     )
     return Standing(
         verdict=grades.verdict,
-        comfortable_probability=np.nan_to_num(grades.comfortable_probability),
-        usable_probability=np.nan_to_num(grades.usable_probability),
+        # Of NaN and a number the number is the larger.
+        comfortable_margin_sds=np.fmax(grades.comfortable_margin_sds, -np.inf),
+        comfortable_probability=np.fmax(grades.comfortable_probability, 0.0),
+        usable_margin_sds=np.fmax(grades.usable_margin_sds, -np.inf),
+        usable_probability=np.fmax(grades.usable_probability, 0.0),
         **{name: columns[name] for name in _SPEEDS},
     )
 

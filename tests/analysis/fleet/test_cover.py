@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -71,11 +72,19 @@ def test_the_devices_that_reach_a_level_are_those_that_sql_counts(
 
 
 def test_a_share_is_that_of_the_best_row_of_every_device(fleet: Fleet, found: Coverage) -> None:
+    limit = LIMITS.decoder_comfortable
+    decode, first = "decode_tokens_per_second", "time_to_first_token_seconds"
+    width = 2 * NormalDist().inv_cdf(0.5 + LIMITS.interval_probability / 2)
     rows = fleet.connection.execute(
-        """SELECT bool_or(verdict = 'comfortable') AS point, max(comfortable_probability) AS probability
-        FROM verdicts SEMI JOIN devices USING (run_id) WHERE size_class = '2B' AND counts GROUP BY run_id"""
+        f"""SELECT max(comfortable_probability) AS probability, max(CASE verdict WHEN 'does_not_fit' THEN -1e9 ELSE
+                least(ln({decode} / $1) / ln({decode}_high / {decode}_low),
+                    ln($2 / {first}) / ln({first}_high / {first}_low)) * $3 END) AS margin_sds
+        FROM verdicts JOIN estimates USING (run_id, size_class, architecture, scheme, execution_provider)
+            SEMI JOIN devices USING (run_id)
+        WHERE size_class = '2B' AND verdicts.counts GROUP BY run_id""",
+        [limit.decode_tokens_per_second, limit.time_to_first_token_seconds, width],
     ).fetchnumpy()
-    expected = share_of(reached(rows["point"], rows["probability"]), Cells.one(300))
+    expected = share_of(reached(rows["margin_sds"], rows["probability"]), Cells.one(300))
     (row,) = [row for row in found.rows if (row.size_class, row.scheme, row.level) == ("2B", None, Level.COMFORTABLE)]
     assert expected is not None
     assert row.share is not None

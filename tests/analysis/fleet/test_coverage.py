@@ -1,13 +1,20 @@
 """A share of devices: what noise does to it, what its interval counts, and what weights change."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from weighin_analysis.fleet.coverage import (
+    COMMON_SDS,
     COMMON_VARIANCE,
     Cells,
+    Reached,
     effective_device_count,
     reached,
     remainder,
@@ -15,18 +22,26 @@ from weighin_analysis.fleet.coverage import (
     weighted_median,
     weighted_quantiles,
 )
+from weighin_analysis.fleet.grade import normal_cdf
 from weighin_analysis.fleet.values import Share
 
+FloatArray = NDArray[np.float64]
 
-def share(point: list[bool], probability: list[float], cells: Cells | None = None) -> Share:
-    found = share_of(reached(np.array(point), np.array(probability)), cells or Cells.one(len(point)))
+
+def added(margin_sds: Sequence[float] | FloatArray) -> Reached:
+    """What devices add that must keep one limit only."""
+    margins = np.array(margin_sds)
+    return reached(margins, normal_cdf(margins))
+
+
+def share(margin_sds: Sequence[float] | FloatArray, cells: Cells | None = None) -> Share:
+    found = share_of(added(margin_sds), cells or Cells.one(len(margin_sds)))
     assert found is not None
     return found
 
 
-def sure(reaching: int, total: int) -> Share:
-    point = [place < reaching for place in range(total)]
-    return share(point, [float(one) for one in point])
+def sure(reaching: int, total: int, cells: Cells | None = None) -> Share:
+    return share([math.inf if place < reaching else -math.inf for place in range(total)], cells)
 
 
 @pytest.mark.parametrize(
@@ -48,44 +63,52 @@ def test_a_few_devices_that_all_reach_a_level_do_not_prove_that_all_do() -> None
 def test_noise_that_smooths_the_border_is_taken_out_of_the_interval() -> None:
     random = np.random.default_rng(3)
     truth = 0.4 + 0.5 * random.standard_normal(200_000)  # 79 % are above 0
-    noisy = truth + 0.2 * random.standard_normal(len(truth))
-    probability = np.vectorize(lambda z: 0.5 * (1 + np.tanh(0.8 * z)))(noisy / 0.2)  # nearly the normal distribution
+    noisy = truth + 0.2 * math.sqrt(1 - COMMON_VARIANCE) * random.standard_normal(len(truth))  # the common error is 0
     plain, true = float((noisy > 0).mean()), float((truth > 0).mean())
-    found = share(list(noisy > 0), list(probability))
-    around_plain = share(list(noisy > 0), [float(one) for one in noisy > 0])
+    devices = added(noisy / 0.2)
+    # The share alone, without what the common error may do to it.
+    found = share_of(replace(devices, worse=devices.point, better=devices.point), Cells.one(len(truth)))
+    around_plain = sure(round(plain * len(truth)), len(truth))
+    assert found is not None
     assert found.value == around_plain.value == pytest.approx(plain)
-    assert (found.low + found.high) / 2 > (around_plain.low + around_plain.high) / 2
     assert found.low < true < found.high
-    assert not around_plain.low < true < around_plain.high
+    assert true > around_plain.high
 
 
 def test_doubt_about_single_devices_widens_the_interval() -> None:
     certain = sure(50, 100)
-    doubtful = share([True] * 50 + [False] * 50, [0.7] * 50 + [0.3] * 50)
+    doubtful = share([0.5] * 50 + [-0.5] * 50)
     assert doubtful.high - doubtful.low > 1.5 * (certain.high - certain.low)
+
+
+def test_the_low_end_has_who_misses_if_all_estimates_were_worse_and_the_high_end_who_then_reaches_it() -> None:
+    nearly, barely, sure_of_it = COMMON_SDS - 0.1, -COMMON_SDS + 0.1, 10.0
+    count = 1_000_000  # nothing else is left of the interval
+    found = share([nearly, barely, barely, sure_of_it] * (count // 4))
+    assert found.value == pytest.approx(0.5)
+    assert [found.low, found.high] == pytest.approx([0.25, 1.0], abs=0.05)
+    assert share([COMMON_SDS + 0.1, -COMMON_SDS - 0.1] * (count // 2)).low > 0.45
 
 
 def test_an_error_that_all_devices_share_is_not_averaged_out_by_more_of_them() -> None:
     widths = []
     for count in (1000, 100_000):
-        probability = np.linspace(0.001, 0.999, count)
-        found = share(list(probability > 0.5), list(probability))
+        found = share(np.linspace(-3, 3, count))
         widths.append(found.high - found.low)
-    assert widths[1] > 0.9 * widths[0]
-    assert COMMON_VARIANCE > 0
+    assert widths[1] > 0.9 * widths[0] > 0
 
 
-@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1), st.integers(0, 2)), min_size=1, max_size=40))
-def test_a_share_lies_within_its_interval_and_both_between_none_and_all(rows: list[tuple[bool, float, int]]) -> None:
-    cells = Cells(cell=np.array([cell for _, _, cell in rows]), shares=np.array([0.5, 0.3, 0.2]))
-    found = share([point for point, _, _ in rows], [probability for _, probability, _ in rows], cells)
+@given(st.lists(st.tuples(st.floats(-50, 50), st.integers(0, 2)), min_size=1, max_size=40))
+def test_a_share_lies_within_its_interval_and_both_between_none_and_all(rows: list[tuple[float, int]]) -> None:
+    cells = Cells(cell=np.array([cell for _, cell in rows]), shares=np.array([0.5, 0.3, 0.2]))
+    found = share([margin for margin, _ in rows], cells)
     assert 0 <= found.low <= found.value <= found.high <= 1
 
 
 def test_devices_that_stand_for_many_weigh_more() -> None:
     # Nine devices stand for a tenth of the population, one for the rest.
     cells = Cells(cell=np.array([0] * 9 + [1]), shares=np.array([0.1, 0.9]))
-    found = share([True] * 9 + [False], [1.0] * 9 + [0.0], cells)
+    found = sure(9, 10, cells)
     assert found.value == pytest.approx(0.1)
     assert found.high > 0.5  # the rest is known from a single device
 
@@ -100,20 +123,28 @@ def test_weights_cost_as_many_devices_as_kish_says() -> None:
 
 def test_a_cell_without_a_device_leaves_its_share_to_the_others() -> None:
     cells = Cells(cell=np.array([0, 0, 1, 1]), shares=np.array([0.2, 0.2, 0.6]))
-    assert share([True, True, False, False], [1.0, 1.0, 0.0, 0.0], cells).value == pytest.approx(0.5)
+    assert sure(2, 4, cells).value == pytest.approx(0.5)
 
 
 def test_without_devices_there_is_no_share() -> None:
-    assert share_of(reached(np.zeros(0, dtype=np.bool_), np.zeros(0)), Cells.one(0)) is None
+    assert share_of(added([]), Cells.one(0)) is None
 
 
 def test_the_share_of_exactly_one_tier_is_the_difference_of_two_reaches() -> None:
-    wide = reached(np.array([True, True, False]), np.array([0.9, 0.8, 0.1]))
-    narrow = reached(np.array([True, False, False]), np.array([0.7, 0.2, 0.0]))
+    wide, narrow = added([1.3, 0.8, -1.0]), added([0.5, -0.8, -3.0])
     cells = Cells.one(3)
     shares = [share_of(one, cells) for one in (wide, narrow, wide - narrow)]
     values = [one.value for one in shares if one]
     assert values[2] == pytest.approx(values[0] - values[1])
+
+
+def test_the_share_of_one_tier_may_get_smaller_when_all_estimates_get_better() -> None:
+    count = 100_000
+    wide, narrow = added([5.0] * count), added([-0.5] * count)  # all are of this tier, and nearly of the next one
+    found = share_of(wide - narrow, Cells.one(count))
+    assert found is not None
+    assert (found.value, found.high) == (1, 1)
+    assert found.low < 0.1
 
 
 def test_what_is_left_has_the_mirrored_interval() -> None:

@@ -102,6 +102,17 @@ def test_beyond_the_limit_by_so_many_standard_deviations_the_normal_distribution
     assert probabilities(grade(columns(latency=latency, decoder=False), LIMITS))[0] == expected
 
 
+def test_a_margin_is_told_in_standard_deviations_of_its_own_estimate() -> None:
+    found = grade(columns(DECODE * math.exp(0.3), 1e-9, sd=0.2), LIMITS)
+    assert float(found.comfortable_margin_sds[0]) == pytest.approx(1.5)
+
+
+def test_the_tightest_bound_is_the_margin_of_a_level() -> None:
+    found = grade(columns(DECODE * math.exp(0.2), FIRST * math.exp(0.1)), LIMITS)
+    assert float(found.comfortable_margin_sds[0]) == pytest.approx(-1)
+    assert verdict(found) is not Verdict.COMFORTABLE
+
+
 def test_decode_and_first_token_are_taken_as_independent() -> None:
     """Which lies between both ends that any dependence allows."""
     found, _ = probabilities(grade(columns(DECODE * math.exp(0.1), FIRST), LIMITS))
@@ -128,6 +139,7 @@ def test_memory_is_a_step() -> None:
     assert (verdict(fits), verdict(too_large)) == (Verdict.COMFORTABLE, Verdict.DOES_NOT_FIT)
     assert probabilities(fits) == pytest.approx((1.0, 1.0))
     assert probabilities(too_large) == (0.0, 0.0)
+    assert too_large.comfortable_margin_sds[0] == too_large.usable_margin_sds[0] == -math.inf
 
 
 def test_what_the_memory_gate_stopped_does_not_fit_whatever_the_limits() -> None:
@@ -147,6 +159,7 @@ def test_what_is_no_positive_number_has_no_verdict_and_counts_as_no_yes(value: f
     ):
         assert verdict(found) is None
         assert all(map(math.isnan, probabilities(found)))
+        assert math.isnan(found.usable_margin_sds[0])
 
 
 @pytest.mark.parametrize("sd", [math.nan, math.inf, -0.1])

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weighin_analysis.card import Verdict
 from weighin_analysis.fleet.coverage import Cells
-from weighin_analysis.fleet.grade import VERDICTS
+from weighin_analysis.fleet.grade import VERDICTS, normal_cdf
 from weighin_analysis.fleet.ship import Choice, ClassStanding, ship_table
 from weighin_analysis.fleet.standing import Standing
 
@@ -20,11 +21,16 @@ CHOICE = Choice(
 
 def standing(verdicts: list[int]) -> Standing:
     unknown = np.full(len(verdicts), np.nan)
-    chances = np.full(len(verdicts), 0.5)
+    verdict = np.array(verdicts, dtype=np.int8)
+    comfortable, usable = (
+        np.where(verdict <= VERDICTS.index(worst), 0.3, -0.3) for worst in (Verdict.COMFORTABLE, Verdict.USABLE)
+    )
     return Standing(
-        verdict=np.array(verdicts, dtype=np.int8),
-        comfortable_probability=chances,
-        usable_probability=chances,
+        verdict=verdict,
+        comfortable_margin_sds=comfortable,
+        comfortable_probability=normal_cdf(comfortable),
+        usable_margin_sds=usable,
+        usable_probability=normal_cdf(usable),
         decode_tokens_per_second=unknown,
         prefill_tokens_per_second=unknown,
         time_to_first_token_seconds=unknown,
