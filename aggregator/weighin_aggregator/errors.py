@@ -3,13 +3,17 @@
 AggregatorError
 ├── UsageError               a command that cannot mean what it says
 ├── ListenError              an address that cannot be listened on, or cannot be announced
+├── AuthorityError           the keys of the fleet cannot be used
+├── DeviceUnknownError       a command about a device that is not enrolled
+├── ServerError              the server that owns the store did not do what a command asked for
 ├── SnapshotError            a snapshot that could not be made or put in place
 └── StoreError
     ├── StoreMissingError    no store in the data directory
     ├── StoreBusyError       another process owns the store
     ├── StoreVersionError    the store was made by a newer aggregator
     ├── StoreUnavailableError   the store cannot write now; the same write may succeed later
-    │   └── NoRoomError         the disk is nearly full; nothing was tried, so the store itself is sound
+    │   ├── NoRoomError         the disk is nearly full; nothing was tried, so the store itself is sound
+    │   └── CopyOvertakenError  runs were deleted while they were copied
     └── StoreRefusedError    the store will never take these rows
 
 What a client did wrong is no error of this tree: see ``refusal``.
@@ -26,6 +30,18 @@ class UsageError(AggregatorError):
 
 class ListenError(AggregatorError):
     """An address that cannot be listened on, or cannot be announced."""
+
+
+class AuthorityError(AggregatorError):
+    """The keys of the fleet cannot be used."""
+
+
+class DeviceUnknownError(AggregatorError):
+    """A command about a device that is not enrolled."""
+
+
+class ServerError(AggregatorError):
+    """The server that owns the store did not do what a command asked for."""
 
 
 class SnapshotError(AggregatorError):
@@ -58,6 +74,10 @@ class StoreUnavailableError(StoreError):
 
 class NoRoomError(StoreUnavailableError):
     """The disk is nearly full; nothing was tried, so the store itself is sound."""
+
+
+class CopyOvertakenError(StoreUnavailableError):
+    """Runs were deleted while they were copied; a copy that is begun again has none of them."""
 
 
 class StoreRefusedError(StoreError):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from weighin_aggregator.engine import quoted
 from weighin_aggregator.schema import PUBLIC_QUERIES
 
 _NOTHING_NEW = """
@@ -76,8 +77,3 @@ def _reader(files: Sequence[Path]) -> str:
 def _columns(connection: duckdb.DuckDBPyConnection, query: str) -> list[tuple[str, str]]:
     """Return (name, type) of the columns of a query, without running it."""
     return [(name, kind) for name, kind, *_ in connection.execute(f"DESCRIBE {query}").fetchall()]
-
-
-def quoted(path: Path | str) -> str:
-    """Write a path as a SQL text."""
-    return "'" + str(path).replace("'", "''") + "'"

@@ -5,6 +5,7 @@ Times are UTC. Enums are lower-case words without their prefix. NULL means that 
 """
 
 from weighin_aggregator.identity_schema import IDENTITY_TABLES
+from weighin_aggregator.upkeep_schema import UPKEEP_TABLES
 
 _CONDITIONS = """STRUCT(
     memory_available_bytes BIGINT, foreign_cpu_share FLOAT, steal_cpu_share FLOAT, power_source VARCHAR,
@@ -103,13 +104,14 @@ USING list_transform(execution_providers, lambda one: struct_insert(one, adapter
 ALTER TABLE hardware ADD COLUMN form_factor VARCHAR;
 """
 
-MIGRATIONS = (_FIRST, _SECOND, IDENTITY_TABLES)
+MIGRATIONS = (_FIRST, _SECOND, IDENTITY_TABLES, UPKEEP_TABLES)
 
 VERSION_TABLE = "CREATE TABLE IF NOT EXISTS migration(version INTEGER PRIMARY KEY, applied_time TIMESTAMP NOT NULL)"
 
 # What a snapshot takes of the runs of the table `new_run`, which numbers them, and of the hardware of `new_hardware`:
-# columns as the public views and docs/store.md say. Identifiers become text, which every reader of Parquet understands; the raw bytes stay.
-# The times of a measurement are those of its full model, or of its layers: a sample that is no time is no sample.
+# columns as the public views and docs/store.md say. Identifiers become text, which every reader of Parquet understands;
+# the raw bytes stay. The times of a measurement are those of its full model, or of its layers: a sample that is no time
+# is no sample.
 _MEASUREMENTS = """
 WITH sample AS (
     SELECT run_id, measurement_ord AS ord, part = 'full_model' AS is_full_model, unnest(sample_seconds) AS seconds

@@ -1,12 +1,8 @@
-"""The store: one DuckDB file, owned by one process and written by one thread.
+"""The store: one DuckDB file, owned by one process and written by one thread."""
 
-With ``export`` the only user of duckdb.
-"""
-
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,36 +12,27 @@ from typing import Any, Self, TypeVar
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import structlog
 
+from weighin_aggregator.copying import Copy
+from weighin_aggregator.deletion import RUN_TABLES
+from weighin_aggregator.durable import copy_file, sync
+from weighin_aggregator.engine import attach, connect, log_of, transaction, translated
 from weighin_aggregator.errors import (
-    StoreBusyError,
+    NoRoomError,
     StoreError,
     StoreMissingError,
-    StoreRefusedError,
     StoreUnavailableError,
     StoreVersionError,
 )
-from weighin_aggregator.export import export_new, quoted
+from weighin_aggregator.export import export_new
 from weighin_aggregator.schema import MIGRATIONS, VERSION_TABLE
 
 FILE_NAME = "weighin.duckdb"
 
-# One thread inserts faster than two; nothing may be downloaded; a small write-ahead log keeps each checkpoint short.
-_SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
-    "threads": 1,
-    "checkpoint_threshold": "16MB",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-}
-# A checkpoint rewrites every row group that it touches, and a row of `run` is as large as its run: small groups bound
-# that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest
-# supported DuckDB read the file.
-_ATTACH_OPTIONS = "(ROW_GROUP_SIZE 4096, STORAGE_VERSION 'v1.5.0')"
-_LOCK_HOLDER = re.compile(r"Could not set lock on file.*?(?:\(PID (\d+)\)|PID (\d+)|$)", re.DOTALL)
-# Tables whose rows belong to one run; `hardware` is shared between runs.
-_RUN_TABLES = ("measurement", "series", "case_failure", "probe_gap")
-
 _Answer = TypeVar("_Answer")
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +59,17 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connection = duckdb.connect(config=dict(_SETTINGS))
+        self._connection = connect()
         self._is_attached = False
+        self._copy: Copy | None = None
 
     @classmethod
     def open(cls, data: Path, *, create: bool = False) -> Self:
         """Open the store of a data directory and bring it to the newest version.
 
         ``create`` makes directory and file where they are missing; without it that raises StoreMissingError.
-        Raises StoreBusyError when another process owns the file and StoreVersionError when it is newer than this code.
+        A store with runs is copied beside itself before that. Raises StoreBusyError when another process owns the file
+        and StoreVersionError when it is newer than this code.
         """
         path = data / FILE_NAME
         if create:
@@ -106,19 +95,21 @@ class Store:
 
     def close(self) -> None:
         """Give the file back. What was committed is safe with or without this."""
+        self._end_copy()
         self._connection.close()
 
     def checkpoint(self) -> None:
         """Move everything from the write-ahead log into the file."""
-        with _translated():
+        with translated():
             self._connection.execute("CHECKPOINT store")
 
     def free_disk_bytes(self) -> int:
         """Free space where the store grows."""
-        try:
-            return shutil.disk_usage(self._path.parent).free
-        except OSError as error:
-            raise StoreUnavailableError(f"cannot read the free space of {self._path.parent}: {error}") from error
+        return _free_disk_bytes(self._path.parent)
+
+    def file_bytes(self) -> int:
+        """Size of the file and its log."""
+        return sum(path.stat().st_size for path in (self._path, log_of(self._path)) if path.exists())
 
     def insert(self, tables: Mapping[str, pa.Table]) -> dict[str, Known]:
         """Store the runs that are new, in one transaction, and return what was already there under the other ids.
@@ -129,7 +120,7 @@ class Store:
             new = self._insert_runs(tables["run"])
             self._insert_hardware(tables["hardware"], set(new.values()))
             all_new = len(new) == tables["run"].num_rows
-            for name in _RUN_TABLES:
+            for name in RUN_TABLES:
                 self._insert(name, tables[name] if all_new else _of_runs(tables[name], new))
             return {} if all_new else self._known(sorted(set(tables["run"]["run_id"].to_pylist()) - set(new)))
 
@@ -166,18 +157,19 @@ class Store:
         A checkpoint that runs out of disk invalidates the database: every statement fails, reads too, even the one
         that would detach the file. A new DuckDB instance reads the file and its log again; what was committed is there.
         """
+        self._end_copy()
         self._is_attached = False
         with suppress(duckdb.Error):  # What it could not write is in the log, or was never acknowledged.
             self._connection.close()
-        with _translated():
-            self._connection = duckdb.connect(config=dict(_SETTINGS))
+        with translated():
+            self._connection = connect()
         self._attach()
 
     def stats(self) -> Stats:
         """Count what the store holds."""
         if not self._is_attached:
             raise StoreUnavailableError(f"{self._path} is not open")
-        with _translated():
+        with translated():
             row = self._connection.execute(
                 "SELECT count(*), count(DISTINCT device_id), (SELECT count(*) FROM measurement), "
                 "(SELECT count(*) FROM case_failure), max(receive_time) FROM run"
@@ -196,38 +188,62 @@ class Store:
             export_new(self._connection, folder)
             return moment
 
+    def begin_copy(self, path: Path) -> Copy:
+        """Begin a copy beside the commits, one at a time. It ends with the store and with ``recover``.
+
+        Raises NoRoomError where the copy would not fit on the disk.
+        """
+        if not self._is_attached:
+            raise StoreUnavailableError(f"{self._path} is not open")
+        self._end_copy()
+        if _free_disk_bytes(path.parent) < self.file_bytes():
+            raise NoRoomError(f"{path.parent} has no room for another {self.file_bytes()} bytes")
+        self._copy = Copy(self._connection.cursor(), path)
+        return self._copy
+
+    def adopt(self, copy: Copy) -> None:
+        """Put a filled copy in the place of the file: afterwards no byte of a deleted row is left in it.
+
+        Raises CopyOvertakenError where something was deleted since the copy was filled. After any error, and after a
+        crash at any moment, the file is the old one or the new one, and both hold everything that was committed.
+        """
+        copy.catch_up()
+        copy.finish()
+        self.checkpoint()
+        try:
+            self._is_attached = False
+            self._connection.close()
+            if log_of(self._path).exists():
+                raise StoreUnavailableError(f"{self._path} keeps a log after its checkpoint")
+            copy.path.replace(self._path)
+            sync(self._path.parent)
+        except OSError as error:
+            raise StoreUnavailableError(f"cannot replace {self._path}: {error.strerror}") from error
+        finally:
+            self.recover()
+
+    def _end_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
+
     def transact(self, call: Callable[[duckdb.DuckDBPyConnection], _Answer]) -> _Answer:
         """Return what ``call`` returns once the transaction that it ran in is on disk; after an error nothing is."""
         with self._transaction():
             return call(self._connection)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> AbstractContextManager[None]:
         if not self._is_attached:
             raise StoreUnavailableError(f"{self._path} is not open")
-        with _translated():
-            self._connection.execute("BEGIN")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:  # whatever ends it, the next transaction must find none open
-                with suppress(duckdb.Error):  # A failed COMMIT has ended the transaction already.
-                    self._connection.execute("ROLLBACK")
-                raise
+        return transaction(self._connection)
 
     def _attach(self) -> None:
-        try:
-            self._connection.execute(f"ATTACH {quoted(self._path)} AS store {_ATTACH_OPTIONS}")
-            self._connection.execute("USE store")
-            self._is_attached = True
-        except duckdb.IOException as error:
-            raise _not_opened(self._path, error) from error
-        except duckdb.Error as error:
-            raise StoreError(f"cannot open {self._path}: {_first_line(error)}") from error
+        attach(self._connection, self._path, "store")
+        self._is_attached = True
 
     def _migrate(self) -> None:
-        """Apply what is missing, each step with its record, then leave nothing of it in the write-ahead log."""
-        with _translated():
+        """Apply all that is missing or nothing of it, then leave nothing of it in the write-ahead log."""
+        with translated():
             self._connection.execute(VERSION_TABLE)
             row = self._connection.execute("SELECT coalesce(max(version), 0) FROM migration").fetchone()
         version = int(row[0]) if row else 0
@@ -236,17 +252,46 @@ class Store:
                 f"{self._path} has schema version {version}, this aggregator knows {len(MIGRATIONS)}; "
                 "use the aggregator that made it, or a newer one"
             )
-        for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
-            with self._transaction():
+        if version == len(MIGRATIONS):
+            return
+        if version:
+            self._keep_copy(version)
+        with self._transaction():
+            for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
                 self._connection.execute(statements)
                 self._connection.execute("INSERT INTO migration VALUES (?, ?)", [number, utc_now()])
-        if version < len(MIGRATIONS):
-            self.checkpoint()
+        self.checkpoint()
+
+    def _keep_copy(self, version: int) -> None:
+        """Copy the file of a store that holds runs beside it, for the aggregator of before."""
+        with translated():
+            holds_runs = self._connection.execute("SELECT 1 FROM run LIMIT 1").fetchone()
+        if holds_runs is None:
+            return
+        kept = self._path.with_name(f"{FILE_NAME}.before-{len(MIGRATIONS)}")
+        self.checkpoint()
+        # Not while it is open: to close a second descriptor of a file gives up the lock that DuckDB holds on it.
+        self._connection.close()
+        try:
+            copy_file(self._path, kept)
+        except OSError as error:
+            raise StoreError(
+                f"cannot copy {self._path} before its migration: {error.strerror}; it is as it was, make room"
+            ) from error
+        self.recover()
+        _log.info("store_copied_before_migration", file=kept.name, version=version)
 
 
 def utc_now() -> datetime:
     """Read the server's clock: UTC without a zone, as the store keeps times."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _free_disk_bytes(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise StoreUnavailableError(f"cannot read the free space of {folder}: {error}") from error
 
 
 def _of_runs(rows: pa.Table, run_ids: Mapping[str, str]) -> pa.Table:
@@ -258,27 +303,3 @@ def _make_directory(data: Path) -> None:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the data directory {data}: {error.strerror}") from error
-
-
-def _not_opened(path: Path, error: duckdb.Error) -> StoreError:
-    held = _LOCK_HOLDER.search(str(error))
-    if held is None:
-        return StoreError(f"cannot open {path}: {_first_line(error)}")
-    pid = next((int(group) for group in held.groups() if group), None)
-    holder = "another process" if pid is None else f"process {pid}"
-    return StoreBusyError(f"{path} is in use by {holder}; stop it first, or use another --data directory", pid)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """DuckDB's errors as ours: rows that can never be stored apart from a store that cannot write now."""
-    try:
-        yield
-    except (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError) as error:
-        raise StoreRefusedError(_first_line(error)) from error
-    except duckdb.Error as error:
-        raise StoreUnavailableError(_first_line(error)) from error
