@@ -9,7 +9,7 @@ BUF := .venv/buf/node_modules/.bin/buf
 AXE := .venv/axe/node_modules/axe-core/axe.min.js
 DEMO := .demo
 
-.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory bench-fleet clean
+.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory bench-fleet bundle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ bench-memory: $(BIN)/.members ## compare the memory that is predicted with the m
 
 bench-fleet: $(BIN)/.members ## time tiers, coverage, report and SQL over made fleets of up to a million devices (3 GB of disk)
 	@$(BIN)/python tools/bench_fleet.py $(ARGS)
+
+bundle: $(BIN)/.members ## make the archives that install the agent on devices without internet (dist/, 60 MB each)
+	@$(BIN)/python tools/bundle.py $(ARGS)
 
 lock: ## write constraints.txt anew (needs uv)
 	tools/lock.sh

@@ -1,0 +1,3 @@
+# Install weighin-agent without a network: powershell -ExecutionPolicy Bypass -File install.ps1 [FOLDER]
+& py "-@PYTHON@" -I (Join-Path $PSScriptRoot "install.py") @args
+exit $LASTEXITCODE
