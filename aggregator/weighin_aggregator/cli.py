@@ -9,6 +9,11 @@ from weighin_aggregator.errors import AggregatorError, UsageError
 _INTERRUPTED = 130
 
 
+# gRPC reports every failed handshake on standard error in a format of its own, and before it is loaded is the only time
+# to stop that: the log is ours.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 bad usage, 130 ended by Ctrl-C."""
     try:

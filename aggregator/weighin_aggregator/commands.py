@@ -3,13 +3,12 @@
 import argparse
 import asyncio
 import contextlib
-import ipaddress
 import json
 import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,15 +16,20 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from weighin_aggregator.errors import StoreBusyError, UsageError
+from weighin_aggregator.assembly import SNAPSHOTS, Config
+from weighin_aggregator.errors import StoreBusyError
+from weighin_aggregator.identity.authority import Authority
+from weighin_aggregator.identity_commands import add_token_options, create_token, list_devices, revoke_device
+from weighin_aggregator.limits import DEFAULT_LIMITS
+from weighin_aggregator.listen_options import add_listen_options, read_config
+from weighin_aggregator.operator_client import operating
+from weighin_aggregator.output import answer, utc_text
 from weighin_aggregator.schema import MIGRATIONS
-from weighin_aggregator.server import SNAPSHOTS, Config, running
-from weighin_aggregator.serving import find_server, request_snapshot, request_stats
+from weighin_aggregator.server import running
+from weighin_aggregator.serving import find_server
 from weighin_aggregator.snapshot import copy_snapshot, numbered_snapshots, require_target, write_snapshot
 from weighin_aggregator.store import Stats, Store
 from weighin_analysis.fleet.folder import MANIFEST
-
-DEFAULT_LISTEN = "127.0.0.1:50051"
 
 
 def run(arguments: list[str] | None) -> None:
@@ -39,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="weighin-aggregator",
         description="Collect the weigh-ins of a fleet. Acknowledges a run only after it is committed.",
-        epilog="example: weighin-aggregator serve --data ./weighin-data --insecure",
+        epilog="example: weighin-aggregator serve --data ./weighin-data --name weighin.example.org",
     )
     parser.add_argument("--version", action="version", version=f"weighin-aggregator {version('weighin-aggregator')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -49,14 +53,16 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         _serve,
         "take runs until stopped by SIGTERM or Ctrl-C",
-        "serve --data ./weighin-data --insecure --listen 127.0.0.1:50051",
+        "serve --data ./weighin-data --listen 0.0.0.0:50051 --name weighin.example.org",
     )
-    serve.add_argument(
-        "--insecure", action="store_true", help="plain text, on a loopback address only (required today)"
-    )
-    serve.add_argument(
-        "--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="default %(default)s; port 0 takes any free one"
-    )
+    add_listen_options(serve)
+    for option, default, what in (
+        ("--calls-per-minute", DEFAULT_LIMITS.calls_per_minute, "calls"),
+        ("--runs-per-day", DEFAULT_LIMITS.runs_per_day, "runs"),
+    ):
+        serve.add_argument(
+            option, type=_at_least_one, default=default, metavar="N", help=f"{what} of one device; default %(default)s"
+        )
     snapshot = _add(
         commands,
         "snapshot",
@@ -70,7 +76,44 @@ def _parser() -> argparse.ArgumentParser:
     _add(
         commands, "stats", _stats, "count what the store holds, also while a server runs", "stats --data ./weighin-data"
     )
+    _add_identity_commands(commands)
     return parser
+
+
+def _add_identity_commands(commands: Any) -> None:
+    tokens = commands.add_parser("token", help="tokens, by which devices enrol").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    token = _add(
+        tokens,
+        "create",
+        create_token,
+        "print a new token for devices to enrol with, also while a server runs",
+        "token create --data ./weighin-data --group lab-a --uses 50 --ttl 24h",
+    )
+    add_token_options(token)
+    revoke = _add(
+        commands,
+        "revoke",
+        revoke_device,
+        "take nothing more from a device, at once, also while a server runs",
+        "revoke --data ./weighin-data 019c1c38-a400-7000-8000-00000000000a",
+    )
+    revoke.add_argument("device", metavar="DEVICE", help="its id, as `devices` lists it")
+    _add(
+        commands,
+        "devices",
+        list_devices,
+        "list the devices that enrolled, also while a server runs",
+        "devices --data ./weighin-data",
+    )
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 def _add(
@@ -118,49 +161,29 @@ class _PatientStream:
             self._stream.flush()
 
 
-def _answer(options: argparse.Namespace, document: dict[str, Any], text: str) -> None:
-    print(json.dumps(document) if options.json else text, flush=True)  # noqa: T201 - what the command is run for
-
-
 def _init(options: argparse.Namespace) -> None:
     with Store.open(options.data, create=True):
-        pass
+        Authority.open(options.data)
     document = {"data": str(options.data), "schema_version": len(MIGRATIONS)}
-    _answer(options, document, f"store ready in {options.data}")
+    answer(options, document, f"store ready in {options.data}")
 
 
 def _serve(options: argparse.Namespace) -> None:
-    host, port = _loopback(options.listen)
-    if not options.insecure:
-        raise UsageError("serve needs --insecure: mutual TLS arrives later; plain text works on loopback only")
-    config = Config(data=options.data, host=host, port=port)
-    asyncio.run(_serve_until_stopped(options, config))
+    limits = replace(DEFAULT_LIMITS, calls_per_minute=options.calls_per_minute, runs_per_day=options.runs_per_day)
+    asyncio.run(_serve_until_stopped(options, read_config(options, limits)))
 
 
 async def _serve_until_stopped(options: argparse.Namespace, config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(config) as address:
-        _answer(options, {"listening": address}, f"listening on {address}")
+    async with running(config) as serving:
+        document = {"listening": serving.run_address, "enrolling": serving.enroll_address}
+        lines = [f"listening on {serving.run_address}"]
+        if serving.enroll_address is not None:
+            lines.append(f"enrolling on {serving.enroll_address}")
+        answer(options, document, "\n".join(lines))
         await stop.wait()
-
-
-def _loopback(listen: str) -> tuple[str, int]:
-    """Split HOST:PORT. Raises UsageError unless the host is a loopback address."""
-    host, _, port = listen.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
-    try:
-        address, number = ipaddress.ip_address(host), int(port)
-    except ValueError:
-        raise UsageError("--listen must be HOST:PORT with an IP address, for example 127.0.0.1:50051") from None
-    if not 0 <= number <= 0xFFFF:
-        raise UsageError("--listen must name a port from 0 to 65535")
-    if not address.is_loopback:
-        raise UsageError(
-            "--listen must be a loopback address (127.0.0.1 or [::1]): plain text may not leave the machine"
-        )
-    return str(address), number
 
 
 def _snapshot(options: argparse.Namespace) -> None:
@@ -174,12 +197,13 @@ def _snapshot(options: argparse.Namespace) -> None:
     try:
         refused = asyncio.run(write_snapshot(export, options.out, numbered_snapshots(options.data / SNAPSHOTS))).refused
     except StoreBusyError as busy:
-        copy_snapshot(request_snapshot(find_server(options.data, busy)), options.out)
+        with operating(find_server(options.data, busy)) as operator:
+            copy_snapshot(operator.make_snapshot(), options.out)
     manifest = json.loads((options.out / MANIFEST).read_text())
     runs, devices = manifest["tables"]["runs"]["rows"], manifest["tables"]["devices"]["rows"]
     text = f"snapshot written to {options.out}: {runs} runs of {devices} devices"
     lines = [f"not judged: run {run_id}: {why}" for run_id, why in refused.items()]
-    _answer(options, {"folder": str(options.out), "refused": refused, **manifest}, "\n".join([text, *lines]))
+    answer(options, {"folder": str(options.out), "refused": refused, **manifest}, "\n".join([text, *lines]))
 
 
 def _stats(options: argparse.Namespace) -> None:
@@ -187,9 +211,10 @@ def _stats(options: argparse.Namespace) -> None:
         with Store.open(options.data) as store:
             stats = store.stats()
     except StoreBusyError as busy:
-        stats = request_stats(find_server(options.data, busy))
-    last = None if stats.last_receive_time is None else stats.last_receive_time.isoformat() + "Z"
-    _answer(options, {**asdict(stats), "last_receive_time": last}, _stats_text(stats, last))
+        with operating(find_server(options.data, busy)) as operator:
+            stats = operator.stats()
+    last = utc_text(stats.last_receive_time)
+    answer(options, {**asdict(stats), "last_receive_time": last}, _stats_text(stats, last))
 
 
 def _stats_text(stats: Stats, last_receive_time: str | None) -> str:

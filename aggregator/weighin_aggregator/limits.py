@@ -42,6 +42,16 @@ class Limits:
     free_disk_bytes: int = 64 << 20
     kept_snapshots: int = 3
 
+    # What one device may do: a weigh-in a day is one call and one run.
+    calls_per_minute: int = 60
+    runs_per_day: int = 500
+    # Failed enrolments of one address, and how much memory all callers together may take.
+    failures_per_minute: int = 10
+    counted_callers: int = 65_536
+    # A request for a P-256 certificate has about 250 bytes.
+    csr_bytes: int = 4 << 10
+    renewal_days: int = 7
+
     # Connections.
     streams_per_connection: int = 8
     idle_seconds: int = 300

@@ -1,15 +1,18 @@
-"""Who is calling.
+"""Who is calling: by the verified client certificate, or, on the plain loopback channel, by the call metadata."""
 
-On the plain loopback channel a device names itself in the call metadata. With mutual TLS the verified client
-certificate will say it instead; only this module changes then.
-"""
-
+import ipaddress
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
+from weighin_aggregator.identity.authority import Authority
+from weighin_aggregator.identity.certificates import Peer
 from weighin_aggregator.refusal import Reason, Refusal
 
 DEVICE_ID_METADATA = "weighin-device-id"
+# What gRPC says about a connection, by name; empty where it is plain text.
+AuthContext = Mapping[str, Iterable[bytes]]
+_REMEMBERED_CERTIFICATES = 4_096
 
 
 def is_lower_case_uuid(text: str) -> bool:
@@ -28,8 +31,35 @@ def device_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return named[0]
 
 
-def require_loopback(peer: str) -> None:
-    """Pass only callers on the server's own machine. ``peer`` is gRPC's, for example ``ipv4:127.0.0.1:5000``."""
+def by_certificate(authority: Authority) -> Callable[[AuthContext], Peer]:
+    """Make the function that reads who is calling from what gRPC verified. It raises Refusal.
+
+    gRPC checks a certificate when the connection is made; one that expires later is refused here.
+    """
+    vouched = lru_cache(_REMEMBERED_CERTIFICATES)(authority.vouched)
+
+    def identify(verified: AuthContext) -> Peer:
+        shown = list(verified.get("x509_pem_cert", ()))
+        peer = vouched(shown[0]) if len(shown) == 1 else None
+        if peer is None or not is_lower_case_uuid(peer.device_id) or authority.clock() >= peer.expire_time:
+            raise Refusal(Reason.CREDENTIAL_INVALID)
+        return peer
+
+    return identify
+
+
+def address(peer: str) -> str:
+    """Return what a rate limit counts a caller by: an IPv4 address, or the /64 network of an IPv6 one.
+
+    ``peer`` is gRPC's, for example ``ipv4:127.0.0.1:5000``. Whoever has one IPv6 address has 2^64 of them.
+    """
     # gRPC percent-encodes the brackets of an IPv6 peer.
-    if not peer.startswith(("ipv4:127.", "ipv6:[::1]:", "ipv6:%5B::1%5D:")):
-        raise Refusal(Reason.LOOPBACK_ONLY)
+    kind, _, rest = peer.replace("%5B", "[").replace("%5D", "]").partition(":")
+    host = rest.rpartition(":")[0].strip("[]")
+    if kind != "ipv6":
+        return host
+    return _network(host.partition("%")[0])
+
+
+def _network(host: str) -> str:
+    return str(ipaddress.ip_network(f"{host}/64", strict=False))

@@ -1,4 +1,4 @@
-"""The calls of the contract: bytes in, bytes out, every failure with a status that we chose.
+"""Around every call of the contract: bytes in, bytes out, every failure with a status that we chose.
 
 The handlers take the bytes themselves, because gRPC answers a message that does not decode with a status and a text of
 its own. The store is reached through the committer only.
@@ -6,60 +6,40 @@ its own. The store is reached through the committer only.
 
 import asyncio
 import secrets
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
+import duckdb
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from weighin.v1 import services_pb2
-from weighin_aggregator.commit import Committer, Decision, Decisions
-from weighin_aggregator.errors import SnapshotError, StoreError, StoreRefusedError, StoreUnavailableError
-from weighin_aggregator.intake import Accepted, Refused, examine
-from weighin_aggregator.limits import Limits
-from weighin_aggregator.peer import device_id, require_loopback
-from weighin_aggregator.records import Batch, Sending, to_batch
+from weighin_aggregator.commit import Committer
+from weighin_aggregator.errors import StoreError
 from weighin_aggregator.refusal import Reason, Refusal
-from weighin_aggregator.serving import to_message
-from weighin_aggregator.snapshot import Written, write_numbered_snapshot
-from weighin_aggregator.store import Stats, utc_now
-from weighin_aggregator.validate import is_timestamp
-
-RUN_SERVICE = "weighin.v1.RunService"
-OPERATOR_SERVICE = "weighin.v1.OperatorService"
-_RUN_ID_CHARACTERS = 36
+from weighin_aggregator.store import Store
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Handler = Callable[[bytes, Context], Awaitable[bytes]]
+_Answer = TypeVar("_Answer")
+_Message = TypeVar("_Message", bound=Message)
 
 _log = structlog.get_logger()
 
 
-class Services:
-    """The handlers of all services. ``snapshots`` is the folder where the operator's snapshots go."""
+class Calls:
+    """The calls that run now, of all services together."""
 
-    def __init__(self, committer: Committer, limits: Limits, snapshots: Path) -> None:
-        self._committer = committer
-        self._limits = limits
-        self._snapshots = snapshots
+    def __init__(self) -> None:
         self._stopping = False
-        self._calls = 0
+        self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._making: asyncio.Task[Written | None] | None = None
 
-    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+    def handlers(self, service: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler:
         """Return what a server registers. Methods that are not here are answered UNIMPLEMENTED by gRPC itself."""
-        return (
-            grpc.method_handlers_generic_handler(RUN_SERVICE, {"SubmitRuns": self._handler(self._submit_runs)}),
-            grpc.method_handlers_generic_handler(
-                OPERATOR_SERVICE,
-                {"CreateSnapshot": self._handler(self._create_snapshot), "GetStats": self._handler(self._get_stats)},
-            ),
+        return grpc.method_handlers_generic_handler(
+            service, {name: self._handler(handle) for name, handle in methods.items()}
         )
 
     async def drain(self, timeout_seconds: float) -> bool:
@@ -69,21 +49,17 @@ class Services:
             await asyncio.wait_for(self._idle.wait(), timeout_seconds)
         except TimeoutError:
             return False
-        finally:
-            if self._making:
-                self._making.cancel()
-                await asyncio.gather(self._making, return_exceptions=True)
         return True
 
     def _handler(self, handle: Handler) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def answer(data: bytes, context: Context) -> bytes:
-            self._calls += 1
+            self._running += 1
             self._idle.clear()
             try:
                 return await self._guarded(handle, data, context)
             finally:
-                self._calls -= 1
-                if self._calls == 0:
+                self._running -= 1
+                if self._running == 0:
                     self._idle.set()
 
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -107,146 +83,29 @@ class Services:
         context.set_trailing_metadata(status.trailing_metadata)
         return b""
 
-    async def _submit_runs(self, data: bytes, context: Context) -> bytes:
-        device = device_id(context.invocation_metadata() or ())
-        if self._committer.is_full():
-            raise Refusal(Reason.OVERLOADED)
-        request = _decode(data, self._limits)
-        examined = _examine_all(request.envelopes, self._limits)
-        accepted = [item for item in examined if isinstance(item, Accepted)]
-        decisions = await self._store(accepted, device, _sending(request)) if accepted else {}
-        results = [
-            _result(envelope.run_id, item, decisions)
-            for envelope, item in zip(request.envelopes, examined, strict=True)
-        ]
-        _report(device, results)
-        return services_pb2.SubmitRunsResponse(results=results).SerializeToString()
 
-    async def _store(self, accepted: Sequence[Accepted], device: str, sending: Sending) -> Decisions:
-        """Store runs together; when one of them spoils that, one by one, so that it is the only one left out."""
-        try:
-            return await asyncio.wrap_future(self._committer.submit(_converted(accepted, device, sending)))
-        except StoreUnavailableError as error:
-            raise Refusal(Reason.STORE_UNAVAILABLE) from error
-        except StoreRefusedError as error:
-            if len(accepted) == 1:
-                # The kind of the error only: its text may repeat what was sent.
-                kind = type(error.__cause__ or error).__name__
-                _log.error("run_not_storable", device_id=device, run_id=accepted[0].run_id, error=kind)
-                return {accepted[0].run_id: Decision.NOT_STORABLE}
-        decisions: dict[str, Decision] = {}
-        for item in accepted:
-            decisions.update(await self._store([item], device, sending))
-        return decisions
-
-    async def _create_snapshot(self, _: bytes, context: Context) -> bytes:
-        require_loopback(context.peer())
-        # To judge a large fleet for the first time takes longer than a connection may last. Who asks again waits for
-        # that work, or finds it done.
-        if self._making is None or self._making.done():
-            self._making = asyncio.create_task(self._make_snapshot())
-        written = await asyncio.shield(self._making)
-        if written is None:
-            raise Refusal(Reason.SNAPSHOT_FAILED)
-        return services_pb2.CreateSnapshotResponse(folder=str(written.folder)).SerializeToString()
-
-    async def _make_snapshot(self) -> Written | None:
-        """Write a snapshot; None where that failed, and the log says why."""
-        try:
-            written = await write_numbered_snapshot(self._export, self._snapshots, self._limits.kept_snapshots)
-        except (SnapshotError, StoreError) as error:
-            _log.error("snapshot_failed", error=str(error))
-            return None
-        # How many were refused only: why may repeat what was sent.
-        facts = {**asdict(written), "folder": str(written.folder), "refused": len(written.refused)}
-        _log.info("snapshot_written", **facts)
-        return written
-
-    async def _export(self, folder: Path) -> datetime:
-        moments: list[datetime] = []
-        await asyncio.wrap_future(
-            self._committer.between_commits(lambda store: moments.append(store.export(folder)), needs_room=True)
-        )
-        return moments[0]
-
-    async def _get_stats(self, _: bytes, context: Context) -> bytes:
-        require_loopback(context.peer())
-        counted: list[Stats] = []
-        try:
-            await asyncio.wrap_future(self._committer.between_commits(lambda store: counted.append(store.stats())))
-        except StoreError as error:
-            raise Refusal(Reason.STORE_UNAVAILABLE) from error
-        return to_message(counted[0]).SerializeToString()
-
-
-def _decode(data: bytes, limits: Limits) -> services_pb2.SubmitRunsRequest:
+def decoded(kind: type[_Message], data: bytes) -> _Message:
+    """Decode a request. Raises Refusal."""
     try:
-        request = services_pb2.SubmitRunsRequest.FromString(data)
+        return kind.FromString(data)
     except DecodeError as error:
         raise Refusal(Reason.MALFORMED_REQUEST) from error
-    if len(request.envelopes) > limits.envelopes:
-        raise Refusal(Reason.TOO_MANY_RUNS)
-    return request
 
 
-def _sending(request: services_pb2.SubmitRunsRequest) -> Sending:
-    """Read what a call says about itself. It refuses no run: a time that is none reads as absent."""
-    has_time = request.HasField("send_time") and is_timestamp(request.send_time)
-    return Sending(
-        send_time=request.send_time if has_time else None,
-        spool_dropped_count=request.spool_dropped_count,
-        spool_quarantined_count=request.spool_quarantined_count,
+async def between_commits(
+    committer: Committer, call: Callable[[Store], _Answer], *, needs_room: bool = False
+) -> _Answer:
+    """Return what a call returns that has the store for itself; one that writes ``needs_room``. Raises StoreError."""
+    answers: list[_Answer] = []
+    await asyncio.wrap_future(
+        committer.between_commits(lambda store: answers.append(call(store)), needs_room=needs_room)
     )
+    return answers[0]
 
 
-def _converted(accepted: Sequence[Accepted], device: str, sending: Sending) -> Batch:
-    """Make the rows of runs. Raises StoreRefusedError when they fit no table."""
+async def in_transaction(committer: Committer, call: Callable[[duckdb.DuckDBPyConnection], _Answer]) -> _Answer:
+    """Return what a call returns, after its transaction is on disk. Raises Refusal."""
     try:
-        return to_batch(accepted, device, utc_now(), sending)
-    except Exception as error:  # Whatever a run does here, the same run would do again at every attempt.
-        raise StoreRefusedError(f"no rows can be made: {type(error).__name__}") from error
-
-
-def _examine_all(envelopes: Sequence[services_pb2.RunEnvelope], limits: Limits) -> list[Accepted | Refused]:
-    """Check every envelope by itself; of two with one run_id the second is refused."""
-    seen: set[str] = set()
-    examined: list[Accepted | Refused] = []
-    for envelope in envelopes:
-        if envelope.run_id in seen:
-            examined.append(Refused(reason=Reason.RUN_ID_INVALID))
-            continue
-        seen.add(envelope.run_id)
-        examined.append(examine(envelope, limits))
-    return examined
-
-
-def _result(run_id: str, item: Accepted | Refused, decisions: Decisions) -> services_pb2.RunResult:
-    # An id that is none is cut to the length of one: the answer must not grow with the question.
-    result = services_pb2.RunResult(run_id=run_id[:_RUN_ID_CHARACTERS])
-    if isinstance(item, Refused):
-        result.outcome = services_pb2.OUTCOME_RETRY if item.retry else services_pb2.OUTCOME_REJECTED
-        result.reason = item.reason.value
-        result.field_violations.extend(item.field_violations)
-        return result
-    match decisions[item.run_id]:
-        case Decision.STORED:
-            result.outcome = services_pb2.OUTCOME_STORED
-        case Decision.DUPLICATE:
-            result.outcome = services_pb2.OUTCOME_DUPLICATE
-        case Decision.RUN_ID_REUSED:
-            result.outcome = services_pb2.OUTCOME_REJECTED
-            result.reason = Reason.RUN_ID_REUSED.value
-        case Decision.NOT_STORABLE:
-            result.outcome = services_pb2.OUTCOME_REJECTED
-            result.reason = Reason.NOT_STORABLE.value
-    return result
-
-
-def _report(device: str, results: Sequence[services_pb2.RunResult]) -> None:
-    """Log what became of a call: counts by outcome and by reason, and every id that was used twice."""
-    outcomes = Counter(services_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_").lower() for result in results)
-    reasons = Counter(result.reason for result in results if result.reason)
-    for result in results:
-        if result.reason == Reason.RUN_ID_REUSED:
-            _log.warning("run_id_reused", device_id=device, run_id=result.run_id)
-    _log.info("runs_submitted", device_id=device, **outcomes, **({"reasons": reasons} if reasons else {}))
+        return await between_commits(committer, lambda store: store.transact(call), needs_room=True)
+    except StoreError as error:
+        raise Refusal(Reason.STORE_UNAVAILABLE) from error

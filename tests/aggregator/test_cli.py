@@ -14,6 +14,8 @@ import example_runs
 import pytest
 from aggregator_process import command
 
+from weighin_aggregator.schema import MIGRATIONS
+
 SERVE = ("--insecure", "--listen", "127.0.0.1:0")
 
 
@@ -21,13 +23,13 @@ def test_init_makes_a_store_and_may_be_repeated(data: Path) -> None:
     for _ in range(2):
         done = command("init", "--data", data, "--json")
         assert (done.returncode, done.stderr) == (0, "")
-        assert json.loads(done.stdout) == {"data": str(data), "schema_version": 2}
+        assert json.loads(done.stdout) == {"data": str(data), "schema_version": len(MIGRATIONS)}
     assert (data / "weighin.duckdb").is_file()
 
 
-@pytest.mark.parametrize("name", ["init", "serve", "snapshot", "stats"])
+@pytest.mark.parametrize("name", ["init", "serve", "snapshot", "stats", "token create", "revoke", "devices"])
 def test_every_command_has_help_with_an_example(name: str) -> None:
-    done = command(name, "--help")
+    done = command(*name.split(), "--help")
     assert done.returncode == 0
     assert f"example: weighin-aggregator {name}" in " ".join(done.stdout.split())
 
@@ -70,10 +72,11 @@ def answering_into(output: int, *arguments: str | Path) -> subprocess.CompletedP
     return subprocess.run(line, stdout=output, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
 
 
-def test_serve_refuses_to_start_without_insecure(data: Path) -> None:
-    done = command("serve", "--data", data)
+def test_serve_on_all_networks_needs_one_name_that_devices_know(data: Path) -> None:
+    done = command("serve", "--data", data, "--listen", "0.0.0.0:0")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "mutual TLS arrives later" in done.stderr
+    assert done.stderr.startswith("weighin-aggregator: --name is needed with --listen 0.0.0.0:0")
+    assert done.stderr.count("\n") == 1
     assert not data.exists()
 
 
@@ -157,7 +160,7 @@ def test_a_server_on_this_machine_is_asked_directly_whatever_proxy_is_set(
 def test_ctrl_c_while_a_server_is_asked_is_one_line(data: Path, tmp_path: Path) -> None:
     with aggregator_process.serving(data, tmp_path / "log"), socket.create_server(("127.0.0.1", 0)) as silent:
         announcement = json.loads((data / "serving.json").read_text())
-        announcement["address"] = f"127.0.0.1:{silent.getsockname()[1]}"
+        announcement["operator_address"] = f"127.0.0.1:{silent.getsockname()[1]}"
         (data / "serving.json").write_text(json.dumps(announcement))
         line = [sys.executable, "-m", "weighin_aggregator.cli", "stats", "--data", str(data)]
         with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:

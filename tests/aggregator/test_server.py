@@ -15,8 +15,10 @@ from aggregator_process import Client, Server, command, new_run_id, outcomes, re
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from weighin.v1 import services_pb2
+from weighin_aggregator.assembly import Config
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.server import Config, running
+from weighin_aggregator.ports import Endpoint
+from weighin_aggregator.server import running
 from weighin_aggregator.store import Known, Store
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -100,8 +102,8 @@ def test_a_store_that_the_committer_is_still_inside_is_not_closed_under_it(
     request = example_runs.request(new_envelopes(1)).SerializeToString()
 
     async def serve_and_leave() -> None:
-        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits(drain_seconds=0.1))
-        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
+        config = Config(data=data, run=Endpoint(host="127.0.0.1", port=0), limits=Limits(drain_seconds=0.1))
+        async with running(config) as server, grpc.aio.insecure_channel(server.run_address) as channel:
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(aggregator_process.SUBMIT_RUNS)
             answer = call(request, metadata=(("weighin-device-id", example_runs.DEVICE_ID),))
             assert await asyncio.to_thread(inside.wait, 30)

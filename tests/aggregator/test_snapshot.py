@@ -6,7 +6,8 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +22,12 @@ from aggregator_process import command, wait_until
 
 from weighin.v1 import measurement_pb2, services_pb2, services_pb2_grpc
 from weighin_aggregator import snapshot as snapshot_module
+from weighin_aggregator.assembly import Config
 from weighin_aggregator.errors import SnapshotError
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.server import Config, running
+from weighin_aggregator.ports import Endpoint
+from weighin_aggregator.server import running
+from weighin_aggregator.serving import SECRET_METADATA, Serving
 from weighin_aggregator.snapshot import Written, copy_snapshot, numbered_snapshots, write_snapshot
 from weighin_aggregator.store import Store
 from weighin_analysis.fleet.views import TABLES
@@ -277,6 +281,27 @@ def test_what_a_killed_server_leaves_behind_confuses_nobody(data: Path, tmp_path
 
 
 @dataclass(frozen=True, slots=True)
+class Operator:
+    """Calls a serving aggregator as the operator's commands do."""
+
+    stub: "services_pb2_grpc.OperatorServiceAsyncStub"
+    metadata: tuple[tuple[str, str]]
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, server: Serving) -> "AsyncIterator[Operator]":
+        async with grpc.aio.insecure_channel(server.operator_address) as channel:
+            stub = services_pb2_grpc.OperatorServiceStub(channel)
+            yield cls(stub, ((SECRET_METADATA, server.operator_secret),))
+
+    def create_snapshot(self) -> "grpc.aio.UnaryUnaryCall[Any, services_pb2.CreateSnapshotResponse]":
+        return self.stub.CreateSnapshot(services_pb2.CreateSnapshotRequest(), metadata=self.metadata)
+
+    def get_stats(self) -> "grpc.aio.UnaryUnaryCall[Any, services_pb2.GetStatsResponse]":
+        return self.stub.GetStats(services_pb2.GetStatsRequest(), metadata=self.metadata)
+
+
+@dataclass(frozen=True, slots=True)
 class Judging:
     """A child process that says when it has ``started`` and waits for a ``word`` before it judges."""
 
@@ -297,10 +322,13 @@ def judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judging:
 
 def test_runs_are_stored_while_a_child_process_judges(data: Path, judging: Judging) -> None:
     async def submit_while_it_judges() -> Path:
-        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits())
-        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
-            operator = services_pb2_grpc.OperatorServiceStub(channel)
-            answer = asyncio.create_task(_answer(operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())))
+        config = Config(data=data, run=Endpoint(host="127.0.0.1", port=0), limits=Limits())
+        async with (
+            running(config) as server,
+            Operator.of(server) as operator,
+            grpc.aio.insecure_channel(server.run_address) as channel,
+        ):
+            answer = asyncio.create_task(_answer(operator.create_snapshot()))
             await asyncio.to_thread(judging.started.read_text)
             submit: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(aggregator_process.SUBMIT_RUNS)
             request = example_runs.request([example_runs.example_envelope(1)]).SerializeToString()
@@ -320,10 +348,9 @@ async def _answer(call: Awaitable[services_pb2.CreateSnapshotResponse]) -> servi
 
 def test_a_snapshot_is_finished_when_the_connection_of_who_asked_for_it_ends(data: Path, judging: Judging) -> None:
     async def leave_while_it_judges() -> None:
-        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits())
-        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
-            operator = services_pb2_grpc.OperatorServiceStub(channel)
-            call = operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())
+        config = Config(data=data, run=Endpoint(host="127.0.0.1", port=0), limits=Limits())
+        async with running(config) as server, Operator.of(server) as operator:
+            call = operator.create_snapshot()
             await asyncio.to_thread(judging.started.read_text)
             call.cancel()
             await asyncio.to_thread(judging.word.write_text, "go")
@@ -334,14 +361,13 @@ def test_a_snapshot_is_finished_when_the_connection_of_who_asked_for_it_ends(dat
 
 def test_who_asks_again_while_a_snapshot_is_made_gets_that_one(data: Path, judging: Judging) -> None:
     async def ask_twice() -> set[str]:
-        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits())
-        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
-            operator = services_pb2_grpc.OperatorServiceStub(channel)
-            first = operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())
+        config = Config(data=data, run=Endpoint(host="127.0.0.1", port=0), limits=Limits())
+        async with running(config) as server, Operator.of(server) as operator:
+            first = operator.create_snapshot()
             await asyncio.to_thread(judging.started.read_text)
             first.cancel()
-            again = asyncio.create_task(_answer(operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())))
-            await operator.GetStats(services_pb2.GetStatsRequest())  # the server has read the call before this one
+            again = asyncio.create_task(_answer(operator.create_snapshot()))
+            await operator.get_stats()  # the server has read the call before this one
             await asyncio.to_thread(judging.word.write_text, "go")
             return {(await again).folder}
 
@@ -357,10 +383,9 @@ def test_a_server_that_is_stopped_stops_judging_too(
     monkeypatch.setattr(snapshot_module, "_JUDGE", (sys.executable, "-c", never))
 
     async def stop_while_it_judges() -> str:
-        config = Config(data=data, host="127.0.0.1", port=0, limits=Limits(drain_seconds=0.1))
-        async with running(config) as address, grpc.aio.insecure_channel(address) as channel:
-            operator = services_pb2_grpc.OperatorServiceStub(channel)
-            answer = asyncio.create_task(_answer(operator.CreateSnapshot(services_pb2.CreateSnapshotRequest())))
+        config = Config(data=data, run=Endpoint(host="127.0.0.1", port=0), limits=Limits(drain_seconds=0.1))
+        async with running(config) as server, Operator.of(server) as operator:
+            answer = asyncio.create_task(_answer(operator.create_snapshot()))
             file = await asyncio.to_thread(alive.open)
             assert await asyncio.to_thread(file.readline) == "\n"
         await asyncio.wait({answer})

@@ -16,7 +16,9 @@ from aggregator_process import Client, new_run_id, outcomes, refusal
 
 from weighin.v1 import run_pb2, services_pb2, services_pb2_grpc
 from weighin_aggregator import columns, validate_device
-from weighin_aggregator.server import Config, running
+from weighin_aggregator.assembly import Config
+from weighin_aggregator.ports import Endpoint
+from weighin_aggregator.server import running
 
 STORED, DUPLICATE = ("STORED", ""), ("DUPLICATE", "")
 RUN_BYTES = 256 << 10
@@ -185,8 +187,8 @@ def client_of_a_gap_in_the_rules(monkeypatch: pytest.MonkeyPatch, data: Path) ->
     started, stop = Future[str](), threading.Event()
 
     async def serve() -> None:
-        async with running(Config(data=data, host="127.0.0.1", port=0)) as address:
-            started.set_result(address)
+        async with running(Config(data=data, run=Endpoint(host="127.0.0.1", port=0))) as server:
+            started.set_result(server.run_address)
             await asyncio.to_thread(stop.wait)
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
@@ -269,7 +271,7 @@ def test_one_run_without_consent_refuses_the_whole_call_and_nothing_is_stored(cl
     assert outcomes(client.submit(sent)) == [STORED]
 
 
-def test_what_arrives_later_is_answered_unimplemented_today(client: Client) -> None:
+def test_what_a_plain_server_does_not_have_is_answered_unimplemented(client: Client) -> None:
     metadata = (("weighin-device-id", example_runs.DEVICE_ID),)
     runs = services_pb2_grpc.RunServiceStub(client.channel)
     enrollment = services_pb2_grpc.EnrollmentServiceStub(client.channel)

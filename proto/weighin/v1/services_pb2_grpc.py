@@ -364,6 +364,11 @@ class OperatorServiceStub(object):
                 request_serializer=weighin_dot_v1_dot_services__pb2.RevokeDeviceRequest.SerializeToString,
                 response_deserializer=weighin_dot_v1_dot_services__pb2.RevokeDeviceResponse.FromString,
                 _registered_method=True)
+        self.ListDevices = channel.unary_unary(
+                '/weighin.v1.OperatorService/ListDevices',
+                request_serializer=weighin_dot_v1_dot_services__pb2.ListDevicesRequest.SerializeToString,
+                response_deserializer=weighin_dot_v1_dot_services__pb2.ListDevicesResponse.FromString,
+                _registered_method=True)
         self.CreateBackup = channel.unary_unary(
                 '/weighin.v1.OperatorService/CreateBackup',
                 request_serializer=weighin_dot_v1_dot_services__pb2.CreateBackupRequest.SerializeToString,
@@ -400,6 +405,12 @@ class OperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDevices(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateBackup(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -428,6 +439,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.RevokeDevice,
                     request_deserializer=weighin_dot_v1_dot_services__pb2.RevokeDeviceRequest.FromString,
                     response_serializer=weighin_dot_v1_dot_services__pb2.RevokeDeviceResponse.SerializeToString,
+            ),
+            'ListDevices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDevices,
+                    request_deserializer=weighin_dot_v1_dot_services__pb2.ListDevicesRequest.FromString,
+                    response_serializer=weighin_dot_v1_dot_services__pb2.ListDevicesResponse.SerializeToString,
             ),
             'CreateBackup': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateBackup,
@@ -545,6 +561,33 @@ class OperatorService(object):
             '/weighin.v1.OperatorService/RevokeDevice',
             weighin_dot_v1_dot_services__pb2.RevokeDeviceRequest.SerializeToString,
             weighin_dot_v1_dot_services__pb2.RevokeDeviceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDevices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weighin.v1.OperatorService/ListDevices',
+            weighin_dot_v1_dot_services__pb2.ListDevicesRequest.SerializeToString,
+            weighin_dot_v1_dot_services__pb2.ListDevicesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -135,6 +135,7 @@ class OperatorServiceStub:
     GetStats: _grpc.UnaryUnaryMultiCallable[_services_pb2.GetStatsRequest, _services_pb2.GetStatsResponse]
     CreateToken: _grpc.UnaryUnaryMultiCallable[_services_pb2.CreateTokenRequest, _services_pb2.CreateTokenResponse]
     RevokeDevice: _grpc.UnaryUnaryMultiCallable[_services_pb2.RevokeDeviceRequest, _services_pb2.RevokeDeviceResponse]
+    ListDevices: _grpc.UnaryUnaryMultiCallable[_services_pb2.ListDevicesRequest, _services_pb2.ListDevicesResponse]
     CreateBackup: _grpc.UnaryUnaryMultiCallable[_services_pb2.CreateBackupRequest, _services_pb2.CreateBackupResponse]
 
 @_typing.type_check_only
@@ -148,6 +149,7 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     GetStats: _aio.UnaryUnaryMultiCallable[_services_pb2.GetStatsRequest, _services_pb2.GetStatsResponse]  # type: ignore[assignment]
     CreateToken: _aio.UnaryUnaryMultiCallable[_services_pb2.CreateTokenRequest, _services_pb2.CreateTokenResponse]  # type: ignore[assignment]
     RevokeDevice: _aio.UnaryUnaryMultiCallable[_services_pb2.RevokeDeviceRequest, _services_pb2.RevokeDeviceResponse]  # type: ignore[assignment]
+    ListDevices: _aio.UnaryUnaryMultiCallable[_services_pb2.ListDevicesRequest, _services_pb2.ListDevicesResponse]  # type: ignore[assignment]
     CreateBackup: _aio.UnaryUnaryMultiCallable[_services_pb2.CreateBackupRequest, _services_pb2.CreateBackupResponse]  # type: ignore[assignment]
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -182,6 +184,13 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _services_pb2.RevokeDeviceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_services_pb2.RevokeDeviceResponse, _abc.Awaitable[_services_pb2.RevokeDeviceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListDevices(
+        self,
+        request: _services_pb2.ListDevicesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_services_pb2.ListDevicesResponse, _abc.Awaitable[_services_pb2.ListDevicesResponse]]: ...
 
     @_abc_1.abstractmethod
     def CreateBackup(

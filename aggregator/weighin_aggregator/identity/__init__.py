@@ -1,0 +1,1 @@
+"""Who may send: the authority of a fleet, enrolment tokens, and what the store knows of devices."""
