@@ -99,7 +99,7 @@ class Reached:
         )
 
 
-def reached(margin_sds: FloatArray, probability: FloatArray) -> Reached:
+def reached(margin_sds: NDArray[np.floating], probability: NDArray[np.floating]) -> Reached:
     """Return what devices add that reach a level by so many standard deviations, and with such a probability."""
     worse, point, better = ((margin_sds >= sds).astype(np.float64) for sds in (COMMON_SDS, 0.0, -COMMON_SDS))
     return Reached(

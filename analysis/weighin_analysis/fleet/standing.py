@@ -23,6 +23,7 @@ from weighin_analysis.fleet.values import Level
 from weighin_analysis.limits import Limits
 
 IntArray = NDArray[np.int64]
+ShortFloatArray = NDArray[np.float32]
 
 # Of this many rows all columns stay in the cache of a processor.
 _BATCH_ROWS = 1 << 17
@@ -50,14 +51,14 @@ class Standing:
 
     ``verdict`` is an index into VERDICTS, NO_VERDICT where nothing is known of a device; the speeds are of the row with
     this verdict, NaN where they are not known. Margins (``Grades``) are -infinity and probabilities 0 where nothing is
-    known.
+    known; seven digits are enough for both.
     """
 
     verdict: NDArray[np.int8]
-    comfortable_margin_sds: FloatArray
-    comfortable_probability: FloatArray
-    usable_margin_sds: FloatArray
-    usable_probability: FloatArray
+    comfortable_margin_sds: ShortFloatArray
+    comfortable_probability: ShortFloatArray
+    usable_margin_sds: ShortFloatArray
+    usable_probability: ShortFloatArray
     decode_tokens_per_second: FloatArray
     prefill_tokens_per_second: FloatArray
     time_to_first_token_seconds: FloatArray
@@ -67,10 +68,10 @@ class Standing:
         """Return the standing of devices of which nothing is known."""
         return cls(
             verdict=np.full(device_count, NO_VERDICT, dtype=np.int8),
-            comfortable_margin_sds=np.full(device_count, -np.inf),
-            comfortable_probability=np.zeros(device_count),
-            usable_margin_sds=np.full(device_count, -np.inf),
-            usable_probability=np.zeros(device_count),
+            comfortable_margin_sds=np.full(device_count, -np.inf, dtype=np.float32),
+            comfortable_probability=np.zeros(device_count, dtype=np.float32),
+            usable_margin_sds=np.full(device_count, -np.inf, dtype=np.float32),
+            usable_probability=np.zeros(device_count, dtype=np.float32),
             **{name: np.full(device_count, np.nan) for name in _SPEEDS},
         )
 
@@ -83,11 +84,11 @@ class Standing:
         """Return which devices reach a level by their point estimates."""
         return np.asarray(self.margin_sds(level) >= 0)
 
-    def margin_sds(self, level: Level) -> FloatArray:
+    def margin_sds(self, level: Level) -> ShortFloatArray:
         """Return by how many standard deviations devices reach a level."""
         return self.comfortable_margin_sds if level is Level.COMFORTABLE else self.usable_margin_sds
 
-    def probability(self, level: Level) -> FloatArray:
+    def probability(self, level: Level) -> ShortFloatArray:
         """Return with what probability devices reach a level."""
         return self.comfortable_probability if level is Level.COMFORTABLE else self.usable_probability
 
@@ -169,10 +170,10 @@ def _graded(columns: Mapping[str, FloatArray], limits: Limits) -> Standing:
     return Standing(
         verdict=grades.verdict,
         # Of NaN and a number the number is the larger.
-        comfortable_margin_sds=np.fmax(grades.comfortable_margin_sds, -np.inf),
-        comfortable_probability=np.fmax(grades.comfortable_probability, 0.0),
-        usable_margin_sds=np.fmax(grades.usable_margin_sds, -np.inf),
-        usable_probability=np.fmax(grades.usable_probability, 0.0),
+        comfortable_margin_sds=np.fmax(grades.comfortable_margin_sds, -np.inf, dtype=np.float32),
+        comfortable_probability=np.fmax(grades.comfortable_probability, 0.0, dtype=np.float32),
+        usable_margin_sds=np.fmax(grades.usable_margin_sds, -np.inf, dtype=np.float32),
+        usable_probability=np.fmax(grades.usable_probability, 0.0, dtype=np.float32),
         **{name: columns[name] for name in _SPEEDS},
     )
 

@@ -22,15 +22,14 @@ CHOICE = Choice(
 def standing(verdicts: list[int]) -> Standing:
     unknown = np.full(len(verdicts), np.nan)
     verdict = np.array(verdicts, dtype=np.int8)
-    comfortable, usable = (
-        np.where(verdict <= VERDICTS.index(worst), 0.3, -0.3) for worst in (Verdict.COMFORTABLE, Verdict.USABLE)
-    )
+    margins = [np.where(verdict <= VERDICTS.index(one), 0.3, -0.3) for one in (Verdict.COMFORTABLE, Verdict.USABLE)]
+    comfortable, usable = (one.astype(np.float32) for one in margins)
     return Standing(
         verdict=verdict,
         comfortable_margin_sds=comfortable,
-        comfortable_probability=normal_cdf(comfortable),
+        comfortable_probability=normal_cdf(margins[0]).astype(np.float32),
         usable_margin_sds=usable,
-        usable_probability=normal_cdf(usable),
+        usable_probability=normal_cdf(margins[1]).astype(np.float32),
         decode_tokens_per_second=unknown,
         prefill_tokens_per_second=unknown,
         time_to_first_token_seconds=unknown,
