@@ -22,6 +22,7 @@ from weighin.v1 import services_pb2
 START_SECONDS = 30.0
 CALL_SECONDS = 30.0
 SUBMIT_RUNS = "/weighin.v1.RunService/SubmitRuns"
+PROGRAM = ("-m", "weighin_aggregator.cli")
 
 
 def command(*arguments: str | Path, timeout_seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
@@ -30,7 +31,7 @@ def command(*arguments: str | Path, timeout_seconds: float = 60.0) -> subprocess
 
 
 def _line(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "weighin_aggregator.cli", *map(str, arguments)]
+    return [sys.executable, *PROGRAM, *map(str, arguments)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Server:
     process: subprocess.Popen[str]
     address: str
     log: Path
+    enroll_address: str | None = None
 
     def kill(self) -> None:
         """SIGKILL: nothing of the process runs any more when this returns."""
@@ -52,11 +54,22 @@ class Server:
         return self.process.wait(timeout=START_SECONDS)
 
 
-def start(data: Path, log: Path, host: str = "127.0.0.1") -> Server:
-    """Serve a data directory on a free port; returns when it listens. ``log`` takes its standard error."""
+def start(
+    data: Path,
+    log: Path,
+    host: str = "127.0.0.1",
+    *,
+    port: int = 0,
+    program: Sequence[str] = PROGRAM,
+    mode: Sequence[str] = ("--insecure",),
+) -> Server:
+    """Serve a data directory on a free port; returns when it listens. ``log`` takes its standard error.
+
+    Without a ``mode`` devices enrol, and call with their certificates.
+    """
     with log.open("a") as errors:
         process = subprocess.Popen(
-            _line("serve", "--data", data, "--insecure", "--listen", f"{host}:0"),
+            [sys.executable, *program, "serve", "--data", str(data), *mode, "--listen", f"{host}:{port}"],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -68,14 +81,22 @@ def start(data: Path, log: Path, host: str = "127.0.0.1") -> Server:
         process.kill()
         process.wait()
         raise AssertionError(f"the server did not start: {log.read_text()}")
+    enrolling = process.stdout.readline() if "--insecure" not in mode else ""
     process.stdout.close()
-    return Server(process=process, address=line.removeprefix("listening on ").strip(), log=log)
+    return Server(
+        process=process,
+        address=line.removeprefix("listening on ").strip(),
+        log=log,
+        enroll_address=enrolling.removeprefix("enrolling on ").strip() or None,
+    )
 
 
 @contextmanager
-def serving(data: Path, log: Path, host: str = "127.0.0.1") -> Iterator[Server]:
+def serving(
+    data: Path, log: Path, host: str = "127.0.0.1", *, mode: Sequence[str] = ("--insecure",)
+) -> Iterator[Server]:
     """Serve inside the block; the process is gone after it."""
-    server = start(data, log, host)
+    server = start(data, log, host, mode=mode)
     try:
         yield server
     finally:
