@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,13 +16,15 @@ from weighin_agent import terminal
 from weighin_agent.check import Request, unanswerable
 from weighin_agent.check import answer as answer_from
 from weighin_agent.check import document as check_document
+from weighin_agent.command_line import Commands, add_command, output_console, print_json, print_text, state_of
+from weighin_agent.commands_fleet import add_fleet_commands, delivery_line, go_on_forgetting
 from weighin_agent.errors import DamagedRunError, EnvironmentFailure, UsageError
 from weighin_agent.files import write_durably
 from weighin_agent.fleet import actions as fleet
 from weighin_agent.fleet.delivery import DeliveryReport
+from weighin_agent.fleet.room import lack_of_room, require_room
 from weighin_agent.fleet.spool import Spool
-from weighin_agent.fleet.state import State, state_folder
-from weighin_agent.output import silence_output
+from weighin_agent.fleet.state import State
 from weighin_agent.probe import probe
 from weighin_agent.probe.system import this_system_name
 from weighin_agent.run import CaseFailureReason, Run
@@ -44,14 +46,6 @@ from weighin_analysis.errors import CatalogError
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.suite import SUITE_NAMES, load_suite, suite_case
 
-CONSENT_VERSION = 1
-CONSENT_TEXT = """\
-weighin sends what `weighin-agent probe` shows and the raw timings of each weigh-in; `weighin-agent preview` prints the
-exact message. It never reads or sends serial numbers, MAC or network addresses, host or user names, paths, files,
-packages or processes. The device is known by a random number made on it."""
-
-Command = Callable[[argparse.Namespace], int]
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line; ``options.command`` answers it with an exit code."""
@@ -66,46 +60,18 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_verify(commands)
-    _add_enroll(commands)
     _add_schedule(commands)
-    _add_simple(commands, "submit", _submit, "send the runs that wait in the spool")
-    _add_simple(commands, "status", _status, "where things stand: enrolment, spool, last delivery")
-    _add_simple(commands, "preview", _preview, "print the exact messages that wait to be sent")
+    add_fleet_commands(commands)
     return program
 
 
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    command: Command,
-    about: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=about, description=about, epilog=f"example: weighin-agent {example}")
-    parser.set_defaults(command=command)
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text for people")
-    parser.add_argument(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        help="folder that keeps identity and spool (default: $WEIGHIN_STATE_DIR, else the system's place for it)",
-    )
-    return parser
+def _add_probe(commands: Commands) -> None:
+    add_command(commands, "probe", _probe, "read what this device is, without a benchmark", "probe --json")
 
 
-def _add_simple(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, about: str
-) -> None:
-    _add(commands, name, command, about, f"{name} --json")
-
-
-def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    _add(commands, "probe", _probe, "read what this device is, without a benchmark", "probe --json")
-
-
-def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_run(commands: Commands) -> None:
     about = "probe and benchmark this device, print its card, keep the run and send it if enrolled"
-    parser = _add(commands, "run", _run, about, "run --no-submit --json")
+    parser = add_command(commands, "run", _run, about, "run --no-submit --json")
     parser.add_argument("--suite", choices=SUITE_NAMES, default="standard", help="what to run (default: %(default)s)")
     _add_execution_provider(parser)
     parser.add_argument(
@@ -126,18 +92,18 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON document to FILE")
 
 
-def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_check(commands: Commands) -> None:
     about = "can this device download and run a model? judged from its newest run and what is free now"
-    parser = _add(commands, "check", _check, about, "check Qwen3-0.6B --context 4096")
+    parser = add_command(commands, "check", _check, about, "check Qwen3-0.6B --context 4096")
     add_question(parser)
     parser.add_argument(
         "--ep", type=str.lower, metavar="NAME", help="execution provider to run it on (default: any that was measured)"
     )
 
 
-def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_verify(commands: Commands) -> None:
     about = "run full models beside their own layer probes and print the error of the prediction"
-    parser = _add(commands, "verify", _verify, about, "verify --architecture Qwen2.5-0.5B --scheme int8_block32")
+    parser = add_command(commands, "verify", _verify, about, "verify --architecture Qwen2.5-0.5B --scheme int8_block32")
     parser.add_argument(
         "--architecture",
         action="append",
@@ -166,33 +132,9 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     _add_execution_provider(parser)
 
 
-def _add_enroll(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = _add(
-        commands,
-        "enroll",
-        _enroll,
-        "join the fleet of an aggregator on this machine",
-        f"enroll --insecure 127.0.0.1:50051 --accept-consent {CONSENT_VERSION}",
-    )
-    parser.add_argument("address", metavar="HOST:PORT", help="where the aggregator listens")
-    parser.add_argument(
-        "--insecure",
-        action="store_true",
-        required=True,
-        help="plain text; loopback only. Required: mutual TLS with an enrolment token is not built yet",
-    )
-    parser.add_argument(
-        "--accept-consent",
-        type=int,
-        metavar="VERSION",
-        default=0,
-        help=f"accept what is sent, without being asked; the present version is {CONSENT_VERSION}",
-    )
-
-
-def _add_schedule(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_schedule(commands: Commands) -> None:
     about = "weigh this device in again and again, while it is idle and on mains power"
-    parser = _add(commands, "schedule", _schedule, about, "schedule install --every 1d")
+    parser = add_command(commands, "schedule", _schedule, about, "schedule install --every 1d")
     parser.add_argument("action", choices=("install", "remove", "show"), help="show: what is scheduled on this device")
     parser.add_argument(
         "--every",
@@ -220,56 +162,29 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _state(options: argparse.Namespace) -> State:
-    return State(state_folder(options.state))
-
-
-def _console() -> Console:
-    """Return standard output for people, wide where it is no terminal: whoever reads it later wraps it."""
-    console = _Output(highlight=False)
-    return console if console.is_terminal else _Output(highlight=False, width=140)
-
-
-class _Output(Console):
-    """Standard output whose reader may leave early: the command goes on, and its exit code stays."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        silence_output()
-
-
-def _print_json(document: object) -> None:
-    _print(json.dumps(document, indent=2))
-
-
-def _print(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        silence_output()
-
-
 def _execution_provider(options: argparse.Namespace) -> str:
     # A full model is held against its layers on one execution provider: the processor, unless another is named.
     return "cpu" if options.ep in ("auto", "all") else options.ep
 
 
 def _probe(options: argparse.Namespace) -> int:
-    device, gaps = probe(_state(options).folder)
+    device, gaps = probe(state_of(options).folder)
     if options.json:
-        _print_json({"device": asdict(device), "probe_gaps": [asdict(gap) for gap in gaps]})
+        print_json({"device": asdict(device), "probe_gaps": [asdict(gap) for gap in gaps]})
     else:
-        terminal.print_device(_console(), device, gaps)
+        terminal.print_device(output_console(), device, gaps)
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    state, suite = _state(options), load_suite(options.suite)
+    state, suite = state_of(options), load_suite(options.suite)
     errors = Console(stderr=True, highlight=False)
     if options.output:
         _check_output(options.output)
+    if state.forgetting() is not None:
+        return go_on_forgetting(options, state)
     with fleet.working(state) as spool:
-        reason = reason_to_wait(read_moment(state), period_seconds(options.scheduled)) if options.scheduled else None
+        reason = _reason_to_wait(options, state)
         if reason:
             return _skip(options, reason, _deliver_after_run(options, state, spool))
         enrolment = state.enrolment()
@@ -287,15 +202,23 @@ def _run(options: argparse.Namespace) -> int:
         card = card_of(run)
         document = {"run_id": entry.run_id, "run": message_to_json(message), **_card_document(asdict(card))}
         if options.json:
-            _print_json(document)
+            print_json(document)
         else:
-            terminal.print_card(_console(), card, run)
+            terminal.print_card(output_console(), card, run)
         if options.output:
             _write_output(options.output, document)
         report = _deliver_after_run(options, state, spool)
-    print(_delivery_line(entry.run_id, report), file=sys.stderr)
+    print(delivery_line(entry.run_id, report), file=sys.stderr)
     failed = _some_part_failed(run) or card.unjudged
     return 1 if failed or (report and report.quarantined) else 0
+
+
+def _reason_to_wait(options: argparse.Namespace, state: State) -> str | None:
+    """Why a scheduled start does not weigh in now; None where it may. Raises EnvironmentFailure for want of room."""
+    if options.scheduled:
+        return reason_to_wait(read_moment(state), period_seconds(options.scheduled)) or lack_of_room(state.folder)
+    require_room(state.folder)
+    return None
 
 
 def _deliver_after_run(options: argparse.Namespace, state: State, spool: Spool) -> DeliveryReport | None:
@@ -308,8 +231,8 @@ def _deliver_after_run(options: argparse.Namespace, state: State, spool: Spool) 
 def _skip(options: argparse.Namespace, reason: str, report: DeliveryReport | None) -> int:
     """Tell why a scheduled start does not weigh in; what waited from before was sent all the same."""
     if options.json:
-        _print_json({"skipped": reason})
-    sent = f"; {_delivery_line(None, report)}" if report else ""
+        print_json({"skipped": reason})
+    sent = f"; {delivery_line(None, report)}" if report else ""
     print(f"no weigh-in now: {reason}{sent}", file=sys.stderr)
     return 1 if report and report.quarantined else 0
 
@@ -340,22 +263,8 @@ def _some_part_failed(run: Run) -> bool:
     return any(failure.reason is not CaseFailureReason.MEMORY_GATE for failure in run.failures)
 
 
-def _delivery_line(run_id: str | None, report: DeliveryReport | None) -> str:
-    if report is None:
-        return f"run {run_id} is kept in the spool; send it with `weighin-agent submit`"
-    parts = []
-    if report.stored_count:
-        parts.append(f"{report.stored_count} run(s) stored by the aggregator")
-    if report.duplicate_count:
-        parts.append(f"{report.duplicate_count} run(s) were stored there already")
-    parts += [f"set aside: {run.reason}: {run.detail}" for run in report.quarantined]
-    if report.kept_count:
-        parts.append(f"{report.kept_count} run(s) kept in the spool: {report.kept_detail}")
-    return "; ".join(parts) or "nothing waits to be sent"
-
-
 def _check(options: argparse.Namespace) -> int:
-    state, found = _state(options), find_model(options.model)
+    state, found = state_of(options), find_model(options.model)
     check_question(options.format, options.scheme, options.what_if or ())
     request = Request(
         found=found,
@@ -377,14 +286,14 @@ def _check(options: argparse.Namespace) -> int:
         answer = answer_from(request, newest, now, datetime.now(UTC))
     links = (1e6 * options.link_mbit,) if options.link_mbit else LINKS_BITS_PER_SECOND
     if options.json:
-        _print_json(check_document(answer, links))
+        print_json(check_document(answer, links))
     else:
-        print_check(_console(), answer, links)
+        print_check(output_console(), answer, links)
     return 0 if answer.runs else 1
 
 
 def _verify(options: argparse.Namespace) -> int:
-    state, suite = _state(options), load_suite("standard")
+    state, suite = state_of(options), load_suite("standard")
     shapes = [_read_architecture(text) for text in options.architecture or ["Qwen2.5-0.5B"]]
     if len({shape.name for shape in shapes}) < len(shapes):
         raise UsageError("--architecture: two have the same name")
@@ -408,9 +317,9 @@ def _verify(options: argparse.Namespace) -> int:
     loads = unseen_loads(results) if options.unseen else own_layers_loads(results)
     found = verification(cells_of(loads), UNSEEN_RULE if options.unseen else OWN_LAYERS_RULE)
     if options.json:
-        _print_json(asdict(found) | {"repeats": options.repeats})
+        print_json(asdict(found) | {"repeats": options.repeats})
     else:
-        terminal.print_verification(_console(), found)
+        terminal.print_verification(output_console(), found)
     return 0 if found.passed else 1
 
 
@@ -426,32 +335,8 @@ def _read_architecture(text: str) -> Architecture:
         raise UsageError(f"--architecture {text}: {error}") from error
 
 
-def _enroll(options: argparse.Namespace) -> int:
-    state = _state(options)
-    consent = options.accept_consent or _ask_consent()
-    if consent != CONSENT_VERSION:
-        raise UsageError(f"consent version {consent} is not offered; accept with --accept-consent {CONSENT_VERSION}")
-    with fleet.working(state) as spool:
-        enrolment = fleet.enroll_insecure(state, spool, options.address, consent)
-    if options.json:
-        _print_json(asdict(enrolment))
-    else:
-        _print(f"enrolled with the aggregator at {enrolment.aggregator_address}; `weighin-agent run` sends to it")
-    return 0
-
-
-def _ask_consent() -> int:
-    print(CONSENT_TEXT, file=sys.stderr)
-    if not sys.stdin.isatty():
-        raise UsageError(f"nothing is sent without consent; accept it with --accept-consent {CONSENT_VERSION}")
-    print("Send this? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UsageError("not enrolled: consent was not given")
-    return CONSENT_VERSION
-
-
 def _schedule(options: argparse.Namespace) -> int:
-    plan = scheduler.plan_here(this_system_name(), _state(options).folder, options.every)
+    plan = scheduler.plan_here(this_system_name(), state_of(options).folder, options.every)
     files: Sequence[PlannedFile] = plan.files
     match options.action:
         case "install" if not options.only_print:
@@ -462,39 +347,10 @@ def _schedule(options: argparse.Namespace) -> int:
         case "show":
             files = scheduler.installed(plan)
     if options.json:
-        _print_json([{"path": str(file.path), "text": file.text} for file in files])
+        print_json([{"path": str(file.path), "text": file.text} for file in files])
     elif options.only_print or options.action == "show":
-        _print("\n".join(f"# {file.path}\n{file.text}" for file in files) or "nothing is scheduled")
+        print_text("\n".join(f"# {file.path}\n{file.text}" for file in files) or "nothing is scheduled")
     else:
         verb = "written" if options.action == "install" else "removed"
-        _print("\n".join(f"{verb}: {file.path}" for file in files) or "nothing was scheduled")
+        print_text("\n".join(f"{verb}: {file.path}" for file in files) or "nothing was scheduled")
     return 1 if options.action == "show" and not files else 0
-
-
-def _submit(options: argparse.Namespace) -> int:
-    state = _state(options)
-    with fleet.working(state) as spool:
-        report = fleet.deliver_runs(state, spool)
-    if options.json:
-        _print_json(asdict(report))
-    else:
-        _print(_delivery_line(None, report))
-    return 1 if report.quarantined else 0
-
-
-def _status(options: argparse.Namespace) -> int:
-    status = fleet.status(_state(options))
-    if options.json:
-        _print_json(asdict(status) | {"state_folder": str(status.state_folder)})
-    else:
-        terminal.print_status(_console(), status)
-    return 0
-
-
-def _preview(options: argparse.Namespace) -> int:
-    pending = fleet.preview(_state(options))
-    if pending or options.json:
-        _print_json([asdict(one) for one in pending])
-    else:
-        _print("nothing waits to be sent")
-    return 0

@@ -10,7 +10,9 @@ AgentError
 └── DeliveryError                 the aggregator did not take a call
     ├── AggregatorAwayError       away, busy or at fault: the same call later will do
     ├── UnacceptableRequestError  the call as it is will never do: a smaller one may
+    ├── UnsafeChannelError        the way there is not safe, so nothing is sent on it
     └── DeviceRefusedError        it takes nothing from this device until a person acts
+        └── CredentialRefusedError  for the certificate that this device shows: a newer one may do
 """
 
 from typing import ClassVar
@@ -75,5 +77,13 @@ class UnacceptableRequestError(DeliveryError):
     """The call as it is will never do, for its size or for one run in it: a smaller one may."""
 
 
+class UnsafeChannelError(DeliveryError):
+    """What answers does not prove to be the aggregator, so nothing was sent; ``reason`` as in ``tls_diagnosis``."""
+
+
 class DeviceRefusedError(DeliveryError):
     """The aggregator takes nothing from this device until a person acts."""
+
+
+class CredentialRefusedError(DeviceRefusedError):
+    """The aggregator does not take this device's certificate: a newer one may do."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -12,7 +11,6 @@ from rich.text import Text
 from weighin_agent.bench.suite_run import Watcher
 from weighin_agent.check import REMINDER
 from weighin_agent.device import Device, ExecutionProvider, ProbeGap, Virtualization
-from weighin_agent.fleet.actions import Status
 from weighin_agent.run import CaseFailure, Run
 from weighin_agent.verify import Step, StepKind
 from weighin_agent.weigh_in import device_facts
@@ -323,32 +321,3 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {name}"
     return f"{seconds:.0f} seconds"
-
-
-def print_status(console: Console, status: Status) -> None:
-    """Print where things stand on this device."""
-    enrolment, last = status.enrolment, status.last_delivery
-    console.print(f"device {status.device_id or 'without identity before its first weigh-in'}")
-    console.print(f"state folder {status.state_folder}")
-    if enrolment:
-        plain = " (plain text on loopback)" if enrolment.insecure else ""
-        console.print(f"enrolled with {enrolment.aggregator_address}{plain}, consent {enrolment.consent_version}")
-    else:
-        console.print("not enrolled: runs wait in the spool until `weighin-agent enroll`")
-    age = status.oldest_pending_age_seconds
-    waiting = f", the oldest for {duration(age)}" if age is not None else ""
-    console.print(f"{status.pending_count} run(s) wait, {status.pending_bytes / 1024:.0f} KiB{waiting}")
-    console.print(
-        f"since installation {status.dropped_count} dropped by the caps, {status.quarantined_count} set aside"
-    )
-    for run in status.quarantine:
-        console.print(f"  set aside {run.run_id or run.file_name}: {run.reason or 'reason lost'}: {run.detail}")
-    for name in status.damaged_files:
-        console.print(f"  damaged and begun anew: {name}")
-    if last:
-        kept = f", {last.kept_count} kept: {last.kept_detail}" if last.kept_count else ""
-        when = f"{datetime.fromtimestamp(last.time_seconds, UTC):%Y-%m-%d %H:%M} UTC"
-        console.print(
-            f"last delivery {when}: {last.stored_count} stored, "
-            f"{last.duplicate_count} stored before, {last.quarantined_count} set aside{kept}"
-        )

@@ -15,7 +15,8 @@ from weighin_agent.errors import (
     UnacceptableRequestError,
     UsageError,
 )
-from weighin_agent.fleet.client import AggregatorClient, Outcome, parse_loopback_address
+from weighin_agent.fleet.address import parse_loopback_address
+from weighin_agent.fleet.client import AggregatorClient, Outcome
 
 DEVICE_ID = "0b6f1c1e-6a51-4d0c-9d7e-2f4f5a7c9b10"
 

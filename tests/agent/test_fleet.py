@@ -146,7 +146,7 @@ def test_status_of_a_device_that_never_started_is_empty_and_makes_nothing(state:
     now = status(state)
     assert (now.device_id, now.enrolment, now.pending_count, now.oldest_pending_age_seconds) == (None, None, 0, None)
     assert (now.last_delivery, now.quarantine) == (None, ())
-    assert preview(state) == ()
+    assert preview(state, 1).envelopes == ()
     assert not state.folder.exists()
 
 
@@ -181,7 +181,7 @@ def test_preview_shows_every_waiting_run_whole_and_changes_nothing(state: State)
         damaged = keep_run(state, spool, serialized_run())
         (spool.folder / damaged.file_name).write_bytes(b"")
     before = {path: path.stat().st_mtime_ns for path in state.folder.rglob("*")}
-    first, second = preview(state)
+    first, second = preview(state, 1).envelopes
     assert first.run is not None
     assert "probeGaps" in first.run, "canonical protobuf JSON"
     assert ParseDict(first.run, run_pb2.Run()) == example_run()

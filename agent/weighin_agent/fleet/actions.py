@@ -1,5 +1,6 @@
 """Life in a fleet: enrol, keep a run, deliver what waits, and tell a person where things stand."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,14 +10,21 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from weighin.v1 import run_pb2, services_pb2
-from weighin_agent.errors import DamagedRunError, DeliveryError, StateError, UsageError
-from weighin_agent.fleet.client import AggregatorClient, parse_loopback_address
+from weighin_agent.errors import DamagedRunError, DeliveryError, StateError
+from weighin_agent.fleet.address import parse_loopback_address
+from weighin_agent.fleet.client import AggregatorClient
+from weighin_agent.fleet.consent import note_consent, require_consent, with_consent
+from weighin_agent.fleet.credential import Validity
 from weighin_agent.fleet.delivery import GIVE_UP_AFTER_SECONDS, DeliveryReport, Pace, deliver
 from weighin_agent.fleet.entry import Entry
+from weighin_agent.fleet.ledger import Backoff
+from weighin_agent.fleet.line import open_line
 from weighin_agent.fleet.quarantine import QuarantinedRun
+from weighin_agent.fleet.room import Room, room_in
 from weighin_agent.fleet.run_id import create_time_seconds, uuid7
 from weighin_agent.fleet.spool import Spool
-from weighin_agent.fleet.state import Enrolment, State
+from weighin_agent.fleet.state import Enrolment, Forgetting, State
+from weighin_agent.fleet.token import EnrollmentToken
 from weighin_agent.run import Run
 from weighin_agent.wire import message_to_json, message_to_run
 
@@ -40,12 +48,16 @@ class Status:
 
     ``device_id`` is None before the first start, ``enrolment`` where there is none, ``oldest_pending_age_seconds`` when
     nothing waits. ``dropped_count`` and ``quarantined_count`` are since installation; ``quarantine`` is what of it can
-    still be looked at. ``damaged_files`` of the state folder were set aside and begun anew.
+    still be looked at. ``damaged_files`` of the state folder were set aside and begun anew. ``certificate`` is None
+    without one that can be read, ``forgetting`` where nobody asked for it.
     """
 
     state_folder: Path
     device_id: str | None
     enrolment: Enrolment | None
+    certificate: Validity | None
+    forgetting: Forgetting | None
+    room: Room
     pending_count: int
     pending_bytes: int
     oldest_pending_age_seconds: float | None
@@ -58,11 +70,31 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingRun:
-    """A run that waits, as canonical protobuf JSON; ``run`` is None where ``problem`` says why it cannot be read."""
+    """A run that waits, as it would be sent, in canonical protobuf JSON.
+
+    ``run_sha256`` is in hexadecimal. Both it and ``run`` are None where ``problem`` says why the run cannot be read.
+    """
 
     run_id: str
+    sequence: int
+    attempt_count: int
+    run_sha256: str | None
     run: dict[str, object] | None
     problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """All that the next delivery would say, but the time at which it is sent.
+
+    ``aggregator_address`` is None where the device is not enrolled, ``device_id`` before its first start.
+    """
+
+    aggregator_address: str | None
+    device_id: str | None
+    spool_dropped_count: int
+    spool_quarantined_count: int
+    envelopes: tuple[PendingRun, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +118,12 @@ def working(state: State) -> Iterator[Spool]:
 
 
 def keep_run(state: State, spool: Spool, run: bytes) -> Entry:
-    """Put a serialized Run in the spool under a new run_id, and keep it as the newest; then it survives a crash."""
+    """Put a serialized Run in the spool under a new run_id, and keep it as the newest; then it survives a crash.
+
+    Raises StateError while the device is being forgotten.
+    """
+    if state.forgetting() is not None:
+        raise StateError("this device is being forgotten: no run is kept until `weighin-agent forget` is through")
     newest_sequence = max((entry.sequence for entry in spool.pending()), default=0)
     entry = spool.add(run, run_id=uuid7(), sequence=state.take_sequence(after=newest_sequence))
     envelope = services_pb2.RunEnvelope(run_id=entry.run_id, sequence=entry.sequence, run=run)
@@ -125,10 +162,13 @@ def deliver_runs(
     if enrolment is None:
         return _not_enrolled(len(spool.pending()))
     pace = pace or Pace()
-    with AggregatorClient(enrolment.aggregator_address, device_id=_device_id(state)) as client:
+    with open_line(state, enrolment) as line:
+        if not spool.pending():
+            with suppress(DeliveryError):
+                line.keep_fresh()
         report = deliver(
             spool,
-            client,
+            line,
             give_up_after_seconds=give_up_after_seconds,
             heed_own_backoff=heed_own_backoff,
             pace=pace,
@@ -139,15 +179,33 @@ def deliver_runs(
     return report
 
 
+def enroll(state: State, spool: Spool, token: EnrollmentToken, consent_version: int) -> Enrolment:
+    """Enrol this device where a token says, over TLS; its key is made here.
+
+    Raises UsageError without consent, DeliveryError where the aggregator does not answer, does not prove to be the one
+    that the token names, or does not take the token.
+    """
+    # Here, because no other command has a use for what it imports.
+    from weighin_agent.fleet.enrolment import certify  # noqa: PLC0415
+
+    try:
+        enrolment = certify(state, token, consent_version)
+    except DeliveryError as error:
+        raise DeliveryError(f"cannot enrol: {error}", reason=error.reason) from error
+    _join(state, spool, enrolment)
+    # Only now: until all is kept, a repeat must be the same enrolment, which uses the token once.
+    state.forget_enrolment_request()
+    return enrolment
+
+
 def enroll_insecure(state: State, spool: Spool, address: str, consent_version: int) -> Enrolment:
     """Enrol this device with an aggregator on this machine, over plain text.
 
     Raises UsageError for an address elsewhere or without consent, DeliveryError where no aggregator answers there.
     """
-    if consent_version < 1:
-        raise UsageError("nothing is sent without consent; read what is sent, then give the version you accept")
+    require_consent(consent_version)
     address = parse_loopback_address(address)
-    with AggregatorClient(address, device_id=_device_id(state)) as client:
+    with AggregatorClient(address, device_id=state.device_id()) as client:
         try:
             client.check_health()
         except DeliveryError as error:
@@ -155,10 +213,16 @@ def enroll_insecure(state: State, spool: Spool, address: str, consent_version: i
                 f"cannot enrol: {error}; start one there, or check the address, then enrol again", reason=error.reason
             ) from error
     enrolment = Enrolment(aggregator_address=address, consent_version=consent_version, insecure=True)
-    # Consent first: cut short between the two, the device is not enrolled and enrolling again does both.
-    _note_consent(spool, consent_version)
-    state.save_enrolment(enrolment)
+    _join(state, spool, enrolment)
     return enrolment
+
+
+def _join(state: State, spool: Spool, enrolment: Enrolment) -> None:
+    # Consent first: cut short between the two, the device is not enrolled and enrolling again does both.
+    note_consent(spool, enrolment.consent_version)
+    state.save_enrolment(enrolment)
+    # What an earlier aggregator refused or asked for says nothing about this one.
+    spool.set_backoff(Backoff())
 
 
 def status(state: State, now_seconds: Callable[[], float] = time.time) -> Status:
@@ -171,6 +235,9 @@ def status(state: State, now_seconds: Callable[[], float] = time.time) -> Status
         state_folder=state.folder,
         device_id=identity.device_id if identity else None,
         enrolment=state.enrolment(),
+        certificate=_certificate_validity(state),
+        forgetting=state.forgetting(),
+        room=room_in(state.folder),
         pending_count=len(pending),
         pending_bytes=sum(entry.size_bytes for entry in pending),
         oldest_pending_age_seconds=None if oldest is None else max(0.0, now_seconds() - oldest),
@@ -182,33 +249,50 @@ def status(state: State, now_seconds: Callable[[], float] = time.time) -> Status
     )
 
 
-def preview(state: State) -> tuple[PendingRun, ...]:
-    """Show what would be sent: every waiting run, whole; reads only. StateError for a folder that is none."""
-    state.identity()
+def preview(state: State, consent_version: int) -> Preview:
+    """Show what would be sent: every waiting run, whole; reads only. StateError for a folder that is none.
+
+    Runs that were measured before anybody was asked are shown as they go once ``consent_version`` is accepted.
+    """
+    identity, enrolment = state.identity(), state.enrolment()
     spool = Spool(state.spool_folder)
-    return tuple(_pending_run(spool, entry) for entry in spool.pending())
+    return Preview(
+        aggregator_address=enrolment.aggregator_address if enrolment else None,
+        device_id=identity.device_id if identity else None,
+        spool_dropped_count=spool.dropped_count,
+        spool_quarantined_count=spool.quarantined_count,
+        envelopes=tuple(_pending_run(spool, entry, consent_version) for entry in spool.pending()),
+    )
 
 
-def _pending_run(spool: Spool, entry: Entry) -> PendingRun:
+def _pending_run(spool: Spool, entry: Entry, consent_version: int) -> PendingRun:
+    attempt_count, run, digest, problem = spool.ledger.attempt_counts.get(entry.run_id, 0), None, None, None
     try:
-        run = run_pb2.Run.FromString(spool.read(entry).run)
+        data = spool.read(entry).run if attempt_count else with_consent(spool.read(entry).run, consent_version)
+        run = message_to_json(run_pb2.Run.FromString(data))
+        digest = hashlib.sha256(data).hexdigest()
     except (DamagedRunError, DecodeError) as error:
-        return PendingRun(run_id=entry.run_id, run=None, problem=str(error))
-    return PendingRun(run_id=entry.run_id, run=message_to_json(run), problem=None)
+        problem = str(error)
+    return PendingRun(
+        run_id=entry.run_id,
+        sequence=entry.sequence,
+        attempt_count=attempt_count,
+        run_sha256=digest,
+        run=run,
+        problem=problem,
+    )
 
 
-def _note_consent(spool: Spool, consent_version: int) -> None:
-    """Let the consent cover the runs that were measured before it and never sent: ``preview`` has shown them."""
-    for entry in spool.pending():
-        if spool.ledger.attempt_counts.get(entry.run_id, 0):
-            continue
-        try:
-            run = run_pb2.Run.FromString(spool.read(entry).run)
-        except (DamagedRunError, DecodeError):
-            continue  # the delivery sets it aside
-        if run.consent_version == 0:
-            run.consent_version = consent_version
-            spool.rewrite(entry, run.SerializeToString())
+def _certificate_validity(state: State) -> Validity | None:
+    certificate_pem = state.credential.certificate_pem()
+    if certificate_pem is None:
+        return None
+    # Here, because a device without a certificate has no use for what it imports.
+    from weighin_agent.fleet.certificates import validity  # noqa: PLC0415
+
+    with suppress(ValueError):
+        return validity(certificate_pem)
+    return None
 
 
 def _not_enrolled(kept_count: int) -> DeliveryReport:
@@ -220,13 +304,6 @@ def _not_enrolled(kept_count: int) -> DeliveryReport:
         kept_reason="NOT_ENROLLED" if kept_count else None,
         kept_detail="this device is not enrolled; runs wait until it is" if kept_count else None,
     )
-
-
-def _device_id(state: State) -> str:
-    identity = state.identity()
-    if identity is None:
-        raise StateError(f"the identity in {state.folder} is gone; start the agent again to make a new one")
-    return identity.device_id
 
 
 def _last_delivery_of(report: DeliveryReport, time_seconds: float) -> LastDelivery:

@@ -1,49 +1,40 @@
-"""The aggregator as the agent sees it: the only module that knows gRPC.
+"""The aggregator as the agent sees it: its calls, over plain loopback or TLS.
 
-No process may be forked while a channel is open (grpc issues 13464 and 18075): measure first, then open a client.
+Of the agent's modules only this one and ``call_errors`` know gRPC. No process may be forked while a channel is open
+(grpc issues 13464 and 18075): measure first, then open a client.
 """
 
-import ipaddress
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
-from typing import Self, cast
+from typing import Self, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 
 from weighin.v1 import services_pb2, services_pb2_grpc
-from weighin_agent.errors import (
-    AggregatorAwayError,
-    DeliveryError,
-    DeviceRefusedError,
-    UnacceptableRequestError,
-    UsageError,
-)
+from weighin_agent.errors import AggregatorAwayError
+from weighin_agent.fleet.address import parse_address, parse_loopback_address
+from weighin_agent.fleet.call_errors import call_error, fault_error, may_be_the_way, reason_of
+from weighin_agent.fleet.credential import Credential
+from weighin_agent.fleet.tls_diagnosis import Fault, diagnose
 
 SUBMIT_DEADLINE_SECONDS = 15.0
 HEALTH_DEADLINE_SECONDS = 5.0
+CREDENTIAL_DEADLINE_SECONDS = 20.0
 _DEVICE_ID_KEY = "weighin-device-id"
-_ERROR_DOMAIN = "weighin"
 _CHANNEL_OPTIONS = (
     # gRPC obeys the http_proxy of the environment: a plain-text loopback call must not leave by way of a proxy.
     ("grpc.enable_http_proxy", 0),
     # Channels of one process share a connection, and with it gRPC's own backoff, unless told not to.
     ("grpc.use_local_subchannel_pool", 1),
+    # Trying again is ours alone: a name server must not tell gRPC to do it behind the count of attempts.
+    ("grpc.service_config_disable_resolution", 1),
     ("grpc.max_receive_message_length", 1 << 20),
 )
-_REFUSED_CODES = frozenset(
-    {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION}
-)
-_REASONS_OF_THE_REQUEST = frozenset({"MALFORMED_REQUEST", "TOO_MANY_RUNS"})
-
-
-_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _LONGEST_DETAIL = 500
+_Answered = TypeVar("_Answered")
 
 
 class Outcome(StrEnum):
@@ -68,38 +59,20 @@ class RunAnswer:
     detail: str
 
 
-def parse_loopback_address(address: str) -> str:
-    """Check a plain-text address and write it as gRPC wants it, for example "127.0.0.1:50051".
+class _Line:
+    """A line to one port of an aggregator; a context manager.
 
-    Raises UsageError where it is not HOST:PORT, or where the host is not this machine: plain text goes nowhere else.
-    """
-    host, colon, port = address.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
-        raise UsageError(f"{address!r} is not an address; give HOST:PORT, for example 127.0.0.1:50051")
-    if host == "localhost":
-        host = "127.0.0.1"  # not looked up: a hosts file could send it elsewhere
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        ip = None
-    if ip is None or not ip.is_loopback:
-        raise UsageError(
-            f"{address!r} is not on this machine; without encryption only 127.0.0.1, ::1 and localhost are allowed"
-        )
-    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
-
-
-class AggregatorClient:
-    """One device's line to the aggregator at ``address``, which must be loopback; a context manager.
-
-    The channel is opened by the first call, and anew after a failed one: an old channel waits for its own backoff
-    before it notices that the aggregator is back.
+    Over TLS where there is an authority to trust, with this device's certificate where there is a credential. The
+    channel is opened by the first call, and anew after a failed one: an old channel waits for its own backoff before it
+    notices that the aggregator is back, and a renewed certificate counts from the next one on.
     """
 
-    def __init__(self, address: str, *, device_id: str) -> None:
-        self.address = parse_loopback_address(address)
-        self._metadata = ((_DEVICE_ID_KEY, device_id),)
+    def __init__(
+        self, address: str, *, authority_pem: bytes | None = None, credential: Credential | None = None
+    ) -> None:
+        self.address = address
+        self._authority_pem = authority_pem
+        self._credential = credential
         self._open_channel: grpc.Channel | None = None
 
     def __enter__(self) -> Self:
@@ -117,17 +90,57 @@ class AggregatorClient:
             self._open_channel = None
 
     def check_health(self, deadline_seconds: float = HEALTH_DEADLINE_SECONDS) -> None:
-        """Return when the aggregator says that it takes runs; else raise DeliveryError."""
-        stub = health_pb2_grpc.HealthStub(self._channel())
-        try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=deadline_seconds)
-        except grpc.RpcError as error:
-            self.close()
-            raise _translated(error, self.address) from error
+        """Return when the aggregator says that it takes calls; else raise DeliveryError."""
+        answer = self._call(
+            lambda channel: health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=deadline_seconds
+            )
+        )
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             raise AggregatorAwayError(
                 f"the aggregator at {self.address} is not taking runs now; try again later", reason="NOT_SERVING"
             )
+
+    def _call(self, call: Callable[[grpc.Channel], _Answered]) -> _Answered:
+        if self._open_channel is None:
+            self._open_channel = self._open()
+        try:
+            return call(self._open_channel)
+        except grpc.RpcError as error:
+            self.close()
+            failed = call_error(error, self.address)
+            fault = self._diagnosis() if may_be_the_way(failed) else None
+            raise (fault_error(fault, self.address) if fault else failed) from error
+
+    def _open(self) -> grpc.Channel:
+        if self._authority_pem is None:
+            return grpc.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+        key_pem = certificate_pem = None
+        if self._credential is not None:
+            key_pem, certificate_pem = self._credential.key_pem(), self._credential.certificate_pem()
+            # Without an authority gRPC would trust all that the system trusts.
+            if not (self._authority_pem and key_pem and certificate_pem):
+                raise fault_error(Fault.CREDENTIAL_DAMAGED, self.address)
+        secrets = grpc.ssl_channel_credentials(self._authority_pem, key_pem, certificate_pem)
+        return grpc.secure_channel(self.address, secrets, options=_CHANNEL_OPTIONS)
+
+    def _diagnosis(self) -> Fault | None:
+        return None if self._authority_pem is None else diagnose(self.address, self._authority_pem, self._credential)
+
+
+class AggregatorClient(_Line):
+    """One device's line to the port that takes runs: over mutual TLS with ``credential``, else plain and loopback only.
+
+    The certificate says who calls; on a plain line, which has none, the metadata of each call does.
+    """
+
+    def __init__(self, address: str, *, device_id: str, credential: Credential | None = None) -> None:
+        if credential is None:
+            super().__init__(parse_loopback_address(address))
+        else:
+            authority_pem = credential.authority_pem() or b""
+            super().__init__(parse_address(address), authority_pem=authority_pem, credential=credential)
+        self._metadata = ((_DEVICE_ID_KEY, device_id),) if credential is None else ()
 
     def submit(
         self, request: services_pb2.SubmitRunsRequest, deadline_seconds: float = SUBMIT_DEADLINE_SECONDS
@@ -136,19 +149,49 @@ class AggregatorClient:
 
         Raises DeliveryError where the call as a whole failed; it may have been carried out all the same.
         """
-        stub = services_pb2_grpc.RunServiceStub(self._channel())
-        try:
-            response = stub.SubmitRuns(request, timeout=deadline_seconds, metadata=self._metadata)
-        except grpc.RpcError as error:
-            self.close()
-            raise _translated(error, self.address) from error
+        response = self._call(
+            lambda channel: services_pb2_grpc.RunServiceStub(channel).SubmitRuns(
+                request, timeout=deadline_seconds, metadata=self._metadata
+            )
+        )
         return tuple(_run_answer(result) for result in response.results)
 
-    def _channel(self) -> grpc.Channel:
-        # The one place that will choose between plain loopback and mutual TLS.
-        if self._open_channel is None:
-            self._open_channel = grpc.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
-        return self._open_channel
+    def keep_fresh(self) -> None:
+        """Do nothing: a line as such does not age; ``RenewingLine`` does."""
+
+    def renew(self, csr_der: bytes) -> bytes:
+        """Ask for a new certificate for the key of a signing request; returns the chain, PEM. Raises DeliveryError."""
+        request = services_pb2.RenewCredentialRequest(csr_der=csr_der)
+        response = self._call(
+            lambda channel: services_pb2_grpc.RunServiceStub(channel).RenewCredential(
+                request, timeout=CREDENTIAL_DEADLINE_SECONDS
+            )
+        )
+        return response.certificate_chain_pem
+
+    def delete_device_data(self, request_id: str) -> None:
+        """Have everything deleted that this device ever sent; return when it is so. Raises DeliveryError."""
+        request = services_pb2.DeleteDeviceDataRequest(request_id=request_id)
+        self._call(
+            lambda channel: services_pb2_grpc.RunServiceStub(channel).DeleteDeviceData(
+                request, timeout=SUBMIT_DEADLINE_SECONDS, metadata=self._metadata
+            )
+        )
+
+
+class EnrollmentClient(_Line):
+    """A device's line to the port where devices enrol: TLS, trusting ``authority_pem`` alone, without a certificate."""
+
+    def __init__(self, address: str, *, authority_pem: bytes) -> None:
+        super().__init__(parse_address(address), authority_pem=authority_pem)
+
+    def enroll(self, request: services_pb2.EnrollRequest) -> services_pb2.EnrollResponse:
+        """Enrol, or prove the key of an expired certificate. Raises DeliveryError."""
+        return self._call(
+            lambda channel: services_pb2_grpc.EnrollmentServiceStub(channel).Enroll(
+                request, timeout=CREDENTIAL_DEADLINE_SECONDS
+            )
+        )
 
 
 _OUTCOMES = {
@@ -164,58 +207,6 @@ def _run_answer(result: services_pb2.RunResult) -> RunAnswer:
     return RunAnswer(
         run_id=result.run_id,
         outcome=_OUTCOMES.get(result.outcome, Outcome.RETRY),
-        reason=_reason(result.reason),
+        reason=reason_of(result.reason),
         detail=detail[:_LONGEST_DETAIL],
     )
-
-
-def _reason(text: str) -> str | None:
-    return text if _REASON.fullmatch(text) else None
-
-
-def _translated(error: grpc.RpcError, address: str) -> DeliveryError:
-    # What a blocking call raises is also the call itself; the type stubs cannot say so.
-    call = cast("grpc.Call", error)
-    code = call.code()
-    info, retry_after_seconds = _details(call)
-    reason = info or code.name
-    if reason in _REASONS_OF_THE_REQUEST or _is_too_large(code, info, retry_after_seconds):
-        return UnacceptableRequestError(f"the aggregator at {address} cannot take the call: {reason}", reason=reason)
-    if code in _REFUSED_CODES:
-        return DeviceRefusedError(f"the aggregator at {address} refuses this device: {reason}", reason=reason)
-    what = _WHAT_HAPPENED.get(code, "did not take the call")
-    return AggregatorAwayError(
-        f"the aggregator at {address} {what} ({reason})", reason=reason, retry_after_seconds=retry_after_seconds
-    )
-
-
-_WHAT_HAPPENED = {
-    grpc.StatusCode.UNAVAILABLE: "is not reachable or not ready",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "did not answer in time",
-    grpc.StatusCode.INTERNAL: "failed inside",
-    grpc.StatusCode.UNKNOWN: "failed inside",
-    grpc.StatusCode.RESOURCE_EXHAUSTED: "has had enough for now",
-    grpc.StatusCode.UNIMPLEMENTED: "does not know this call; it may be older than this agent, or no aggregator",
-}
-
-
-def _is_too_large(code: grpc.StatusCode, info: str | None, retry_after_seconds: float | None) -> bool:
-    # The gRPC library itself answers an oversized message, so there are no details; a quota comes with a delay.
-    return code is grpc.StatusCode.RESOURCE_EXHAUSTED and info is None and retry_after_seconds is None
-
-
-def _details(call: grpc.Call) -> tuple[str | None, float | None]:
-    """Read the reason in ErrorInfo and the delay in RetryInfo, seconds; None for what is not there or not readable."""
-    reason, delay_seconds = None, None
-    try:
-        status = rpc_status.from_call(call)
-        for detail in status.details if status else ():
-            info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-            if detail.Unpack(info) and info.domain == _ERROR_DOMAIN:
-                reason = _reason(info.reason)
-            elif detail.Unpack(retry):
-                delay_seconds = max(0.0, retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
-    except (ValueError, DecodeError):
-        # A proxy in between may answer with details that contradict the status: the status alone is then believed.
-        return None, None
-    return reason, delay_seconds

@@ -9,15 +9,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from weighin.v1 import services_pb2
 from weighin_agent.errors import (
     AggregatorAwayError,
     DamagedRunError,
+    DeliveryError,
     DeviceRefusedError,
     UnacceptableRequestError,
+    UnsafeChannelError,
 )
-from weighin_agent.fleet.client import SUBMIT_DEADLINE_SECONDS, AggregatorClient, Outcome, RunAnswer
+from weighin_agent.fleet.client import SUBMIT_DEADLINE_SECONDS, Outcome, RunAnswer
 from weighin_agent.fleet.entry import Entry
 from weighin_agent.fleet.ledger import Backoff
 from weighin_agent.fleet.quarantine import QuarantinedRun
@@ -36,6 +39,17 @@ _MISMATCH = "CHECKSUM_MISMATCH"
 _LAST_MISMATCH = 3
 # With less time than this left a call would only be cut off.
 _SHORTEST_CALL_SECONDS = 1.0
+
+
+class Line(Protocol):
+    """The way to an aggregator."""
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT where runs go."""
+
+    def submit(self, request: services_pb2.SubmitRunsRequest, deadline_seconds: float) -> tuple[RunAnswer, ...]:
+        """As ``AggregatorClient.submit``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +84,7 @@ class Pace:
 
 def deliver(
     spool: Spool,
-    client: AggregatorClient,
+    line: Line,
     *,
     give_up_after_seconds: float = GIVE_UP_AFTER_SECONDS,
     heed_own_backoff: bool = False,
@@ -81,7 +95,7 @@ def deliver(
     A delay that the aggregator asked for is kept across processes. So is our own backoff with ``heed_own_backoff``,
     for a timer; without it, a person who asks gets one try at once. Raises SpoolError.
     """
-    return _Delivery(spool, client, pace or Pace(), give_up_after_seconds).go(heed_own_backoff)
+    return _Delivery(spool, line, pace or Pace(), give_up_after_seconds).go(heed_own_backoff)
 
 
 def batches(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], ...]:
@@ -128,9 +142,9 @@ def _no_answer(run_id: str) -> RunAnswer:
 class _Delivery:
     """One delivery under way: the counts so far, and why it stopped."""
 
-    def __init__(self, spool: Spool, client: AggregatorClient, pace: Pace, give_up_after_seconds: float) -> None:
+    def __init__(self, spool: Spool, line: Line, pace: Pace, give_up_after_seconds: float) -> None:
         self._spool = spool
-        self._client = client
+        self._line = line
         self._pace = pace
         self._end = pace.clock() + give_up_after_seconds
         self._stored_count = 0
@@ -157,8 +171,8 @@ class _Delivery:
             self._split(batch, error, queue)
         except AggregatorAwayError as error:
             return self._back_off(error)
-        except DeviceRefusedError as error:
-            self._kept = (error.reason, str(error))
+        except (DeviceRefusedError, UnsafeChannelError) as error:
+            self._stop(error)
             return False
         else:
             queue.popleft()
@@ -181,7 +195,7 @@ class _Delivery:
         request.send_time.FromMilliseconds(int(self._pace.now_seconds() * 1000))
         self._spool.note_attempts(entry.run_id for entry in envelopes)
         deadline_seconds = min(SUBMIT_DEADLINE_SECONDS, max(self._end - self._pace.clock(), _SHORTEST_CALL_SECONDS))
-        answers = {answer.run_id: answer for answer in self._client.submit(request, deadline_seconds)}
+        answers = {answer.run_id: answer for answer in self._line.submit(request, deadline_seconds)}
         self._spool.set_backoff(Backoff())
         for entry in envelopes:
             self._settle(entry, answers.get(entry.run_id, _no_answer(entry.run_id)))
@@ -201,7 +215,7 @@ class _Delivery:
             # Kept, and offered again by the next delivery: what this aggregator cannot take now, it can rarely take
             # a second later, and a person is waiting.
             reason = answer.reason or "RETRY"
-            self._kept = (reason, f"the aggregator at {self._client.address} wants it later ({reason})")
+            self._kept = (reason, f"the aggregator at {self._line.address} wants it later ({reason})")
 
     def _is_beyond_repair(self, entry: Entry, answer: RunAnswer) -> bool:
         if answer.reason != _MISMATCH:
@@ -217,6 +231,16 @@ class _Delivery:
             return
         middle = len(batch) // 2
         queue.extendleft((batch[middle:], batch[:middle]))
+
+    def _stop(self, error: DeliveryError) -> None:
+        """Give up on what a second try cannot cure; a timer looks again, but not at every turn."""
+        self._spool.set_backoff(
+            Backoff(
+                failure_count=self._spool.ledger.backoff.failure_count + 1,
+                next_attempt_time_seconds=self._pace.now_seconds() + _LONGEST_BACKOFF_SECONDS,
+            )
+        )
+        self._kept = (error.reason, str(error))
 
     def _back_off(self, error: AggregatorAwayError) -> bool:
         failure_count = self._spool.ledger.backoff.failure_count + 1
@@ -241,7 +265,7 @@ class _Delivery:
         return True
 
     def _too_early(self, delay_seconds: float) -> tuple[str, str]:
-        who = f"the aggregator at {self._client.address}"
+        who = f"the aggregator at {self._line.address}"
         return (
             "BACKING_OFF",
             f"{who} failed or asked for time; next try in {delay_seconds:.0f} s",

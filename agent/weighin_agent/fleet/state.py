@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import platformdirs
 
 from weighin_agent import files
 from weighin_agent.errors import DamagedRunError, StateError
+from weighin_agent.fleet.credential import Credential
 from weighin_agent.fleet.sealed import seal, unseal
 
 _DAMAGED_SUFFIX = ".damaged"
@@ -29,12 +31,27 @@ class Identity:
 class Enrolment:
     """Where this device sends its runs, and the version of the consent text that its user accepted.
 
-    ``insecure`` says that the way there is plain text, which only the loopback interface may be.
+    ``insecure`` says that the way there is plain text, which only the loopback interface may be. ``enroll_address`` is
+    where it enrolled, and where it proves its key once its certificate has expired; None without encryption.
     """
 
     aggregator_address: str
     consent_version: int
     insecure: bool
+    enroll_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgetting:
+    """That this device is to be forgotten.
+
+    ``request_id`` names the deletion to the aggregator, ``request_time_seconds`` is when it was asked for, Unix time.
+    ``acknowledged``: what the aggregator had is deleted, and what is left here may go.
+    """
+
+    request_id: str
+    request_time_seconds: float
+    acknowledged: bool
 
 
 def state_folder(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Path:
@@ -55,11 +72,18 @@ class State:
         self._enrolment_path = folder / "enrolment.json"
         self._last_delivery_path = folder / "last_delivery.json"
         self._newest_run_path = folder / "newest_run"
+        self._forgetting_path = folder / "forgetting.json"
+        self._pending_enrolment_path = folder / "pending_enrolment.json"
 
     @property
     def spool_folder(self) -> Path:
         """Where the runs wait."""
         return self.folder / "spool"
+
+    @property
+    def credential(self) -> Credential:
+        """What this device proves itself with, where it enrolled with a token."""
+        return Credential(self.folder / "credential")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -91,6 +115,13 @@ class State:
         except OSError as error:
             raise self._refused(error) from error
 
+    def device_id(self) -> str:
+        """Return who this device is. Raises StateError before the first start, or where its file is damaged."""
+        identity = self.identity()
+        if identity is None:
+            raise StateError(f"the identity in {self.folder} is gone; start the agent again to make a new one")
+        return identity.device_id
+
     def take_sequence(self, *, after: int) -> int:
         """Take the sequence of a new run, above ``after``, the highest in the spool.
 
@@ -105,15 +136,89 @@ class State:
 
     def enrolment(self) -> Enrolment | None:
         """Read where this device is enrolled; None when it is not, or when the record is damaged."""
-        record = self._read_json(self._enrolment_path)
-        match record:
-            case {"aggregator_address": str(address), "consent_version": int(version), "insecure": bool(insecure)}:
-                return Enrolment(aggregator_address=address, consent_version=version, insecure=insecure)
+        match self._read_json(self._enrolment_path):
+            case {"aggregator_address": str(address), "consent_version": int(version), "insecure": True}:
+                return Enrolment(aggregator_address=address, consent_version=version, insecure=True)
+            case {
+                "aggregator_address": str(address),
+                "consent_version": int(version),
+                "insecure": False,
+                "enroll_address": str(enroll_address),
+            }:
+                return Enrolment(
+                    aggregator_address=address,
+                    consent_version=version,
+                    insecure=False,
+                    enroll_address=enroll_address,
+                )
         return None
+
+    def has_lost_enrolment(self) -> bool:
+        """Whether there was an enrolment whose record was found damaged."""
+        return self.enrolment() is None and self._enrolment_path.name + _DAMAGED_SUFFIX in self.damaged()
 
     def save_enrolment(self, enrolment: Enrolment) -> None:
         """Remember where this device is enrolled."""
         self._write_json(self._enrolment_path, asdict(enrolment))
+
+    def enrolment_request_id(self, token_id: str) -> str:
+        """Return the UUID that names the enrolment with a token: the same one until ``forget_enrolment_request``."""
+        match self._read_json(self._pending_enrolment_path):
+            case {"token_id": str(known), "request_id": str(request_id)} if known == token_id:
+                return request_id
+        request_id = str(self._new_uuid())
+        self._write_json(self._pending_enrolment_path, {"token_id": token_id, "request_id": request_id})
+        return request_id
+
+    def forget_enrolment_request(self) -> None:
+        """Let the next enrolment be another one."""
+        with self._translated():
+            self._pending_enrolment_path.unlink(missing_ok=True)
+
+    def become_another(self) -> None:
+        """Begin anew as another device, without a credential: nobody knows this one yet."""
+        self.credential.erase()
+        self._save_identity(Identity(device_id=str(self._new_uuid()), next_sequence=1))
+
+    def forgetting(self) -> Forgetting | None:
+        """Read whether this device is to be forgotten; None when it is not."""
+        match self._read_json(self._forgetting_path):
+            case {
+                "request_id": str(request_id),
+                "request_time_seconds": int() | float() as moment,
+                "acknowledged": bool(acknowledged),
+            }:
+                return Forgetting(request_id=request_id, request_time_seconds=moment, acknowledged=acknowledged)
+        return None
+
+    def save_forgetting(self, forgetting: Forgetting) -> None:
+        """Remember across restarts that this device is to be forgotten."""
+        self._write_json(self._forgetting_path, asdict(forgetting))
+
+    def erase_spool(self) -> None:
+        """Remove every run that waits or was set aside."""
+        with self._translated():
+            if self.spool_folder.exists():
+                shutil.rmtree(self.spool_folder)
+                files.sync_folder(self.folder)
+
+    def erase(self) -> None:
+        """Remove all that this folder says about the device; last, that it was to be forgotten."""
+        self.erase_spool()
+        self.credential.erase()
+        records = (
+            self._newest_run_path,
+            self._enrolment_path,
+            self._pending_enrolment_path,
+            self._last_delivery_path,
+            self._identity_path,
+        )
+        with self._translated():
+            for path in (*records, *(self.folder / name for name in self.damaged())):
+                path.unlink(missing_ok=True)
+            files.sync_folder(self.folder)
+            self._forgetting_path.unlink(missing_ok=True)
+            files.sync_folder(self.folder)
 
     def last_delivery(self) -> dict[str, object] | None:
         """Read the record of the last delivery, None where there is none that can be read."""
@@ -152,11 +257,17 @@ class State:
                 leftover.unlink(missing_ok=True)
             if self.enrolment() is None:
                 self._set_aside(self._enrolment_path)
+            if self.forgetting() is None and self._forgetting_path.exists():
+                # Damaged: what was asked for holds all the same, under another name.
+                asked = self._forgetting_path.stat().st_mtime
+                self.save_forgetting(
+                    Forgetting(request_id=str(self._new_uuid()), request_time_seconds=asked, acknowledged=False)
+                )
             if self.identity() is None:
                 # A device that lost its identity begins anew as another: to be counted twice is better than to be
                 # mistaken for a clone, which is what using a sequence twice would look like.
                 self._set_aside(self._identity_path)
-                self._save_identity(Identity(device_id=str(self._new_uuid()), next_sequence=1))
+                self.become_another()
 
     def _set_aside(self, path: Path) -> None:
         if path.exists():

@@ -1,0 +1,71 @@
+"""How a device leaves: what it sent is deleted on the aggregator too, and then all that it knows of itself."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from weighin_agent.errors import DeliveryError
+from weighin_agent.fleet.line import open_line
+from weighin_agent.fleet.state import Enrolment, Forgetting, State
+
+_ALREADY_FORGOTTEN = "DEVICE_FORGOTTEN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetReport:
+    """Whether the device is forgotten, here and at ``aggregator_address``, None where it was not enrolled.
+
+    If not, ``reason`` is an upper-case constant and ``detail`` one line for a person: the deletion waits for it.
+    """
+
+    forgotten: bool
+    aggregator_address: str | None
+    reason: str | None
+    detail: str | None
+
+
+def forget(state: State, now_seconds: Callable[[], float] = time.time) -> ForgetReport:
+    """Forget this device: asked for once, each call goes on where the last one ended. Raises StateError.
+
+    The runs that wait go at once, and none is measured for sending from then on. Key and identity go when the
+    aggregator has acknowledged the deletion: until then they are the proof of who asks for it.
+    """
+    if not state.folder.is_dir():
+        return ForgetReport(forgotten=True, aggregator_address=None, reason=None, detail=None)
+    with state.locked():
+        forgetting = state.forgetting() or _ask_for_it(state, now_seconds())
+        state.erase_spool()
+        enrolment = state.enrolment()
+        address = enrolment.aggregator_address if enrolment else None
+        if not forgetting.acknowledged:
+            try:
+                _delete_there(state, enrolment, forgetting.request_id)
+            except DeliveryError as error:
+                return ForgetReport(forgotten=False, aggregator_address=address, reason=error.reason, detail=str(error))
+            # Said before the key goes: after a crash in between nobody could ask the aggregator again.
+            state.save_forgetting(replace(forgetting, acknowledged=True))
+        state.erase()
+    return ForgetReport(forgotten=True, aggregator_address=address, reason=None, detail=None)
+
+
+def _ask_for_it(state: State, now_seconds: float) -> Forgetting:
+    forgetting = Forgetting(request_id=str(uuid.uuid4()), request_time_seconds=now_seconds, acknowledged=False)
+    state.save_forgetting(forgetting)
+    return forgetting
+
+
+def _delete_there(state: State, enrolment: Enrolment | None, request_id: str) -> None:
+    if enrolment is None:
+        if state.has_lost_enrolment():
+            raise DeliveryError(
+                "the record of where this device is enrolled was damaged; enrol there again, then forget",
+                reason="ENROLMENT_DAMAGED",
+            )
+        return
+    with open_line(state, enrolment) as line:
+        try:
+            line.delete_device_data(request_id)
+        except DeliveryError as error:
+            if error.reason != _ALREADY_FORGOTTEN:
+                raise
