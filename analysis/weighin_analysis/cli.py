@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+from weighin_analysis.commands.printable import printable
 from weighin_analysis.errors import AnalysisError, QuestionError, WhatIfError
 
 # What `pip install weighin-analysis[report]` brings; the core needs none of it.
@@ -53,7 +54,7 @@ def _silence_output() -> None:
 
 
 def _refuse(message: str, exit_code: int) -> int:
-    print(_printable(f"weighin-analysis: {message}"), file=sys.stderr)
+    print(printable(f"weighin-analysis: {message}"), file=sys.stderr)
     return exit_code
 
 
@@ -95,7 +96,7 @@ def _query(options: argparse.Namespace) -> int:
 
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if note := query(options, sys.stdout.buffer, columns):
-        print(_printable(note), file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     return 0
 
 
@@ -105,7 +106,7 @@ def _catalogue(options: argparse.Namespace) -> int:
 
 def _print_answer(text: str, exit_code: int) -> int:
     """Print an answer, broken to the width of a terminal; its exit code stays if whoever reads it leaves early."""
-    lines = [_printable(line) for line in text.splitlines()]
+    lines = [printable(line) for line in text.splitlines()]
     if sys.stdout is not None and sys.stdout.isatty():
         lines = _broken(lines, shutil.get_terminal_size().columns)
     try:
@@ -126,16 +127,11 @@ def _tiers(options: argparse.Namespace) -> int:
 
     try:
         for line in tiers(options, shortened=sys.stdout.isatty()):
-            print(_printable(line))
+            print(line)
         print(end="", flush=True)
     except BrokenPipeError:
         _silence_output()
     return 0
-
-
-def _printable(text: str) -> str:
-    """Return a text from a snapshot without characters that a terminal would obey."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else "�" for one in text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The commands `tiers` and `limits`: the answer first, every device, and one document for machines."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -230,3 +231,23 @@ def test_a_document_is_ascii_whatever_a_device_is_called(tmp_path: Path, capsys:
     text = answered(capsys, "tiers", "--snapshot", folder, "--json")
     assert text.isascii()
     assert [one["name"] for one in json.loads(text)["devices"]] == [name]
+
+
+def test_a_document_of_many_batches_has_every_device_once(
+    many: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = document(capsys, "tiers", "--snapshot", many)
+    monkeypatch.setattr("weighin_analysis.commands.tiers._BATCH_ROWS", 7)
+    assert document(capsys, "tiers", "--snapshot", many) == whole
+    assert len({one["device_id"] for one in whole["devices"]}) == 70
+
+
+def test_a_document_is_ascii_and_keeps_every_text_of_a_device(
+    snapshot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = '\x1b[2J "\x9b\x7f\u2028, \\é😀'
+    folder = shutil.copytree(snapshot, tmp_path / "named")
+    replace_table(folder, "devices", f"SELECT * REPLACE ('{name}' AS name) FROM it")
+    text = answered(capsys, "tiers", "--snapshot", folder, "--json")
+    assert set(text) <= {"\n", *map(chr, range(32, 127))}
+    assert {one["name"] for one in json.loads(text)["devices"]} == {name}

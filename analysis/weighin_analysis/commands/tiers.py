@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import re
+import struct
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighin_analysis.commands.fleet_options import add_fleet_options
+from weighin_analysis.commands.printable import printable
 from weighin_analysis.report.numbers import counted, percent
 
 if TYPE_CHECKING:
@@ -16,10 +19,11 @@ EXAMPLE = "weighin-analysis tiers --snapshot snapshot/ --json"
 MOST_SHOWN = 50
 UNJUDGED = "?"
 _BATCH_ROWS = 10_000
+_NOT_PLAIN = re.compile(r"[^\n -~]")
 
 
 def tiers(options: argparse.Namespace, *, shortened: bool) -> Iterator[str]:
-    """Yield the lines of the answer; ``shortened`` shows the first devices of many. An AnalysisError where none is."""
+    """Yield what to print; ``shortened`` shows the first devices of many. An AnalysisError where none is."""
     # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
     from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
     from weighin_analysis.fleet.tiers import tiers_of  # noqa: PLC0415
@@ -27,7 +31,7 @@ def tiers(options: argparse.Namespace, *, shortened: bool) -> Iterator[str]:
     with Fleet(options.snapshot) as fleet, fleet.asking():
         limits = fleet.limits([options.limits])[0] if options.limits else None
         found = tiers_of(fleet, limits=limits, source=options.source)
-        yield from _json(found, fleet) if options.json else _text(found, shortened=shortened)
+        yield from _json(found, fleet) if options.json else map(printable, _text(found, shortened=shortened))
 
 
 def headline(found: "Tiers") -> str:
@@ -59,7 +63,7 @@ def _rows(found: "Tiers") -> Iterator[dict[str, Any]]:
 
 
 def _json(found: "Tiers", fleet: "Fleet") -> Iterator[str]:
-    """Yield one document, a device per line; what a reader would obey in a text of a snapshot is escaped."""
+    """Yield one document, a device per line."""
     head = {
         "snapshot_time": fleet.time.isoformat(),
         "headline": headline(found),
@@ -79,12 +83,21 @@ def _json(found: "Tiers", fleet: "Fleet") -> Iterator[str]:
             for one in found.counts
         ],
     }
-    yield json.dumps(head)[:-1] + ', "devices": ['
+    yield _escaped(json.dumps(head))[:-1] + ', "devices": ['
     before = ""
-    for row in found.devices.json(_BATCH_ROWS):
-        yield before + (row if row.isascii() else json.dumps(json.loads(row)))
+    for rows in found.devices.json(_BATCH_ROWS):
+        yield before + _escaped(rows)
         before = ","
     yield "]}"
+
+
+def _escaped(document: str) -> str:
+    """Return JSON with escapes for what is not ASCII and for what a terminal would obey in a text of a snapshot."""
+    return document if document.isascii() and "\x7f" not in document else _NOT_PLAIN.sub(_escape, document)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return "".join(f"\\u{unit:04x}" for (unit,) in struct.iter_unpack(">H", found[0].encode("utf-16-be")))
 
 
 def _text(found: "Tiers", *, shortened: bool) -> Iterator[str]:

@@ -48,13 +48,13 @@ class Answer:
         return self._batches(self._relation, row_count)
 
     def json(self, row_count: int) -> Iterator[str]:
-        """Yield every row as a JSON object, ``row_count`` of them held at a time.
+        """Yield the rows as JSON objects, at most ``row_count`` in one text, a comma and a new line between them.
 
         DuckDB writes them, many times faster than Python does; a number that is not finite is none that JSON has.
         """
-        documents = self._relation.set_alias("answer").project("to_json(answer)")
+        documents = self._relation.set_alias("answer").project("to_json(answer)::VARCHAR")
         for batch in self._batches(documents, row_count):
-            yield from map(str, batch.column(0).to_pylist())
+            yield ",\n".join(map(str, batch.column(0).to_pylist()))
 
     def _batches(self, relation: duckdb.DuckDBPyRelation, row_count: int) -> "Iterator[pa.RecordBatch]":
         reader = self._waited(lambda: relation.to_arrow_reader(row_count))
