@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -20,6 +20,8 @@ DEVICE_LIFE = timedelta(days=30)
 # A device whose clock runs behind must not take a fresh certificate for one of the future.
 _BACKDATED = timedelta(hours=1)
 _SERVER_NAMES = ("localhost", "127.0.0.1")
+# All that bytes from outside make the readers raise.
+_UNREADABLE = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ def read_authority(key: bytes, certificate: bytes) -> tuple[ec.EllipticCurvePriv
     try:
         private = serialization.load_pem_private_key(key, password=None)
         own = x509.load_pem_x509_certificate(certificate)
-    except (ValueError, TypeError):
+    except _UNREADABLE:
         return None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or own.public_key() != private.public_key():
         return None
@@ -104,7 +106,7 @@ def read_server(pem: bytes, authority_pem: bytes) -> Credential | None:
         private = serialization.load_pem_private_key(pem, password=None)
         chain = x509.load_pem_x509_certificates(pem)
         chain[0].verify_directly_issued_by(x509.load_pem_x509_certificate(authority_pem))
-    except (ValueError, TypeError, InvalidSignature):
+    except _UNREADABLE:
         return None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or chain[0].public_key() != private.public_key():
         return None
@@ -117,7 +119,7 @@ def read_device(pem: bytes, authority: x509.Certificate) -> Peer | None:
         certificate = x509.load_pem_x509_certificate(pem)
         certificate.verify_directly_issued_by(authority)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (*_UNREADABLE, x509.ExtensionNotFound):
         return None
     key, uris = certificate.public_key(), names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1 or not uris[0].startswith(DEVICE_URI) or not isinstance(key, ec.EllipticCurvePublicKey):
@@ -132,7 +134,7 @@ def requested_key(csr_der: bytes) -> ec.EllipticCurvePublicKey | None:
         key = request.public_key()
         if not request.is_signature_valid:
             return None
-    except (ValueError, TypeError, InvalidSignature):
+    except _UNREADABLE:
         return None
     return key if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1) else None
 

@@ -1,0 +1,242 @@
+"""How a device gets its certificate, over real TLS on loopback: by a token, once; and never in another's name."""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import enrolling
+import grpc
+import pytest
+from aggregator_process import refusal
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from enrolling import Device, enroll
+from secure_server import SecureServer, secure_server
+
+from weighin.v1 import services_pb2, services_pb2_grpc
+from weighin_aggregator.errors import ServerError
+from weighin_aggregator.identity.terms import Terms
+from weighin_aggregator.limits import Limits
+
+TOKEN_INVALID = (grpc.StatusCode.UNAUTHENTICATED, "ENROLLMENT_TOKEN_INVALID", None)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureServer]:
+    with secure_server(tmp_path_factory.mktemp("secure") / "data") as server:
+        yield server
+
+
+def ask(server: SecureServer, request: services_pb2.EnrollRequest) -> services_pb2.EnrollResponse:
+    return enroll(server.enroll_address, server.authority_pem, request)
+
+
+def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str, float | None]:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return refusal(caught.value)
+
+
+def test_a_token_gives_a_certificate_for_the_device_and_its_key(server: SecureServer) -> None:
+    device = Device()
+    answer = device.enroll(server.enroll_address, server.authority_pem, server.token())
+    own, authority = x509.load_pem_x509_certificates(answer.certificate_chain_pem)
+    names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [name.value for name in names] == [f"spiffe://weighin/device/{device.device_id}"]
+    assert own.public_key() == device.key.public_key()
+    own.verify_directly_issued_by(authority)
+    assert authority == x509.load_pem_x509_certificate(server.authority_pem)
+    assert own.not_valid_after_utc.replace(tzinfo=None) == answer.expire_time.ToDatetime()
+    assert (answer.device_id, answer.run_address) == (device.device_id, server.run_address)
+
+
+def test_a_device_is_named_by_its_id_whatever_its_request_for_a_certificate_says(server: SecureServer) -> None:
+    device, victim = Device(), server.enrolled()
+    request = device.request(server.token())
+    request.csr_der = enrolling.request_certificate(device.key, f"spiffe://weighin/device/{victim.device_id}")
+    assert victim.device_id.encode() not in ask(server, request).certificate_chain_pem
+    own = x509.load_pem_x509_certificates(ask(server, request).certificate_chain_pem)[0]
+    assert victim.device_id not in own.subject.rfc4514_string()
+
+
+def test_a_token_names_the_address_and_the_authority_and_holds_its_secret_nowhere_else(server: SecureServer) -> None:
+    token = server.token()
+    address, fingerprint, _, secret = token.removeprefix("wt1.").rsplit(".", 3)
+    authority = x509.load_pem_x509_certificate(server.authority_pem)
+    assert address == server.enroll_address
+    assert fingerprint == authority.fingerprint(hashes.SHA256()).hex()
+    kept = b"".join(path.read_bytes() for path in server.data.rglob("*") if path.is_file())
+    assert token.rsplit(".", 2)[1].encode() in kept, "the control: its id is kept"
+    assert secret.encode() not in kept
+
+
+def test_the_same_request_again_uses_the_token_once(server: SecureServer) -> None:
+    device = Device()
+    request = device.request(server.token())
+    first, second = ask(server, request), ask(server, request)
+    keys = [x509.load_pem_x509_certificates(one.certificate_chain_pem)[0].public_key() for one in (first, second)]
+    assert keys == [device.key.public_key()] * 2
+    assert refused(lambda: ask(server, Device().request(request.enrollment_token))) == TOKEN_INVALID
+
+
+def test_the_same_request_id_from_another_device_is_another_use(server: SecureServer) -> None:
+    request = Device().request(server.token())
+    ask(server, request)
+    other = Device().request(request.enrollment_token, request.request_id)
+    assert refused(lambda: ask(server, other)) == TOKEN_INVALID
+
+
+def test_a_token_admits_as_many_devices_as_it_says(server: SecureServer) -> None:
+    token = server.token(uses=3)
+    for _ in range(3):
+        ask(server, Device().request(token))
+    assert refused(lambda: ask(server, Device().request(token))) == TOKEN_INVALID
+
+
+@pytest.mark.slow
+def test_of_200_clients_that_race_for_one_use_exactly_one_enrols(server: SecureServer) -> None:
+    token, authority = server.token(), server.authority_pem
+
+    async def race() -> Counter[str]:
+        begin = asyncio.Event()
+        waiting = [asyncio.create_task(one(begin)) for _ in range(200)]
+        await asyncio.sleep(0)
+        begin.set()
+        return Counter(await asyncio.gather(*waiting))
+
+    async def one(begin: asyncio.Event) -> str:
+        request = Device().request(token)
+        credentials = grpc.ssl_channel_credentials(authority)
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        await begin.wait()
+        async with grpc.aio.secure_channel(server.enroll_address, credentials, options=options) as channel:
+            try:
+                await services_pb2_grpc.EnrollmentServiceStub(channel).Enroll(request, timeout=60)
+            except grpc.RpcError as error:
+                return refusal(error)[1]
+        return "enrolled"
+
+    assert asyncio.run(race()) == {"enrolled": 1, "ENROLLMENT_TOKEN_INVALID": 199}
+    with server.operator() as operator:
+        assert operator.devices()[-1].group == "lab-a"
+
+
+def of_unknown_id(token: str) -> str:
+    head, _, secret = token.rsplit(".", 2)
+    return f"{head}.{'0' * 16}.{secret}"
+
+
+def of_wrong_secret(token: str) -> str:
+    return token.rpartition(".")[0] + "." + "A" * 43
+
+
+@pytest.mark.parametrize(
+    "spoil", [of_unknown_id, of_wrong_secret, lambda token: token + "A", lambda _: "", lambda _: "x"]
+)
+def test_what_is_no_token_of_this_server_has_one_answer(server: SecureServer, spoil: Callable[[str], str]) -> None:
+    request = Device().request(spoil(server.token()))
+    assert refused(lambda: ask(server, request)) == TOKEN_INVALID
+
+
+def test_unknown_used_up_and_wrong_tokens_are_answered_word_for_word_the_same(server: SecureServer) -> None:
+    used = server.token()
+    ask(server, Device().request(used))
+    answers = set()
+    for token in (used, of_unknown_id(used), of_wrong_secret(server.token()), "no token"):
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(server, Device().request(token))
+        call = cast("grpc.Call", caught.value)  # every error of a call is also the call
+        answers.add((call.code(), call.details(), tuple(call.trailing_metadata() or ())))
+    assert len(answers) == 1
+
+
+def test_a_device_id_is_never_taken_over_by_another_key(server: SecureServer) -> None:
+    device, token = server.enrolled(), server.token()
+    thief = Device(device_id=device.device_id)
+    answer = refused(lambda: ask(server, thief.request(token)))
+    assert answer == (grpc.StatusCode.PERMISSION_DENIED, "DEVICE_ID_TAKEN", None)
+    ask(server, Device().request(token))  # which is still unused
+
+
+def test_a_device_may_enrol_again_with_its_own_key(server: SecureServer) -> None:
+    device = server.enrolled()
+    device.enroll(server.enroll_address, server.authority_pem, server.token())
+    with server.client(device) as client:
+        assert client.submit(device_id=None) == []
+
+
+def test_a_revoked_device_does_not_come_back_by_a_token(server: SecureServer) -> None:
+    device, token = server.enrolled(), server.token()
+    with server.operator() as operator:
+        operator.revoke(device.device_id)
+    answer = refused(lambda: ask(server, device.request(token)))
+    assert answer == (grpc.StatusCode.PERMISSION_DENIED, "DEVICE_REVOKED", None)
+    ask(server, Device().request(token))
+
+
+def broken(change: Callable[[services_pb2.EnrollRequest], object]) -> Callable[[str], services_pb2.EnrollRequest]:
+    def build(token: str) -> services_pb2.EnrollRequest:
+        request = Device().request(token)
+        change(request)
+        return request
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "code"),
+    [
+        (lambda r: setattr(r, "consent_version", 0), "CONSENT_REQUIRED", grpc.StatusCode.FAILED_PRECONDITION),
+        (lambda r: setattr(r, "consent_version", -1), "CONSENT_REQUIRED", grpc.StatusCode.FAILED_PRECONDITION),
+        (lambda r: setattr(r, "device_id", ""), "FIELD_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            lambda r: setattr(r, "device_id", str(uuid.uuid4()).upper()),
+            "FIELD_INVALID",
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        (lambda r: setattr(r, "request_id", "1"), "FIELD_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda r: setattr(r, "csr_der", b""), "FIELD_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda r: setattr(r, "csr_der", bytes(5000)), "FIELD_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda r: setattr(r, "csr_der", r.csr_der[:-1] + b"\0"), "FIELD_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda r: r.ClearField("proof"), "ENROLLMENT_TOKEN_INVALID", grpc.StatusCode.UNAUTHENTICATED),
+    ],
+)
+def test_a_request_that_breaks_a_rule_is_refused_and_uses_no_token(
+    server: SecureServer,
+    change: Callable[[services_pb2.EnrollRequest], object],
+    reason: str,
+    code: grpc.StatusCode,
+) -> None:
+    token = server.token()
+    assert refused(lambda: ask(server, broken(change)(token))) == (code, reason, None)
+    ask(server, Device().request(token))
+
+
+def test_the_tenth_failure_of_a_minute_ends_the_attempts_of_an_address(tmp_path: Path) -> None:
+    with secure_server(tmp_path / "data", Limits()) as server:
+        good = server.token(uses=2)
+        ask(server, Device().request(good))
+        for _ in range(10):
+            assert refused(lambda: ask(server, Device().request(of_wrong_secret(good)))) == TOKEN_INVALID
+        code, reason, seconds = refused(lambda: ask(server, Device().request(good)))
+    assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_FAILURES")
+    assert seconds is not None
+    assert 0 < seconds <= 60
+
+
+def test_the_operator_cannot_offer_what_cannot_be(server: SecureServer) -> None:
+    with server.operator() as operator, pytest.raises(ServerError, match="made no token: a field of the request"):
+        operator.make_token(Terms(group="lab a\n", use_count=1, lifetime_seconds=3600))
+
+
+def test_a_revoked_device_is_told_so_on_an_open_connection_and_the_others_are_not(server: SecureServer) -> None:
+    device, other = server.enrolled(), server.enrolled()
+    with server.client(device) as client, server.client(other) as another, server.operator() as operator:
+        assert client.submit(device_id=None) == []
+        operator.revoke(device.device_id)
+        answer = refused(lambda: client.submit(device_id=None))
+        assert another.submit(device_id=None) == []
+    assert answer == (grpc.StatusCode.PERMISSION_DENIED, "DEVICE_REVOKED", None)
