@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from weighin_aggregator.commit import Committer
+from weighin_aggregator.deletion_service import DataDeletion
 from weighin_aggregator.enrollment_service import ENROLLMENT_SERVICE, CredentialRenewal, EnrollmentService
 from weighin_aggregator.gate import CertifiedGate, PlainGate
 from weighin_aggregator.health import HealthReporter
@@ -24,6 +25,7 @@ from weighin_aggregator.run_service import RUN_SERVICE, RunService
 from weighin_aggregator.service import Calls, Handler
 from weighin_aggregator.serving import Serving
 from weighin_aggregator.store import Store
+from weighin_aggregator.upkeep import Upkeep
 
 # Where in the data directory the operator's snapshots lie.
 SNAPSHOTS = "snapshots"
@@ -57,7 +59,8 @@ class Assembly:
         self._health = health
         self._roster = store.transact(register.read_roster)
         self.calls = Calls()
-        self.committer = Committer(store, config.limits, health.from_thread)
+        self.committer = Committer(store, config.limits, health.from_thread, self._roster.require_welcome)
+        self.upkeep = Upkeep(config.data.absolute(), self.committer, config.limits)
         self.servers: list[grpc.aio.Server] = []
         run_address, enroll_address, enrolling = (
             self._plain() if config.secure is None else self._secured(config.secure)
@@ -69,6 +72,7 @@ class Assembly:
             self._roster,
             secret=secret,
             snapshots=config.data.absolute() / SNAPSHOTS,
+            upkeep=self.upkeep,
             enrolling=enrolling,
         )
         server, port = self._bound(_OPERATOR_ENDPOINT, "", None)
@@ -83,7 +87,15 @@ class Assembly:
 
     def _plain(self) -> tuple[str, None, None]:
         server, port = self._bound(self._config.run, "--listen", None)
-        self._offer(server, RUN_SERVICE, RunService(self.committer, self._limits, PlainGate(self._roster)).methods())
+        gate = PlainGate(self._roster)
+        self._offer(
+            server,
+            RUN_SERVICE,
+            {
+                **RunService(self.committer, self._limits, gate).methods(),
+                **DataDeletion(self.committer, self._roster, gate).methods(),
+            },
+        )
         return joined(self._config.run.host, port), None, None
 
     def _secured(self, secure: Secure) -> tuple[str, str, Enrolling]:
@@ -98,6 +110,7 @@ class Assembly:
             RUN_SERVICE,
             {
                 **RunService(self.committer, self._limits, gate).methods(),
+                **DataDeletion(self.committer, self._roster, gate).methods(),
                 **CredentialRenewal(self._limits, authority, gate).methods(),
             },
         )

@@ -29,6 +29,15 @@ from weighin_aggregator.server import running
 from weighin_aggregator.serving import find_server
 from weighin_aggregator.snapshot import copy_snapshot, numbered_snapshots, require_target, write_snapshot
 from weighin_aggregator.store import Stats, Store
+from weighin_aggregator.upkeep_commands import (
+    add_backup_options,
+    add_forget_options,
+    add_restore_options,
+    compact_store,
+    forget_device,
+    make_backup,
+    restore_backup,
+)
 from weighin_analysis.fleet.folder import MANIFEST
 
 
@@ -63,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         serve.add_argument(
             option, type=_at_least_one, default=default, metavar="N", help=f"{what} of one device; default %(default)s"
         )
+    serve.add_argument(
+        "--retention-days",
+        type=_at_least_zero,
+        default=DEFAULT_LIMITS.retention_days,
+        metavar="N",
+        help="delete runs that were received longer ago; 0 keeps all of them; default %(default)s",
+    )
     snapshot = _add(
         commands,
         "snapshot",
@@ -77,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         commands, "stats", _stats, "count what the store holds, also while a server runs", "stats --data ./weighin-data"
     )
     _add_identity_commands(commands)
+    _add_upkeep_commands(commands)
     return parser
 
 
@@ -107,6 +124,47 @@ def _add_identity_commands(commands: Any) -> None:
         "list the devices that enrolled, also while a server runs",
         "devices --data ./weighin-data",
     )
+
+
+def _add_upkeep_commands(commands: Any) -> None:
+    backup = _add(
+        commands,
+        "backup",
+        make_backup,
+        "copy store and keys into a new folder, also while a server runs",
+        "backup --data ./weighin-data --out /mnt/backups/monday",
+    )
+    add_backup_options(backup)
+    restoring = _add(
+        commands,
+        "restore",
+        restore_backup,
+        "put a backup in the place of what is there, which is kept",
+        "restore --data ./weighin-data /mnt/backups/monday",
+    )
+    add_restore_options(restoring)
+    forget = _add(
+        commands,
+        "forget",
+        forget_device,
+        "delete and erase all runs of a device and take no more of it; no server may run",
+        "forget --data ./weighin-data 019c1c38-a400-7000-8000-00000000000a",
+    )
+    add_forget_options(forget)
+    _add(
+        commands,
+        "compact",
+        compact_store,
+        "erase from the disk what was deleted; a server does it by itself, twice a day",
+        "compact --data ./weighin-data",
+    )
+
+
+def _at_least_zero(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must be at least 0")
+    return number
 
 
 def _at_least_one(text: str) -> int:
@@ -169,7 +227,12 @@ def _init(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    limits = replace(DEFAULT_LIMITS, calls_per_minute=options.calls_per_minute, runs_per_day=options.runs_per_day)
+    limits = replace(
+        DEFAULT_LIMITS,
+        calls_per_minute=options.calls_per_minute,
+        runs_per_day=options.runs_per_day,
+        retention_days=options.retention_days,
+    )
     asyncio.run(_serve_until_stopped(options, read_config(options, limits)))
 
 

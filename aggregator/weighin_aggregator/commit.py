@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import structlog
@@ -18,6 +19,8 @@ from weighin_aggregator.store import Known, Store
 
 # How often a store that cannot write is tried while nobody sends anything.
 _RETRY_SECONDS = 5.0
+
+_Answer = TypeVar("_Answer")
 
 _log = structlog.get_logger()
 
@@ -54,21 +57,29 @@ class _Job:
 class _Chore:
     """Something that needs the store between two commits."""
 
-    call: Callable[[Store], None]
+    call: Callable[[Store], Any]
     needs_room: bool
-    done: Future[None] = field(default_factory=Future)
+    done: Future[Any] = field(default_factory=Future)
 
 
 class Committer:
     """Group commit in front of a store, with a bounded queue.
 
-    ``on_writable`` is called from the committer's thread whenever the store stops or starts again to take writes.
+    ``on_writable`` is called from the committer's thread whenever the store stops or starts again to take writes;
+    ``require_welcome`` raises Refusal for a device of which nothing may be stored, however long its runs waited.
     """
 
-    def __init__(self, store: Store, limits: Limits, on_writable: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        limits: Limits,
+        on_writable: Callable[[bool], None],
+        require_welcome: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._store = store
         self._limits = limits
         self._on_writable = on_writable
+        self._require_welcome = require_welcome
         self._writable = True
         self._changed = threading.Condition()  # Guards the three fields below.
         self._waiting: deque[_Job | _Chore] = deque()
@@ -103,10 +114,11 @@ class Committer:
         self._enqueue(job, job.run_count)
         return job.decided
 
-    def between_commits(self, call: Callable[[Store], None], *, needs_room: bool = False) -> Future[None]:
+    def between_commits(self, call: Callable[[Store], _Answer], *, needs_room: bool = False) -> Future[_Answer]:
         """Queue a call that needs the store for itself; the future ends as the call ends.
 
-        One that writes ``needs_room`` as a commit does, and fails with NoRoomError where there is none.
+        One that writes ``needs_room`` as a commit does, and fails with NoRoomError where there is none. Raises
+        StoreUnavailableError once the committer stops.
         """
         chore = _Chore(call=call, needs_room=needs_room)
         self._enqueue(chore, 0)
@@ -114,6 +126,8 @@ class Committer:
 
     def _enqueue(self, item: _Job | _Chore, run_count: int) -> None:
         with self._changed:
+            if self._stopping:
+                raise StoreUnavailableError("the store is being closed")
             self._waiting.append(item)
             self._waiting_runs += run_count
             self._changed.notify()
@@ -167,6 +181,9 @@ class Committer:
         return group
 
     def _commit(self, jobs: list[_Job]) -> None:
+        jobs = [job for job in jobs if self._is_welcome(job)]
+        if not jobs:
+            return
         try:
             self._require_room()
             known = self._store.insert(_joined(jobs))
@@ -183,6 +200,14 @@ class Committer:
             self._report_writable(True)
             for job in jobs:
                 job.decided.set_result(_decisions(job.batch, known))
+
+    def _is_welcome(self, job: _Job) -> bool:
+        try:
+            self._require_welcome(job.batch.device_id)
+        except Refusal as refusal:
+            job.decided.set_exception(refusal)
+            return False
+        return True
 
     def _part(self, jobs: list[_Job], error: StoreRefusedError) -> None:
         """Rows that the store will never take must not sink the calls that they were grouped with."""
@@ -229,11 +254,11 @@ class Committer:
         try:
             if chore.needs_room:
                 self._require_room()
-            chore.call(self._store)
+            answer = chore.call(self._store)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller who waits, and must not end the only writer
             chore.done.set_exception(error)
         else:
-            chore.done.set_result(None)
+            chore.done.set_result(answer)
 
 
 def _joined(jobs: list[_Job]) -> dict[str, pa.Table]:

@@ -13,7 +13,7 @@ import duckdb
 
 from weighin_aggregator.deletion import RUN_TABLES
 from weighin_aggregator.durable import sync
-from weighin_aggregator.engine import attach, log_of, transaction, translated
+from weighin_aggregator.engine import attach, connect, log_of, transaction, translated
 from weighin_aggregator.errors import CopyOvertakenError, StoreUnavailableError
 from weighin_aggregator.schema import MIGRATIONS, VERSION_TABLE
 
@@ -125,8 +125,7 @@ class Copy:
 
     def _tables(self) -> list[str]:
         """Return the tables that a copy holds."""
-        found = self._connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'store'")
-        return sorted(name for (name,) in found.fetchall() if name != _LEFT_OUT)
+        return [name for name in _table_names(self._connection, "store") if name != _LEFT_OUT]
 
     def _checked_counts(self) -> Mapping[str, int]:
         counts = {}
@@ -138,3 +137,17 @@ class Copy:
                 raise StoreUnavailableError(f"the copy {self.path} lacks rows of {table}")
             counts[table] = int(row[1])
         return counts
+
+
+def count_rows(path: Path) -> Mapping[str, int]:
+    """Open the file of a copy by itself and count its rows per table. Raises StoreError."""
+    with connect() as connection:
+        attach(connection, path, "copy")
+        with translated():
+            names = [name for name in _table_names(connection, "copy") if name != _LEFT_OUT]
+            return {name: connection.table(name).count("*").fetchall()[0][0] for name in names}
+
+
+def _table_names(connection: duckdb.DuckDBPyConnection, database: str) -> list[str]:
+    found = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [database])
+    return sorted(name for (name,) in found.fetchall())

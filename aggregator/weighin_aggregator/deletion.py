@@ -24,6 +24,17 @@ def delete_device(connection: duckdb.DuckDBPyConnection, device_id: str, digest:
     return _delete_runs(connection, "WHERE device_id = ?::UUID", [device_id])
 
 
+def delete_forgotten(connection: duckdb.DuckDBPyConnection, moment: datetime) -> None:
+    """Delete what is there again of devices that have a tombstone, as in a backup of before."""
+    back = connection.execute(
+        "SELECT device_id::VARCHAR, device_sha256 FROM (SELECT device_id FROM run UNION SELECT device_id FROM device "
+        "UNION SELECT device_id FROM device_event UNION SELECT device_id FROM enrollment_use) "
+        "JOIN forgotten_device ON device_sha256 = unhex(sha256(device_id::VARCHAR))"
+    ).fetchall()
+    for device_id, digest in back:
+        delete_device(connection, device_id, digest, moment)
+
+
 def delete_received_before(
     connection: duckdb.DuckDBPyConnection, oldest: datetime, run_limit: int, moment: datetime
 ) -> int:

@@ -6,6 +6,7 @@ AggregatorError
 ├── AuthorityError           the keys of the fleet cannot be used
 ├── DeviceUnknownError       a command about a device that is not enrolled
 ├── ServerError              the server that owns the store did not do what a command asked for
+├── BackupError              a backup that could not be written, or cannot be used
 ├── SnapshotError            a snapshot that could not be made or put in place
 └── StoreError
     ├── StoreMissingError    no store in the data directory
@@ -42,6 +43,10 @@ class DeviceUnknownError(AggregatorError):
 
 class ServerError(AggregatorError):
     """The server that owns the store did not do what a command asked for."""
+
+
+class BackupError(AggregatorError):
+    """A backup that could not be written, or cannot be used."""
 
 
 class SnapshotError(AggregatorError):

@@ -27,6 +27,9 @@ class Call(Protocol):
 class Gate(Protocol):
     """Lets a call in, or raises Refusal."""
 
+    def caller(self, call: Call) -> str:
+        """Return the id of the device that calls, whether or not it is welcome."""
+
     def admit(self, call: Call) -> str:
         """Return the id of the device that calls."""
 
@@ -43,9 +46,13 @@ class PlainGate:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
 
+    def caller(self, call: Call) -> str:
+        """Return the device that the call names."""
+        return device_id(call.invocation_metadata() or ())
+
     def admit(self, call: Call) -> str:
         """Return the device that the call names."""
-        device = device_id(call.invocation_metadata() or ())
+        device = self.caller(call)
         self._roster.require_welcome(device)
         return device
 
@@ -75,9 +82,13 @@ class CertifiedGate:
             limit=limits.runs_per_day, seconds=_DAY_SECONDS, callers=limits.counted_callers, clock=clock
         )
 
+    def caller(self, call: Call) -> str:
+        """Return the device that the certificate names."""
+        return self.peer(call).device_id
+
     def admit(self, call: Call) -> str:
         """Return the enrolled device that the certificate names, and count its call."""
-        device = self.peer(call).device_id
+        device = self.caller(call)
         self._roster.require_enrolled(device)
         _require_left(self._calls, device)
         self._calls.spend(device)

@@ -42,6 +42,12 @@ class Limits:
     free_disk_bytes: int = 64 << 20
     kept_snapshots: int = 3
 
+    # Upkeep. What is deleted leaves the disk within a day; copies that an operator may fall back on stay a month.
+    retention_days: int = 365
+    upkeep_seconds: float = 12 * 3600.0
+    deleted_runs: int = 1_000
+    kept_copy_days: int = 30
+
     # What one device may do: a weigh-in a day is one call and one run.
     calls_per_minute: int = 60
     runs_per_day: int = 500

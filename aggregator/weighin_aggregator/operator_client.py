@@ -9,7 +9,7 @@ from typing import cast
 import grpc
 
 from weighin.v1 import services_pb2, services_pb2_grpc
-from weighin_aggregator.errors import DeviceUnknownError, ServerError, SnapshotError, StoreUnavailableError
+from weighin_aggregator.errors import BackupError, DeviceUnknownError, ServerError, SnapshotError, StoreUnavailableError
 from weighin_aggregator.identity.register import KnownDevice
 from weighin_aggregator.identity.terms import Terms
 from weighin_aggregator.operator_messages import from_devices_message, from_stats_message
@@ -41,6 +41,15 @@ class Operator:
         except grpc.RpcError as error:
             raise SnapshotError(f"the server at {self._address} made no snapshot: {_text(error)}") from error
         return Path(answer.folder)
+
+    def make_backup(self) -> Path:
+        """Let the server write a backup and return its folder. Raises BackupError."""
+        try:
+            # No limit of time: a large store takes as long as it takes.
+            answer = self._stub.CreateBackup(services_pb2.CreateBackupRequest(), metadata=self._secret)
+        except grpc.RpcError as error:
+            raise BackupError(f"the server at {self._address} wrote no backup: {_text(error)}") from error
+        return Path(answer.file)
 
     def stats(self) -> Stats:
         """Let the server count what its store holds. Raises StoreUnavailableError."""

@@ -12,7 +12,7 @@ import structlog
 
 from weighin.v1 import services_pb2
 from weighin_aggregator.commit import Committer
-from weighin_aggregator.errors import SnapshotError, StoreError
+from weighin_aggregator.errors import BackupError, SnapshotError, StoreError
 from weighin_aggregator.identity import register
 from weighin_aggregator.identity.roster import Roster
 from weighin_aggregator.identity.terms import Terms, make_token
@@ -24,6 +24,7 @@ from weighin_aggregator.service import Context, Handler, between_commits, decode
 from weighin_aggregator.serving import SECRET_METADATA
 from weighin_aggregator.snapshot import Written, write_numbered_snapshot
 from weighin_aggregator.store import Store, utc_now
+from weighin_aggregator.upkeep import Upkeep
 
 OPERATOR_SERVICE = "weighin.v1.OperatorService"
 
@@ -49,6 +50,7 @@ class OperatorService:
         *,
         secret: str,
         snapshots: Path,
+        upkeep: Upkeep,
         enrolling: Enrolling | None,
     ) -> None:
         self._committer = committer
@@ -56,6 +58,7 @@ class OperatorService:
         self._roster = roster
         self._secret = secret
         self._snapshots = snapshots
+        self._upkeep = upkeep
         self._enrolling = enrolling
         self._making: asyncio.Task[Written | None] | None = None
 
@@ -63,6 +66,7 @@ class OperatorService:
         """Return the handlers by the name of their method; each asks for the secret first."""
         handlers = {
             "CreateSnapshot": self._create_snapshot,
+            "CreateBackup": self._create_backup,
             "GetStats": self._get_stats,
             "CreateToken": self._create_token,
             "RevokeDevice": self._revoke_device,
@@ -105,6 +109,14 @@ class OperatorService:
         facts = {**asdict(written), "folder": str(written.folder), "refused": len(written.refused)}
         _log.info("snapshot_written", **facts)
         return written
+
+    async def _create_backup(self, _data: bytes, _context: Context) -> bytes:
+        try:
+            folder = await self._upkeep.back_up()
+        except (BackupError, StoreError) as error:
+            _log.error("backup_failed", error=str(error))
+            raise Refusal(Reason.BACKUP_FAILED) from error
+        return services_pb2.CreateBackupResponse(file=str(folder)).SerializeToString()
 
     async def _export(self, folder: Path) -> datetime:
         return await between_commits(self._committer, lambda store: store.export(folder), needs_room=True)

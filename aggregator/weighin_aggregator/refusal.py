@@ -43,6 +43,7 @@ class Reason(StrEnum):
     DEVICE_UNKNOWN = "DEVICE_UNKNOWN"
     NOT_ENROLLING = "NOT_ENROLLING"
     SNAPSHOT_FAILED = "SNAPSHOT_FAILED"
+    BACKUP_FAILED = "BACKUP_FAILED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
@@ -100,6 +101,9 @@ _ANSWERS = {
     ),
     Reason.SNAPSHOT_FAILED: _Answer(
         code=grpc.StatusCode.FAILED_PRECONDITION, text="the snapshot could not be written; the server's log says why"
+    ),
+    Reason.BACKUP_FAILED: _Answer(
+        code=grpc.StatusCode.FAILED_PRECONDITION, text="the backup could not be written; the server's log says why"
     ),
     Reason.INTERNAL_ERROR: _Answer(code=grpc.StatusCode.INTERNAL, text="internal error"),
 }

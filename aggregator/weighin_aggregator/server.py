@@ -41,12 +41,14 @@ async def running(config: Config) -> AsyncIterator[Serving]:
             await server.start()
         _tune_interpreter()
         _log.info("serving", address=parts.serving.run_address)
+        parts.upkeep.start()
         try:
             with announced(config.data, parts.serving):
                 yield parts.serving
         finally:
             await health.servicer.enter_graceful_shutdown()
             drained = await parts.calls.drain(config.limits.drain_seconds)
+            await parts.upkeep.stop()
             await parts.operator.stop()
             await asyncio.gather(*(server.stop(_CLOSE_SECONDS) for server in parts.servers))
             stopped = await asyncio.to_thread(parts.committer.stop, _CLOSE_SECONDS)

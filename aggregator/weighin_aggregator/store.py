@@ -29,6 +29,8 @@ from weighin_aggregator.export import export_new
 from weighin_aggregator.schema import MIGRATIONS, VERSION_TABLE
 
 FILE_NAME = "weighin.duckdb"
+# In a data directory while a restore puts things in their places.
+RESTORING = "restoring"
 
 _Answer = TypeVar("_Answer")
 
@@ -60,7 +62,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection = connect()
-        self._is_attached = False
+        self.is_open = False
         self._copy: Copy | None = None
 
     @classmethod
@@ -72,13 +74,15 @@ class Store:
         and StoreVersionError when it is newer than this code.
         """
         path = data / FILE_NAME
+        if (data / RESTORING).exists():
+            raise StoreError(f"a restore into {data} was interrupted; run it again")
         if create:
             _make_directory(data)
         elif not path.is_file():
             raise StoreMissingError(f"no store in {data}; make one with: weighin-aggregator init --data {data}")
         store = cls(path)
         try:
-            store._attach()
+            store.attach()
             store._migrate()
         except BaseException:  # whatever ends it, a connection left open would keep the file locked
             store._connection.close()
@@ -158,16 +162,16 @@ class Store:
         that would detach the file. A new DuckDB instance reads the file and its log again; what was committed is there.
         """
         self._end_copy()
-        self._is_attached = False
+        self.is_open = False
         with suppress(duckdb.Error):  # What it could not write is in the log, or was never acknowledged.
             self._connection.close()
         with translated():
             self._connection = connect()
-        self._attach()
+        self.attach()
 
     def stats(self) -> Stats:
         """Count what the store holds."""
-        if not self._is_attached:
+        if not self.is_open:
             raise StoreUnavailableError(f"{self._path} is not open")
         with translated():
             row = self._connection.execute(
@@ -193,7 +197,7 @@ class Store:
 
         Raises NoRoomError where the copy would not fit on the disk.
         """
-        if not self._is_attached:
+        if not self.is_open:
             raise StoreUnavailableError(f"{self._path} is not open")
         self._end_copy()
         if _free_disk_bytes(path.parent) < self.file_bytes():
@@ -211,7 +215,7 @@ class Store:
         copy.finish()
         self.checkpoint()
         try:
-            self._is_attached = False
+            self.is_open = False
             self._connection.close()
             if log_of(self._path).exists():
                 raise StoreUnavailableError(f"{self._path} keeps a log after its checkpoint")
@@ -233,13 +237,14 @@ class Store:
             return call(self._connection)
 
     def _transaction(self) -> AbstractContextManager[None]:
-        if not self._is_attached:
+        if not self.is_open:
             raise StoreUnavailableError(f"{self._path} is not open")
         return transaction(self._connection)
 
-    def _attach(self) -> None:
+    def attach(self) -> None:
+        """Open the file as it is: only what looks into a store without using it needs no more. Raises StoreError."""
         attach(self._connection, self._path, "store")
-        self._is_attached = True
+        self.is_open = True
 
     def _migrate(self) -> None:
         """Apply all that is missing or nothing of it, then leave nothing of it in the write-ahead log."""

@@ -278,7 +278,6 @@ def test_what_a_plain_server_does_not_have_is_answered_unimplemented(client: Cli
     query = services_pb2_grpc.QueryServiceStub(client.channel)
     for call in (
         lambda: runs.RenewCredential(services_pb2.RenewCredentialRequest(), metadata=metadata),
-        lambda: runs.DeleteDeviceData(services_pb2.DeleteDeviceDataRequest(), metadata=metadata),
         lambda: enrollment.Enroll(services_pb2.EnrollRequest()),
         lambda: list(query.Query(services_pb2.QueryRequest(sql="SELECT 1"))),
     ):

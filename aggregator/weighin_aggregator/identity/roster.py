@@ -27,6 +27,12 @@ class Roster:
         if device_id not in self.enrolled:
             raise Refusal(Reason.CREDENTIAL_INVALID)
 
+    def forget(self, device_id: str) -> None:
+        """Keep no more of a device than its tombstone."""
+        self.forgotten.add(tombstone(device_id))
+        self.enrolled.discard(device_id)
+        self.revoked.discard(device_id)
+
 
 def tombstone(device_id: str) -> bytes:
     """Return what stays of a forgotten device: the SHA-256 of its id (36 characters), 32 bytes."""
