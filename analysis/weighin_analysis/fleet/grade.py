@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
 from weighin_analysis.architecture import ArchitectureKind
@@ -90,8 +89,12 @@ def normal_cdf(x: FloatArray) -> FloatArray:
     Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.2.17.
     """
     t = 1 / (1 + PHI_SCALE * np.abs(x))
-    upper = np.exp(-x * x / 2) / math.sqrt(2 * math.pi) * t * polyval(t, PHI_COEFFICIENTS)
-    return np.where(x < 0, upper, 1 - upper)
+    upper = np.zeros_like(t)
+    for coefficient in reversed(PHI_COEFFICIENTS):  # in place: new arrays would take most of the time
+        upper += coefficient
+        upper *= t
+    upper *= np.exp(x * x / -2) / math.sqrt(2 * math.pi)
+    return 0.5 + np.copysign(0.5 - upper, x)
 
 
 def grade(columns: EstimateColumns, limits: Limits) -> Grades:
@@ -124,8 +127,9 @@ def _reached(columns: EstimateColumns, verdict: Verdict, limits: Limits) -> tupl
     margin_sds = np.full(len(columns.is_decoder), np.inf)
     probability = np.ones(len(columns.is_decoder))
     for kind in ArchitectureKind:
-        rows = columns.is_decoder if kind is ArchitectureKind.DECODER else ~columns.is_decoder
-        for bound in speed_bounds(kind, verdict, limits):
+        of_kind = columns.is_decoder if kind is ArchitectureKind.DECODER else ~columns.is_decoder
+        rows = slice(None) if of_kind.all() else of_kind
+        for bound in speed_bounds(kind, verdict, limits) if of_kind.any() else ():
             margin = bound.margin(getattr(columns, bound.quantity)[rows])
             z = _in_sds(margin, getattr(columns, f"{bound.quantity}_log_sd")[rows])
             margin_sds[rows] = np.minimum(margin_sds[rows], z)  # NaN stays NaN

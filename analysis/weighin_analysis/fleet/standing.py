@@ -8,7 +8,8 @@ decode. It reaches a level by the widest of their margins, and with the largest 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
+from itertools import pairwise
+from typing import Self, TypeVar
 
 import duckdb
 import numpy as np
@@ -24,24 +25,22 @@ from weighin_analysis.limits import Limits
 
 IntArray = NDArray[np.int64]
 ShortFloatArray = NDArray[np.float32]
+_T = TypeVar("_T")
 
 # Of this many rows all columns stay in the cache of a processor.
-_BATCH_ROWS = 1 << 17
+_BATCH_ROWS = 1 << 16
 _SPEEDS = ("decode_tokens_per_second", "prefill_tokens_per_second", "time_to_first_token_seconds")
 _BOUND = ("decode_tokens_per_second", "time_to_first_token_seconds")
 _NUMBERS = (*_SPEEDS, *(f"{name}_{end}" for name in _BOUND for end in ("low", "high")),
             "memory_bytes", "memory_available_bytes")  # fmt: skip
-# A device has at most one row of a group.
+# Joining devices here would take as long as reading; the rows of a run lie together, so numpy finds it once for all.
 _ROWS = f"""
-    SELECT place, (class_number * len($2::VARCHAR[]) + scheme_number) * len($3::VARCHAR[]) + provider_number AS "group",
+    SELECT run_number, class_number, list_position($2::VARCHAR[], scheme)::USMALLINT AS scheme_number,
+        list_position($3::VARCHAR[], execution_provider)::USMALLINT AS provider_number,
         {", ".join(f"{name}::DOUBLE AS {name}" for name in _NUMBERS)},
         {IS_STOPPED} AS stopped
-    FROM (
-        SELECT *, list_position($1::VARCHAR[], size_class) - 1 AS class_number,
-            list_position($2::VARCHAR[], scheme) - 1 AS scheme_number,
-            list_position($3::VARCHAR[], execution_provider) - 1 AS provider_number
-        FROM estimates WHERE architecture_kind = '{ArchitectureKind.DECODER}' AND counts AND class_number IS NOT NULL)
-    JOIN coverage_devices USING (run_number)
+    FROM (SELECT *, list_position($1::VARCHAR[], size_class)::USMALLINT AS class_number FROM estimates
+        WHERE architecture_kind = '{ArchitectureKind.DECODER}' AND counts AND class_number IS NOT NULL)
 """  # noqa: S608  (no text of anybody else)
 
 
@@ -102,6 +101,10 @@ class Standing:
             mine, theirs = getattr(self, name), getattr(other, name)
             mine[place] = np.maximum(mine[place], theirs)
 
+    def __getitem__(self, rows: IntArray | slice) -> Self:
+        """Return some of the rows."""
+        return type(self)(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
+
     def take(self, other: Self, place: IntArray | slice = slice(None)) -> None:
         """Take the better of this and of other rows, of devices at these places; no device twice."""
         self.reach(other, place)
@@ -126,22 +129,74 @@ def standings(
         name
         for (name,) in connection.execute("SELECT DISTINCT execution_provider FROM estimates ORDER BY 1").fetchall()
     ]
-    found: dict[tuple[str, str], Standing] = {}
+    runs = connection.execute("SELECT run_number FROM coverage_devices ORDER BY place").fetchnumpy()["run_number"]
     reader = connection.execute(_ROWS, [list(size_classes), list(schemes), providers]).to_arrow_reader(_BATCH_ROWS)
-    for batch in _ahead(reader):
-        columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
-        rows = _graded(columns, limits)
-        for group, chosen in _groups(columns["group"]):
-            number, scheme = divmod(group // len(providers), len(schemes))
+    found: dict[tuple[str, str], Standing] = {}
+    # DuckDB reads, numpy grades, and this thread takes, each a batch ahead of the next.
+    for rows in _ahead(_Rows.of(batch, runs, limits) for batch in _ahead(reader)):
+        for number, scheme, place, standing in rows.groups(len(schemes), len(providers)):
             key = size_classes[number], schemes[scheme]
             if key not in found:
                 found[key] = Standing.nobody(device_count)
-            found[key].take(_chosen(rows, chosen), columns["place"][chosen])
+            found[key].take(standing, place)
     return found
 
 
-def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield batches, each while DuckDB already works on the next one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """Rows with their verdicts: what each is about, numbered from 0, and the place of its device."""
+
+    class_number: IntArray
+    scheme_number: IntArray
+    provider_number: IntArray
+    place: IntArray
+    standing: Standing
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch, runs: IntArray, limits: Limits) -> Self:
+        """Return those rows of a batch whose run is one of ``runs``, which are sorted."""
+        columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+        place = _places(columns["run_number"], runs)
+        if (place < 0).any():
+            columns = {name: values[place >= 0] for name, values in columns.items()}
+            place = place[place >= 0]
+        numbers = {
+            name: columns[name].astype(np.int64) - 1 for name in ("class_number", "scheme_number", "provider_number")
+        }
+        return cls(**numbers, place=place, standing=_graded(columns, limits))
+
+    def groups(self, schemes: int, providers: int) -> Iterator[tuple[int, int, IntArray | slice, Standing]]:
+        """Yield class, scheme, places and rows of every group of which a device has at most one row."""
+        group = (self.class_number * schemes + self.scheme_number) * providers + self.provider_number
+        if not len(group):
+            return
+        # Small numbers are sorted by their digits, many times faster.
+        order = np.argsort(group.astype(np.min_scalar_type(group.max())), kind="stable")
+        place, standing = self.place[order], self.standing[order]
+        borders = [0, *np.flatnonzero(np.diff(group[order])) + 1, len(order)]
+        for start, end in pairwise(borders):
+            number, scheme = divmod(int(group[order[start]]) // providers, schemes)
+            yield number, scheme, _span(place[start:end]), standing[start:end]
+
+
+def _places(run_number: IntArray, runs: IntArray) -> IntArray:
+    """Return the place of the run of every row, -1 for one that is not among them."""
+    if not len(runs):
+        return np.full(len(run_number), -1)
+    starts = np.flatnonzero(np.diff(run_number, prepend=run_number[:1] - 1))
+    first = run_number[starts]
+    found = np.minimum(np.searchsorted(runs, first), len(runs) - 1)
+    place = np.where(runs[found] == first, found, -1)
+    return np.repeat(place, np.diff(starts, append=len(run_number)))
+
+
+def _span(place: IntArray) -> IntArray | slice:
+    """Return places that follow each other as a slice, which is faster."""
+    return slice(place[0], place[-1] + 1) if (np.diff(place) == 1).all() else place
+
+
+def _ahead(batches: Iterator[_T]) -> Iterator[_T]:
+    """Yield batches, each while another thread already works on the next one."""
     with ThreadPoolExecutor(max_workers=1) as reading:
         following = reading.submit(next, batches, None)
         while (batch := following.result()) is not None:
@@ -151,7 +206,7 @@ def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _graded(columns: Mapping[str, FloatArray], limits: Limits) -> Standing:
     """Return rows with their verdicts."""
-    absent = np.full(len(columns["place"]), np.nan)
+    absent = np.full(len(columns["stopped"]), np.nan)
     spreads = {
         f"{name}_log_sd": log_sd(columns[f"{name}_low"], columns[f"{name}_high"], limits.interval_probability)
         for name in _BOUND
@@ -176,15 +231,3 @@ def _graded(columns: Mapping[str, FloatArray], limits: Limits) -> Standing:
         usable_probability=np.fmax(grades.usable_probability, 0.0, dtype=np.float32),
         **{name: columns[name] for name in _SPEEDS},
     )
-
-
-def _groups(group: NDArray[np.int64]) -> Iterator[tuple[int, IntArray]]:
-    """Yield every group with the indices of its rows."""
-    order = np.argsort(group.astype(np.int32), kind="stable")
-    borders = np.flatnonzero(np.diff(group[order])) + 1
-    for chosen in np.split(order, borders) if len(order) else ():
-        yield int(group[chosen[0]]), chosen
-
-
-def _chosen(rows: Standing, chosen: IntArray) -> Standing:
-    return Standing(**{name: getattr(rows, name)[chosen] for name in Standing.__dataclass_fields__})
