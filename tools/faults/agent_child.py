@@ -1,12 +1,10 @@
-"""A child process for tests: adds runs to its spool and delivers them until it is killed.
+"""A child process: an agent that keeps runs and delivers them until it is killed.
 
-Prints each run_id when the spool has promised to keep it: ``adding_agent.py STATE_FOLDER ADDRESS``.
+``agent_child.py STATE_FOLDER ADDRESS RUN_FILE`` prints a line when it has loaded, then each run_id that it has kept.
 """
 
 import sys
 from pathlib import Path
-
-from example_runs import example_run
 
 from weighin_agent.fleet.actions import deliver_runs, enroll_insecure, keep_run, working
 from weighin_agent.fleet.state import State
@@ -14,9 +12,10 @@ from weighin_agent.fleet.state import State
 RUNS_PER_DELIVERY = 3
 
 
-def main(folder: str, address: str) -> None:
-    state = State(Path(folder))
-    run = example_run().SerializeToString()
+def main(folder: str, address: str, run_file: str) -> None:
+    """Work for ever."""
+    state, run = State(Path(folder)), Path(run_file).read_bytes()
+    print("loaded", flush=True)
     with working(state) as spool:
         enroll_insecure(state, spool, address, 1)
         while True:

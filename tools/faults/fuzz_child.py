@@ -1,0 +1,131 @@
+"""A child process: a coverage-guided fuzzer over decode, validate and store, in the process of the code under test.
+
+``fuzz_child.py FOLDER INPUTS SEED`` writes what it counted to FOLDER/counts.json; any exception that is no answer ends
+it at once, with the input beside it. The random numbers are libFuzzer's; FOLDER/corpus holds what found new code.
+"""
+
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import atheris  # type: ignore[import-untyped]
+import psutil
+
+with atheris.instrument_imports(include=["weighin_aggregator"]):
+    from weighin_aggregator.intake import Accepted, Refused, examine
+    from weighin_aggregator.limits import DEFAULT_LIMITS
+    from weighin_aggregator.records import Sending, to_batch
+    from weighin_aggregator.refusal import Refusal
+    from weighin_aggregator.store import Store, utc_now
+
+from aggregator_process import new_run_id
+from example_runs import DEVICE_ID, envelope
+from google.protobuf.message import DecodeError
+
+from faults.mutations import VALID, edited_message
+from weighin.v1 import run_pb2
+
+GROUP_RUNS = 500
+MOST_INPUT_BYTES = 8 << 10
+_WARM_SHARE = 0.1
+_SENDING = Sending(send_time=None, spool_dropped_count=0, spool_quarantined_count=0)
+
+
+class Target:
+    """What happens to each input; ``stored`` runs went through DuckDB, in groups."""
+
+    def __init__(self, folder: Path, inputs: int) -> None:
+        self._store = Store.open(folder / "data", create=True)
+        self._counts_file = folder / "counts.json"
+        self._group: list[Accepted] = []
+        self._wanted = inputs
+        self._inputs = self._stored = 0
+        self._answers: dict[str, int] = {}
+        self._longest_seconds = 0.0
+        self._warm_bytes = 0
+        self._process = psutil.Process()
+
+    def take(self, run: bytes) -> None:
+        """Examine one run as the server does. Raises what is no answer."""
+        self._inputs += 1
+        start = time.monotonic()
+        answer = self._answer(run)
+        self._longest_seconds = max(self._longest_seconds, time.monotonic() - start)
+        self._answers[answer] = self._answers.get(answer, 0) + 1
+        if len(self._group) == GROUP_RUNS:
+            self._commit()
+        if self._inputs == int(self._wanted * _WARM_SHARE):
+            self._commit()
+            self._warm_bytes = self._process.memory_info().rss
+        if self._inputs % 1_000 == 0 or self._inputs >= self._wanted:
+            self._commit()
+            self._save()
+
+    def _answer(self, run: bytes) -> str:
+        try:
+            examined = examine(envelope(run, new_run_id()), DEFAULT_LIMITS)
+        except Refusal as refusal:
+            return str(refusal.reason)
+        if isinstance(examined, Refused):
+            return str(examined.reason)
+        self._group.append(examined)
+        return "ACCEPTED"
+
+    def _commit(self) -> None:
+        if self._group:
+            self._store.insert(to_batch(self._group, DEVICE_ID, utc_now(), _SENDING).tables)
+            self._stored += len(self._group)
+            self._group.clear()
+
+    def _save(self) -> None:
+        self._counts_file.write_text(
+            json.dumps(
+                {
+                    "inputs": self._inputs,
+                    "stored": self._stored,
+                    "answers": self._answers,
+                    "longest_seconds": self._longest_seconds,
+                    "growth_bytes": self._process.memory_info().rss - (self._warm_bytes or 1 << 62),
+                }
+            )
+        )
+
+
+def mutate(data: bytes, most_bytes: int, seed: int) -> bytes:
+    """Change fields where the input is a run, every other time, else bytes; now and then of a run that is valid."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    if chance.random() < 0.5:
+        try:
+            run = run_pb2.Run.FromString(VALID if chance.random() < 0.5 else data)
+            mutated = edited_message(run, chance)
+        except (DecodeError, ValueError):
+            mutated = b""
+        if mutated and len(mutated) <= most_bytes:
+            return mutated
+    changed: bytes = atheris.Mutate(data, most_bytes)
+    return changed
+
+
+def main(folder: str, inputs: str, seed: str) -> None:
+    """Fuzz until so many inputs were taken."""
+    corpus = Path(folder) / "corpus"
+    corpus.mkdir()
+    (corpus / "valid").write_bytes(VALID)
+    target = Target(Path(folder), int(inputs))
+    line = [
+        sys.argv[0],
+        f"-atheris_runs={inputs}",
+        f"-seed={seed}",
+        f"-max_len={MOST_INPUT_BYTES}",
+        "-print_final_stats=1",
+        f"-artifact_prefix={folder}/",
+        str(corpus),
+    ]
+    atheris.Setup(line, target.take, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

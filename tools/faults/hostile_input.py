@@ -1,0 +1,171 @@
+"""Hostile input at a real server: whatever is sent, the answer is one of the contract."""
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aggregator_process
+import example_runs
+import grpc
+import psutil
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from faults import server
+from faults.mutations import VALID, edited_bytes, hostile_run
+
+RUNS_PER_CALL = 50
+# One input in ten is a whole request.
+REQUEST_SHARE = 0.1
+MOST_SECONDS = 1.0
+MOST_GROWTH_BYTES = 50 << 20
+# What docs/ingest.md answers to bad input: of a whole call, and of a run.
+ANSWERS = {
+    (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST"),
+    (grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_RUNS"),
+    (grpc.StatusCode.FAILED_PRECONDITION, "CONSENT_REQUIRED"),
+}
+OUTCOMES = {
+    ("STORED", ""),
+    ("DUPLICATE", ""),
+    ("REJECTED", "FIELD_INVALID"),
+    ("REJECTED", "MALFORMED_RUN"),
+    ("REJECTED", "RUN_ID_INVALID"),
+    ("REJECTED", "RUN_ID_REUSED"),
+    ("REJECTED", "UNKNOWN_FIELD"),
+    ("RETRY", "CHECKSUM_MISMATCH"),
+    ("RETRY", "SCHEMA_TOO_NEW"),
+}
+_SEEDS = st.integers(0, (1 << 64) - 1)
+# Shrinking would send the same again and again: what fails is told by its seed.
+_GENERATE = (Phase.explicit, Phase.generate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostileInput:
+    """``answers`` counts every answer by its name; ``undocumented`` tells of those that the contract does not have.
+
+    ``growth_bytes`` is of the server's resident memory since a tenth of the inputs. ``hangs`` took over a second twice.
+    """
+
+    inputs: int
+    answers: dict[str, int]
+    undocumented: tuple[str, ...]
+    hangs: int
+    longest_call_seconds: float
+    growth_bytes: int
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """Which bounds were not held."""
+        missed = [f"not documented: {text}" for text in self.undocumented]
+        if self.hangs:
+            missed.append(f"{self.hangs} inputs took over {MOST_SECONDS:.0f} s")
+        if self.growth_bytes > MOST_GROWTH_BYTES:
+            missed.append(f"memory grew by {self.growth_bytes / 2**20:.0f} MiB")
+        return tuple(missed)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Attack:
+    """One server, and what it answered."""
+
+    client: aggregator_process.Client
+    process: psutil.Process
+    answers: Counter[str] = field(default_factory=Counter)
+    undocumented: list[str] = field(default_factory=list)
+    hangs: int = 0
+    longest_seconds: float = 0.0
+    warm_bytes: int = 0
+
+    def send_request(self, number: int) -> None:
+        """Send bytes that are no request, or hardly."""
+        chance = random.Random(number)  # noqa: S311 - no secret
+        whole = example_runs.request([example_runs.envelope(VALID, aggregator_process.new_run_id())])
+        data = edited_bytes(whole.SerializeToString(), chance)
+        self._send(data if chance.random() < 0.5 else chance.randbytes(chance.randrange(2_000)), f"request {number}")
+
+    def send_runs(self, numbers: list[int]) -> None:
+        """Send runs in one call; one by one where one of them ends the call."""
+        envelopes = {
+            number: example_runs.envelope(
+                hostile_run(random.Random(number)),  # noqa: S311 - no secret
+                aggregator_process.new_run_id(),
+            )
+            for number in numbers
+        }
+        whole = example_runs.request(envelopes.values()).SerializeToString()
+        if self._send(whole, f"runs {numbers}", is_one=False):
+            return
+        for number, one in envelopes.items():
+            self._send(example_runs.request([one]).SerializeToString(), f"run {number}")
+
+    def _send(self, data: bytes, what: str, *, is_one: bool = True) -> bool:
+        """Send a call twice where it takes long; False where the whole call was refused."""
+        seconds = self._timed(data, what, is_one=is_one)
+        if seconds > MOST_SECONDS:
+            self.hangs += self._timed(data, what, is_one=is_one) > MOST_SECONDS
+        return seconds >= 0
+
+    def _timed(self, data: bytes, what: str, *, is_one: bool) -> float:
+        start = time.monotonic()
+        try:
+            results = self.client.send(data).results
+        except grpc.RpcError as error:
+            code, reason, _ = aggregator_process.refusal(error)
+            if is_one:
+                self._note(f"{code.name} {reason}", (code, reason) in ANSWERS, what)
+            elif (code, reason) not in ANSWERS:
+                self._note(f"{code.name} {reason}", False, what)
+            return time.monotonic() - start if is_one else -1.0
+        seconds = time.monotonic() - start
+        self.longest_seconds = max(self.longest_seconds, seconds)
+        for outcome in aggregator_process.outcomes(results):
+            self._note(" ".join(outcome).strip(), outcome in OUTCOMES, what)
+        if not results:
+            self._note("OK without runs", True, what)
+        return seconds
+
+    def _note(self, answer: str, is_documented: bool, what: str) -> None:
+        self.answers[answer] += 1
+        if not is_documented:
+            self.undocumented.append(f"{answer} to {what}")
+
+
+def inject(folder: Path, size: int, chance: random.Random) -> HostileInput:
+    """Send ``size`` inputs that hypothesis draws: a tenth whole requests, the rest runs."""
+    requests = int(size * REQUEST_SHARE)
+    calls = (size - requests) // RUNS_PER_CALL
+    with (
+        server.serving(folder / "data", server.free_port()) as process,
+        aggregator_process.client(process.address) as client,
+    ):
+        attack = _Attack(client=client, process=psutil.Process(process.process.pid))
+        drawn = seed(chance.getrandbits(64))
+        drawn(_many(requests)(given(_SEEDS)(attack.send_request)))()
+        batches = st.lists(_SEEDS, min_size=RUNS_PER_CALL, max_size=RUNS_PER_CALL)
+        drawn(_many(calls // 10)(given(batches)(attack.send_runs)))()
+        warm_bytes = attack.process.memory_info().rss
+        while attack.answers.total() < size:  # some that are drawn were drawn before, and are left out
+            drawn(_many(calls)(given(batches)(attack.send_runs)))()
+        growth_bytes = attack.process.memory_info().rss - warm_bytes
+    return HostileInput(
+        inputs=attack.answers.total(),
+        answers=dict(attack.answers.most_common()),
+        undocumented=tuple(attack.undocumented),
+        hangs=attack.hangs,
+        longest_call_seconds=attack.longest_seconds,
+        growth_bytes=growth_bytes,
+    )
+
+
+def _many(examples: int) -> settings:
+    return settings(
+        max_examples=max(examples, 1),
+        database=None,
+        deadline=None,
+        phases=_GENERATE,
+        suppress_health_check=list(HealthCheck),
+    )
