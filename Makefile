@@ -7,9 +7,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 MEMBERS := -e proto -e 'analysis[report]' -e agent -e aggregator
 BUF := .venv/buf/node_modules/.bin/buf
 AXE := .venv/axe/node_modules/axe-core/axe.min.js
+NODE_CLIENT := .venv/node-client/node_modules/@grpc/grpc-js/package.json
 DEMO := .demo
 
-.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory bench-fleet bundle clean
+.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory bench-fleet bundle faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,13 +34,18 @@ demo: $(BIN)/.members ## weigh this machine in and write the report to .demo/rep
 
 # These share the cores; the others start programs that are timed.
 SHARING := tests/analysis tests/aggregator tests/proto tests/end_to_end/test_report_page.py
-test: $(BIN)/.dev $(AXE) ## run every test that this machine can run
+test: $(BIN)/.dev $(AXE) $(NODE_CLIENT) ## run every test that this machine can run
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(SHARING); shared=$$?; \
 	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING)) && exit $$shared
 
 # The rules of accessibility that a program can check, for the tests of the report. Without npm they are left out.
 $(AXE):
 	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix .venv/axe axe-core@4.14.1; fi
+
+# What a device in another language needs. Without npm its test is left out.
+$(NODE_CLIENT):
+	@if command -v npm >/dev/null; then \
+	  npm install --silent --no-audit --no-fund --prefix .venv/node-client @grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1; fi
 
 check: $(BIN)/.dev ## lint, types, import rules, spelling, contract lint, generated code current
 	$(BIN)/ruff check .
@@ -85,6 +91,11 @@ bench-fleet: $(BIN)/.members ## time tiers, coverage, report and SQL over made f
 
 bundle: $(BIN)/.members ## make the archives that install the agent on devices without internet (dist/, 60 MB each)
 	@$(BIN)/python tools/bundle.py $(ARGS)
+
+# The fuzzer has no wheel for every Python; without it, that one fault is left out.
+faults: $(BIN)/.dev ## kill, cut off, fill up and fuzz, and write docs/reliability.md (hours; ARGS="--size ci" minutes)
+	@$(PIP) --only-binary :all: atheris==3.0.0 || true
+	@PYTHONPATH=tools:tests $(BIN)/python -m faults $(ARGS)
 
 lock: ## write constraints.txt anew (needs uv)
 	tools/lock.sh
