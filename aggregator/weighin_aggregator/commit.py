@@ -190,10 +190,10 @@ class Committer:
         except StoreRefusedError as error:
             self._part(jobs, error)
         except StoreUnavailableError as error:
+            # Before the answers: who is told of it and looks at the health must find it sick.
             self._report_writable(False, str(error))
             self._fail(jobs, error)
-            if not isinstance(error, NoRoomError):
-                self._recover()
+            self._mend(error)
         except Exception as error:  # noqa: BLE001 - a bug must reach those who wait and must not end the only writer
             self._fail(jobs, error)
         else:
@@ -226,6 +226,11 @@ class Committer:
         if self._store.free_disk_bytes() < self._limits.free_disk_bytes:
             raise NoRoomError("the disk is nearly full")
 
+    def _mend(self, error: StoreUnavailableError) -> None:
+        """Open the store anew if a write has failed."""
+        if not isinstance(error, NoRoomError):
+            self._recover()
+
     def _recover(self) -> bool:
         try:
             self._store.recover()
@@ -255,6 +260,11 @@ class Committer:
             if chore.needs_room:
                 self._require_room()
             answer = chore.call(self._store)
+        except StoreUnavailableError as error:
+            if chore.needs_room:
+                self._report_writable(False, str(error))
+                self._mend(error)
+            chore.done.set_exception(error)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller who waits, and must not end the only writer
             chore.done.set_exception(error)
         else:

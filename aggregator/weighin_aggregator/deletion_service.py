@@ -1,5 +1,6 @@
 """RunService.DeleteDeviceData: a device asks to be forgotten."""
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 
@@ -14,7 +15,7 @@ from weighin_aggregator.gate import Gate
 from weighin_aggregator.identity.roster import Roster, tombstone
 from weighin_aggregator.peer import is_lower_case_uuid
 from weighin_aggregator.refusal import Reason, Refusal
-from weighin_aggregator.service import Context, Handler, between_commits, decoded
+from weighin_aggregator.service import Context, Handler, decoded
 from weighin_aggregator.store import Store, utc_now
 
 _log = structlog.get_logger()
@@ -40,7 +41,7 @@ class DataDeletion:
         if tombstone(device) not in self._roster.forgotten:
             self._gate.admit(context)
             try:
-                run_count = await between_commits(self._committer, partial(self._forget, device))
+                run_count = await asyncio.wrap_future(self._committer.between_commits(partial(self._forget, device)))
             except StoreError as error:
                 raise Refusal(Reason.STORE_UNAVAILABLE) from error
             # Without its id: the log would keep it for longer than the store.

@@ -20,7 +20,7 @@ from weighin_aggregator.limits import Limits
 from weighin_aggregator.operator_messages import to_devices_message, to_stats_message
 from weighin_aggregator.peer import is_lower_case_uuid
 from weighin_aggregator.refusal import Reason, Refusal
-from weighin_aggregator.service import Context, Handler, between_commits, decoded, in_transaction
+from weighin_aggregator.service import Context, Handler, decoded, in_transaction
 from weighin_aggregator.serving import SECRET_METADATA
 from weighin_aggregator.snapshot import Written, write_numbered_snapshot
 from weighin_aggregator.store import Store, utc_now
@@ -119,11 +119,13 @@ class OperatorService:
         return services_pb2.CreateBackupResponse(file=str(folder)).SerializeToString()
 
     async def _export(self, folder: Path) -> datetime:
-        return await between_commits(self._committer, lambda store: store.export(folder), needs_room=True)
+        return await asyncio.wrap_future(
+            self._committer.between_commits(lambda store: store.export(folder), needs_room=True)
+        )
 
     async def _get_stats(self, _data: bytes, _context: Context) -> bytes:
         try:
-            stats = await between_commits(self._committer, Store.stats)
+            stats = await asyncio.wrap_future(self._committer.between_commits(Store.stats))
         except StoreError as error:
             raise Refusal(Reason.STORE_UNAVAILABLE) from error
         return to_stats_message(stats).SerializeToString()

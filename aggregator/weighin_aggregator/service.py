@@ -17,7 +17,6 @@ from google.protobuf.message import DecodeError, Message
 from weighin_aggregator.commit import Committer
 from weighin_aggregator.errors import StoreError
 from weighin_aggregator.refusal import Reason, Refusal
-from weighin_aggregator.store import Store
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Handler = Callable[[bytes, Context], Awaitable[bytes]]
@@ -92,20 +91,9 @@ def decoded(kind: type[_Message], data: bytes) -> _Message:
         raise Refusal(Reason.MALFORMED_REQUEST) from error
 
 
-async def between_commits(
-    committer: Committer, call: Callable[[Store], _Answer], *, needs_room: bool = False
-) -> _Answer:
-    """Return what a call returns that has the store for itself; one that writes ``needs_room``. Raises StoreError."""
-    answers: list[_Answer] = []
-    await asyncio.wrap_future(
-        committer.between_commits(lambda store: answers.append(call(store)), needs_room=needs_room)
-    )
-    return answers[0]
-
-
 async def in_transaction(committer: Committer, call: Callable[[duckdb.DuckDBPyConnection], _Answer]) -> _Answer:
     """Return what a call returns, after its transaction is on disk. Raises Refusal."""
     try:
-        return await between_commits(committer, lambda store: store.transact(call), needs_room=True)
+        return await asyncio.wrap_future(committer.between_commits(lambda store: store.transact(call), needs_room=True))
     except StoreError as error:
         raise Refusal(Reason.STORE_UNAVAILABLE) from error

@@ -10,7 +10,7 @@ import example_runs
 import pytest
 
 from weighin_aggregator.commit import Committer, Decision
-from weighin_aggregator.errors import NoRoomError, StoreRefusedError
+from weighin_aggregator.errors import NoRoomError, StoreRefusedError, StoreUnavailableError
 from weighin_aggregator.intake import Accepted, examine
 from weighin_aggregator.limits import DEFAULT_LIMITS, Limits
 from weighin_aggregator.records import Batch, to_batch
@@ -177,3 +177,31 @@ def test_stopping_finishes_what_waits(store: Store) -> None:
     assert committer.stop(SECONDS)
     assert [future.done() for future in futures] == [True, True]
     assert store.stats().runs == 2
+
+
+def test_a_chore_that_cannot_write_tells_it_and_opens_the_store_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a server to which devices only enrol would stay sick for ever after a full disk."""
+    states: list[bool] = []
+    reopened = threading.Event()
+    recover = store.recover
+
+    def reopen() -> None:
+        recover()
+        reopened.set()
+
+    def write(_: Store) -> None:
+        raise StoreUnavailableError("no space left")
+
+    monkeypatch.setattr(store, "recover", reopen)
+    committer = Committer(store, DEFAULT_LIMITS, on_writable=states.append)
+    committer.start()
+    try:
+        with pytest.raises(StoreUnavailableError):
+            committer.between_commits(write, needs_room=True).result(SECONDS)
+        assert reopened.wait(SECONDS)
+        assert committer.submit(batch(1)).result(SECONDS) == {example_runs.run_id(1): Decision.STORED}
+    finally:
+        assert committer.stop(SECONDS)
+    assert states == [False, True]
