@@ -21,6 +21,7 @@ def findings_of(
     counted = count(fleet, limits, source=source, population=population)
     coverage = counted.coverage
     main = main_choice(coverage)
+    queries.select_estimates(fleet)
     needs = queries.memory_needs(fleet)
     # Where nothing is comfortable anywhere, the smallest class shows by how much.
     mark_class = main.size_class if main else needs[0].size_class if needs else None

@@ -12,6 +12,8 @@ from typing import Any
 from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import class_rank
 from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.grade import VERDICTS
+from weighin_analysis.fleet.regrade import graded as graded_estimates
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.findings import DeviceLine, FreeMemory, MemoryNeed, SpeedMark, Tally
 
@@ -28,30 +30,26 @@ RANK = "CASE verdict " + " ".join(f"WHEN '{one}' THEN {rank}" for rank, one in e
 _NEEDS = """
     SELECT size_class, min(memory_bytes), max(memory_bytes),
         count(*) FILTER (basis IN ('measured', 'layer_probe')), count(*)
-    FROM estimates SEMI JOIN coverage_devices USING (run_number)
-    WHERE counts AND architecture_kind = 'decoder' AND memory_bytes > 0 GROUP BY ALL
+    FROM report_estimates WHERE counts AND architecture_kind = 'decoder' AND memory_bytes > 0 GROUP BY ALL
 """
 # Of the memories of a device, the main one and that of a GPU, the one with most free counts.
 _STOCK = """
     SELECT count(*), quantile_disc(most, $1) FROM (
-        SELECT max(memory_available_bytes) AS most FROM estimates SEMI JOIN coverage_devices USING (run_number)
+        SELECT max(memory_available_bytes) AS most FROM report_estimates
         WHERE counts AND memory_available_bytes > 0 GROUP BY run_number)
 """
 # The hash of a run's number draws devices evenly, and the same ones every time.
 _MARKS = f"""
     WITH drawn AS (SELECT run_number FROM coverage_devices ORDER BY hash(run_number), run_number LIMIT {MAX_MARKS}),
-    found AS (
-        SELECT e.*, v.verdict, {RANK} AS rank FROM (FROM estimates SEMI JOIN drawn USING (run_number)) e
-        JOIN (FROM {{verdicts}} SEMI JOIN drawn USING (run_number)) v
-        USING (run_number, size_class, architecture, scheme, execution_provider)
-        WHERE e.size_class = $1 AND e.counts AND e.architecture_kind = 'decoder' AND v.verdict IS NOT NULL
-            AND isfinite(decode_tokens_per_second) AND isfinite(prefill_tokens_per_second)
-            AND least(decode_tokens_per_second, prefill_tokens_per_second) > 0)
-    SELECT decode_tokens_per_second, prefill_tokens_per_second, verdict,
+    found AS ({{graded}})
+    SELECT decode_tokens_per_second, prefill_tokens_per_second, grade,
         basis NOT IN ('measured', 'layer_probe') AS computed
     FROM found
+    WHERE size_class = $1 AND counts AND architecture_kind = 'decoder' AND grade IS NOT NULL
+        AND isfinite(decode_tokens_per_second) AND isfinite(prefill_tokens_per_second)
+        AND least(decode_tokens_per_second, prefill_tokens_per_second) > 0
     QUALIFY 1 = row_number() OVER (
-        PARTITION BY run_number ORDER BY rank, computed, decode_tokens_per_second DESC NULLS LAST)
+        PARTITION BY run_number ORDER BY grade, computed, decode_tokens_per_second DESC NULLS LAST)
     ORDER BY run_number
 """
 _NEWEST = f"ORDER BY last_receive_time DESC NULLS LAST, device_id LIMIT {MAX_ROWS}"
@@ -83,8 +81,15 @@ class Graded:
     tiers: str
 
 
+def select_estimates(fleet: Fleet) -> None:
+    """Make the view ``report_estimates`` of the devices in question; a join that would drop no run takes seconds."""
+    ((every_run,),) = _rows(fleet, "SELECT (SELECT count(*) FROM coverage_devices) = (SELECT count(*) FROM runs)")
+    join = "" if every_run else "SEMI JOIN coverage_devices USING (run_number)"
+    _rows(fleet, f"CREATE OR REPLACE TEMP VIEW report_estimates AS FROM estimates {join}")
+
+
 def memory_needs(fleet: Fleet) -> tuple[MemoryNeed, ...]:
-    """Return what each class takes in memory, the smallest class first."""
+    """Return what each class takes in memory, the smallest class first; of the view ``report_estimates``."""
     found = [
         MemoryNeed(
             size_class=size_class,
@@ -99,7 +104,7 @@ def memory_needs(fleet: Fleet) -> tuple[MemoryNeed, ...]:
 
 
 def free_memory(fleet: Fleet) -> tuple[FreeMemory, ...]:
-    """Return how much memory was free on most, on half and on few of the devices; nothing where none told."""
+    """Return how much memory was free on most, half and few of the devices of ``report_estimates``, if any told."""
     ((known, amounts),) = _rows(fleet, _STOCK, [[1 - share for share in STOCK_SHARES]])
     if not known:
         return ()
@@ -109,15 +114,16 @@ def free_memory(fleet: Fleet) -> tuple[FreeMemory, ...]:
 
 def speed_marks(fleet: Fleet, graded: Graded, size_class: str) -> tuple[SpeedMark, ...]:
     """Return the speeds of a class on the devices, of many on a part of them drawn evenly."""
-    rows = _rows(fleet, _MARKS.format(verdicts=graded.verdicts), [size_class])
+    drawn = graded_estimates(graded.limits, "estimates SEMI JOIN drawn USING (run_number)")
+    rows = _rows(fleet, _MARKS.format(graded=drawn), [size_class])
     return tuple(
         SpeedMark(
             decode_tokens_per_second=decode,
             prefill_tokens_per_second=prefill,
-            verdict=Verdict(verdict),
+            verdict=VERDICTS[grade - 1],
             computed=computed,
         )
-        for decode, prefill, verdict, computed in rows
+        for decode, prefill, grade, computed in rows
     )
 
 
