@@ -1,0 +1,33 @@
+"""Queries of the report held against plainer ones: every device by its newest run, whether or not it ran before."""
+
+from pathlib import Path
+
+import pytest
+from made_fleet import make_fleet
+
+from weighin_analysis.fleet.cover import count
+from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.report.queries import STOCK_SHARES, free_memory, memory_needs, select_estimates
+
+
+@pytest.mark.parametrize("runs_per_device", [1, 3])
+def test_memory_is_told_of_the_newest_run_of_every_device(runs_per_device: int, tmp_path: Path) -> None:
+    folder = make_fleet(tmp_path / "made", devices=40, seed=5, measurements_per_run=0, runs_per_device=runs_per_device)
+    newest = "FROM estimates WHERE run_id IN (SELECT run_id FROM devices) AND counts"
+    with Fleet(folder) as fleet:
+        count(fleet, fleet.limits(), source=None, population=None)
+        select_estimates(fleet)
+        rows = fleet.sql(
+            f"SELECT size_class, min(memory_bytes), max(memory_bytes), count(*) {newest} GROUP BY ALL"
+        ).rows()
+        assert {
+            (one.size_class, one.least_bytes, one.most_bytes, one.estimate_count) for one in memory_needs(fleet)
+        } == {*rows}
+        amounts = sorted(
+            amount for (amount,) in fleet.sql(f"SELECT max(memory_available_bytes) {newest} GROUP BY run_id").rows()
+        )
+        assert len(amounts) == 40
+        for share, one in zip(STOCK_SHARES, free_memory(fleet), strict=True):
+            assert one.known_count == 40
+            assert sum(amount >= one.memory_bytes for amount in amounts) >= 40 * share
+            assert one.memory_bytes in amounts
