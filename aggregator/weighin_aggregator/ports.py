@@ -25,6 +25,8 @@ def new_server(limits: Limits) -> grpc.aio.Server:
             # Without this a second server binds the same port and the kernel shares the connections out.
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", limits.request_bytes),
+            # The length is compared after unpacking, whole and in memory: nothing packed is taken (1: identity only).
+            ("grpc.compression_enabled_algorithms_bitset", 1),
             ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
             ("grpc.max_concurrent_streams", limits.streams_per_connection),
             ("grpc.max_connection_idle_ms", limits.idle_seconds * 1000),
