@@ -20,9 +20,9 @@ class NoFuzzerError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fuzzing:
-    """``answers`` counts them by reason, ``stored`` runs were accepted and went through DuckDB in groups.
+    """``answers`` counts them by reason, and ``stored`` runs were accepted and went through DuckDB in groups.
 
-    ``crash`` is what ended the fuzzer before its time. ``growth_bytes`` is since a tenth of the inputs, with the corpus.
+    ``crash`` is what ended the fuzzer before its time. ``growth_bytes`` is since a tenth of the inputs.
     """
 
     inputs_wanted: int

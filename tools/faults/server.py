@@ -3,7 +3,7 @@
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ BROKEN_SERVER = Path(__file__).parent / "broken_server.py"
 _MOST_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 # Each look is a connection of its own: a channel that failed would wait for its own backoff.
-_CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
+CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
 
 
 def free_port() -> int:
@@ -27,10 +27,12 @@ def free_port() -> int:
         return port
 
 
-def start(data: Path, port: int, *broken: str) -> Server:
-    """Start a server; ``broken`` are the first arguments of broken_server.py, for one that is."""
+def start(data: Path, port: int, *broken: str, options: Sequence[str] = ()) -> Server:
+    """Start a server: ``broken`` are the first arguments of broken_server.py, ``options`` are of `serve`."""
     program = (str(BROKEN_SERVER), *broken) if broken else aggregator_process.PROGRAM
-    return aggregator_process.start(data, data.with_name("log"), port=port, program=program)
+    return aggregator_process.start(
+        data, data.with_name("log"), port=port, program=program, mode=("--insecure", *options)
+    )
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def serving(data: Path, port: int, *broken: str) -> Iterator[Server]:
 
 def is_serving(address: str, timeout_seconds: float = 1.0) -> bool:
     """Ask the health service once."""
-    with grpc.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
+    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
         except grpc.RpcError:
