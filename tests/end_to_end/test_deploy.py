@@ -126,7 +126,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
             pytest.skip("no package index can be reached to install the server")
         raise
     one.follow(settings)
-    assert (root / "bin" / "notes").read_text() == "enable --now weighin-aggregator\n"
+    assert (root / "bin" / "notes").read_text() == "enable --now weighin-aggregator weighin-backup.timer\n"
     return one
 
 

@@ -24,7 +24,11 @@ from weighin_agent.fleet.state import State
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEMD = Path("/usr/lib/systemd/systemd")
-UNIT = ROOT / "deploy" / "weighin-aggregator.service"
+DEPLOY = ROOT / "deploy"
+SERVER = "weighin-aggregator.service"
+BACKUP = "weighin-backup.service"
+# What only systemd as the first process can grant; a user manager would also try to become `User`.
+SYSTEM_ONLY = re.compile(r"^(DynamicUser|User|PrivateTmp|ProtectHome|After|Wants)=.*\n", re.MULTILINE)
 NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 # sd_booted(3) looks for this folder; systemd needs somebody else to be the first process of its namespace.
 BEGIN = (
@@ -100,18 +104,24 @@ def manager(tmp_path: Path, laptop: Path) -> Iterator[Manager]:
             process.kill()  # and with it, every process of its namespace
 
 
-def test_the_server_does_all_its_work_inside_its_unit(manager: Manager, tmp_path: Path) -> None:
-    text = re.sub(r"^(DynamicUser|PrivateTmp|ProtectHome|After|Wants)=.*\n", "", UNIT.read_text(), flags=re.MULTILINE)
+def test_the_server_does_all_its_work_inside_its_unit_and_is_backed_up(manager: Manager, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("weighin-aggregator")
-    text = text.replace("/opt/weighin/bin/weighin-aggregator", str(program)).replace("/etc/weighin", str(tmp_path))
+    data = manager.folder / "configuration" / "weighin"  # where a user manager keeps the folder of StateDirectory=
     (tmp_path / "aggregator.env").write_text("LISTEN=127.0.0.1:0\nNAME=localhost\n")
     manager.units.mkdir(parents=True)
-    (manager.units / UNIT.name).write_text(text)
     log = tmp_path / "server.log"
-    manager.add_settings(UNIT.name, "[Service]", f"StandardOutput=append:{log}", f"StandardError=append:{log}")
-    manager.run("systemctl", "--user", "start", UNIT.name)
+    for name in (SERVER, BACKUP):
+        text = SYSTEM_ONLY.sub("", (DEPLOY / name).read_text())
+        for of_the_system, of_the_test in {
+            "/opt/weighin/bin/weighin-aggregator": program,
+            "/etc/weighin": tmp_path,
+            "/var/lib/weighin": data,
+        }.items():
+            text = text.replace(of_the_system, str(of_the_test))
+        (manager.units / name).write_text(text)
+        manager.add_settings(name, "[Service]", f"StandardOutput=append:{log}", f"StandardError=append:{log}")
+    manager.run("systemctl", "--user", "start", SERVER)
     wait_until(lambda: log.exists() and "listening on" in log.read_text())
-    data = manager.folder / "configuration" / "weighin"  # where a user manager keeps the folder of StateDirectory=
     (tmp_path / "token").write_text(manager.run(program, "token", "create", "--data", data, "--group", "lab"))
     state = tmp_path / "state"
     succeed(agent("enroll", "--token-file", tmp_path / "token", "--accept-consent", "1", "--state", state))
@@ -119,10 +129,13 @@ def test_the_server_does_all_its_work_inside_its_unit(manager: Manager, tmp_path
         fleet.keep_run(State(state), spool, example_run().SerializeToString())
     assert "1 run(s) stored" in succeed(agent("submit", "--state", state))
     assert "1 runs of 1 devices" in manager.run(program, "snapshot", "--data", data, "--out", tmp_path / "snapshot")
-    shown = manager.run("systemctl", "--user", "show", UNIT.name, "--property=ActiveState,NRestarts,NoNewPrivileges")
+    manager.run("systemctl", "--user", "start", BACKUP)
+    (backup,) = data.with_name("weighin-backups").iterdir()
+    assert (backup / "manifest.json").is_file()
+    shown = manager.run("systemctl", "--user", "show", SERVER, "--property=ActiveState,NRestarts,NoNewPrivileges")
     assert set(shown.split()) == {"ActiveState=active", "NRestarts=0", "NoNewPrivileges=yes"}
-    manager.run("systemctl", "--user", "stop", UNIT.name)
-    assert "Result=success" in manager.run("systemctl", "--user", "show", UNIT.name, "--property=Result")
+    manager.run("systemctl", "--user", "stop", SERVER)
+    assert "Result=success" in manager.run("systemctl", "--user", "show", SERVER, "--property=Result")
 
 
 def succeed(done: subprocess.CompletedProcess[str]) -> str:
