@@ -37,6 +37,7 @@ _ENROL_ANEW = "ask its operator for a new token, then `weighin-agent enroll`"
 _WHAT_TO_DO = {
     "CREDENTIAL_INVALID": f"does not know this device's credential; {_ENROL_ANEW}",
     "UNAUTHENTICATED": f"does not know this device's credential; {_ENROL_ANEW}",
+    "DEVICE_ID_TAKEN": f"knows this device's id by another key; {_ENROL_ANEW}",
     "DEVICE_REVOKED": f"has shut this device out; {_ENROL_ANEW}",
     "CLONE_SUSPECTED": f"has seen two devices under this one's name, as after copying its state folder; {_ENROL_ANEW}",
     "DEVICE_FORGOTTEN": f"was told to forget this device and takes nothing more from it; to join anew, {_ENROL_ANEW}",
@@ -83,8 +84,9 @@ def call_error(error: grpc.RpcError, address: str) -> DeliveryError:
         kind = CredentialRefusedError if reason in _REASONS_OF_THE_CREDENTIAL else DeviceRefusedError
         return kind(f"the aggregator at {address} {_refusal(reason)}", reason=reason)
     what = _WHAT_HAPPENED.get(code, "did not take the call")
+    asked = "" if retry_after_seconds is None else f"; it asks for {retry_after_seconds:.0f} s of patience"
     return AggregatorAwayError(
-        f"the aggregator at {address} {what} ({reason})", reason=reason, retry_after_seconds=retry_after_seconds
+        f"the aggregator at {address} {what} ({reason}){asked}", reason=reason, retry_after_seconds=retry_after_seconds
     )
 
 

@@ -18,7 +18,7 @@ from weighin_agent.fleet.tls_diagnosis import Fault, presented_chain
 from weighin_agent.fleet.token import EnrollmentToken
 
 # With these an aggregator refuses a device for good: who brings a new token comes as another device.
-_REFUSED_FOR_GOOD = frozenset({"DEVICE_REVOKED", "DEVICE_FORGOTTEN", "CLONE_SUSPECTED"})
+_REFUSED_FOR_GOOD = frozenset({"DEVICE_REVOKED", "DEVICE_FORGOTTEN", "DEVICE_ID_TAKEN", "CLONE_SUSPECTED"})
 
 
 def certify(state: State, token: EnrollmentToken, consent_version: int) -> Enrolment:
@@ -33,7 +33,8 @@ def certify(state: State, token: EnrollmentToken, consent_version: int) -> Enrol
     try:
         return _certify(state, token, authority_pem, consent_version)
     except DeviceRefusedError as error:
-        if error.reason not in _REFUSED_FOR_GOOD:
+        # Who is being forgotten must stay who it is until then.
+        if error.reason not in _REFUSED_FOR_GOOD or state.forgetting() is not None:
             raise
     state.forget_enrolment_request()
     state.become_another()

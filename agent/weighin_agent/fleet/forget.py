@@ -67,5 +67,11 @@ def _delete_there(state: State, enrolment: Enrolment | None, request_id: str) ->
         try:
             line.delete_device_data(request_id)
         except DeliveryError as error:
+            if error.reason == "DEVICE_REVOKED":
+                raise DeliveryError(
+                    f"the aggregator at {line.address} has shut this device out and deletes nothing on its word; ask "
+                    f"its operator to forget device {state.device_id()} (`weighin-aggregator forget`)",
+                    reason=error.reason,
+                ) from error
             if error.reason != _ALREADY_FORGOTTEN:
                 raise
