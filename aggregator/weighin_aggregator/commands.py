@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
             option, type=_at_least_one, default=default, metavar="N", help=f"{what} of one device; default %(default)s"
         )
     serve.add_argument(
+        "--max-runs-per-second",
+        type=_at_least_one,
+        default=DEFAULT_LIMITS.runs_per_second,
+        metavar="N",
+        help="runs of all devices together, more wait on their devices; default as many as the machine takes",
+    )
+    serve.add_argument(
         "--retention-days",
         type=_at_least_zero,
         default=DEFAULT_LIMITS.retention_days,
@@ -231,6 +238,7 @@ def _serve(options: argparse.Namespace) -> None:
         DEFAULT_LIMITS,
         calls_per_minute=options.calls_per_minute,
         runs_per_day=options.runs_per_day,
+        runs_per_second=options.max_runs_per_second,
         retention_days=options.retention_days,
     )
     asyncio.run(_serve_until_stopped(options, read_config(options, limits)))

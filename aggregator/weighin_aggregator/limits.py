@@ -33,6 +33,9 @@ class Limits:
     # What a refused run is told.
     violations: int = 10
 
+    # All devices together; None for as many as the machine takes.
+    runs_per_second: int | None = None
+
     # Waiting. A group is what one transaction may hold.
     queued_runs: int = 4_096
     group_runs: int = 1_000

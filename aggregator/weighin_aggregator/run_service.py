@@ -1,12 +1,14 @@
 """RunService: runs in, a result for each out, and fresh certificates for those who send them."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import structlog
 
 from weighin.v1 import services_pb2
+from weighin_aggregator.admission import Admission
 from weighin_aggregator.commit import Committer, Decision, Decisions
 from weighin_aggregator.errors import StoreRefusedError, StoreUnavailableError
 from weighin_aggregator.gate import Gate
@@ -31,6 +33,7 @@ class RunService:
         self._committer = committer
         self._limits = limits
         self._gate = gate
+        self._admission = Admission(limits.runs_per_second, time.monotonic)
 
     def methods(self) -> Mapping[str, Handler]:
         """Return the handlers by the name of their method."""
@@ -39,9 +42,11 @@ class RunService:
     async def _submit_runs(self, data: bytes, context: Context) -> bytes:
         device = self._gate.admit(context)
         self._gate.require_runs_left(device)
+        self._admission.require_left()
         if self._committer.is_full():
             raise Refusal(Reason.OVERLOADED)
         request = _decode(data, self._limits)
+        self._admission.take(len(request.envelopes))
         examined = _examine_all(request.envelopes, self._limits)
         accepted = [item for item in examined if isinstance(item, Accepted)]
         decisions = await self._store(accepted, device, _sending(request)) if accepted else {}
