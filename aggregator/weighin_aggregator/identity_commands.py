@@ -82,7 +82,7 @@ def _address(text: str) -> str:
     name, _, port = text.rpartition(":")
     if not (port.isdecimal() and 1 <= int(port) <= 0xFFFF):
         raise UsageError("--address must be NAME:PORT, for example weighin.example.org:50052")
-    return joined(read_name(name), int(port))
+    return joined(read_name(name, "--address"), int(port))
 
 
 def revoke_device(options: argparse.Namespace) -> None:

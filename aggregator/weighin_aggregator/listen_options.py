@@ -54,21 +54,21 @@ def _secure(options: argparse.Namespace, run: Endpoint) -> Secure:
     else:
         enroll = Endpoint(host=run.host, port=run.port + 1 if run.port else 0)
     if options.name is not None:
-        return Secure(name=read_name(options.name), enroll=enroll)
+        return Secure(name=read_name(options.name, "--name"), enroll=enroll)
     if ipaddress.ip_address(run.host).is_unspecified:
         raise UsageError(f"--name is needed with --listen {options.listen}: devices must know one name of this server")
     return Secure(name=run.host, enroll=enroll)
 
 
-def read_name(text: str) -> str:
+def read_name(text: str, option: str) -> str:
     """Read a DNS name or an IP address. Raises UsageError."""
     try:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
     except ValueError:
         pass
-    # A name of digits and dots that is no address would be taken for one by every client.
+    # What ends in digits is no name to a resolver, but an address that was mistyped.
     if not _DNS_NAME.fullmatch(text) or text.rpartition(".")[2].isdigit():
-        raise UsageError("--name must be a DNS name or an IP address, without a port, for example weighin.example.org")
+        raise UsageError(f"{option} must have a DNS name or an IP address of the server, as weighin.example.org")
     return text.lower()
 
 
