@@ -17,6 +17,7 @@ from faults import (
     kill_agent,
     kill_aggregator,
     lost_replies,
+    overload,
 )
 
 
@@ -64,7 +65,7 @@ FAULTS = (
     Fault(
         name="kill-agent",
         title="The agent is killed",
-        text="SIGKILL at any moment of its first half second: starting, enrolling, keeping runs, delivering them.",
+        text="SIGKILL within half a second: starting, enrolling by a token of one use, keeping and delivering runs.",
         unit="kills",
         sizes=_sizes(50, 500),
         inject=kill_agent.inject,
@@ -124,6 +125,14 @@ FAULTS = (
         unit="inputs",
         sizes=_sizes(20_000, 200_000),
         inject=hostile_input.inject,
+    ),
+    Fault(
+        name="overload",
+        title="Five times as many runs as the aggregator takes",
+        text="A cap by setting, and a client that sends by the clock whatever is answered.",
+        unit="seconds",
+        sizes=_sizes(10, 60),
+        inject=overload.inject,
     ),
     Fault(
         name="fuzzer",

@@ -108,6 +108,7 @@ class Fleet:
 
     ledgers: list[Ledger] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
+    is_given_up: bool = False
     _threads: list["Future[None]"] = field(default_factory=list)
 
     @property
@@ -151,7 +152,8 @@ def sending(
                 one.keep(chance.randint(1, runs_at_once))
             one.deliver()
             fleet.stop.wait(chance.uniform(0, 2 * _PAUSE_SECONDS))
-        one.drain()
+        if not fleet.is_given_up:
+            one.drain()
 
     with ExitStack() as stack, ThreadPoolExecutor(count) as pool:
         devices = [stack.enter_context(device(folder / f"device {number}", run)) for number in range(count)]
@@ -163,6 +165,9 @@ def sending(
         fleet._threads += [pool.submit(live, one, chances[number]) for number, one in enumerate(devices)]
         try:
             yield fleet
+        except BaseException:  # Ctrl-C too: what waits need not arrive any more
+            fleet.is_given_up = True
+            raise
         finally:
             fleet.stop.set()
     fleet.check()

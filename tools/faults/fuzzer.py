@@ -22,7 +22,8 @@ class NoFuzzerError(Exception):
 class Fuzzing:
     """``answers`` counts them by reason, and ``stored`` runs were accepted and went through DuckDB in groups.
 
-    ``crash`` is what ended the fuzzer before its time. ``growth_bytes`` is since a tenth of the inputs.
+    ``crash`` is what ended the fuzzer before its time. ``longest`` is time of the processor for one input;
+    ``growth_bytes`` is of resident memory since a tenth of the inputs.
     """
 
     inputs_wanted: int

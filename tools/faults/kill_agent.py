@@ -1,15 +1,20 @@
-"""SIGKILL of the agent at any moment: while it starts, enrols, keeps runs and delivers them."""
+"""SIGKILL of the agent at any moment: while it starts, enrols, keeps runs and delivers them, over mutual TLS."""
 
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults import server
+import aggregator_process
+
 from faults.devices import SMALL_RUN, device, pause, set_aside
 from faults.oracle import Books, Ledger, audit
+from weighin_agent.fleet.actions import enroll
+from weighin_agent.fleet.token import parse_token
 
 AGENT_CHILD = Path(__file__).parent / "agent_child.py"
 LATEST_KILL_SECONDS = 0.5
@@ -48,10 +53,10 @@ def inject(folder: Path, size: int, chance: random.Random) -> AgentKills:
     """Kill agents ``size`` times in all, each time in a folder that its earlier life left behind."""
     data, run_file = folder / "data", folder / "run"
     run_file.write_bytes(SMALL_RUN)
-    with server.serving(data, server.free_port()) as process, ThreadPoolExecutor(DEVICES) as pool:
+    with _serving(data) as token, ThreadPoolExecutor(DEVICES) as pool:
         shares = [range(number, size, DEVICES) for number in range(DEVICES)]
         lives = [
-            pool.submit(_live, folder / f"device {number}", process.address, run_file, len(share), chance.random())
+            pool.submit(_live, folder / f"device {number}", token, run_file, len(share), chance.random())
             for number, share in enumerate(shares)
         ]
         ended = [life.result() for life in lives]
@@ -68,6 +73,21 @@ def inject(folder: Path, size: int, chance: random.Random) -> AgentKills:
     )
 
 
+@contextmanager
+def _serving(data: Path) -> Iterator[str]:
+    """Serve with mutual TLS inside the block; a token for exactly as many enrolments as there are devices."""
+    unbounded = ("--calls-per-minute", "1000000", "--runs-per-day", "1000000", "--enroll-listen", "127.0.0.1:0")
+    process = aggregator_process.start(data, data.with_name("log"), mode=unbounded)
+    try:
+        made = aggregator_process.command(
+            "token", "create", "--data", data, "--group", "faults", "--uses", str(DEVICES)
+        )
+        assert made.returncode == 0, made.stderr
+        yield made.stdout.strip()
+    finally:
+        process.stop()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Life:
     ledger: Ledger
@@ -77,20 +97,21 @@ class _Life:
     dropped_runs: int
 
 
-def _live(folder: Path, address: str, run_file: Path, kills: int, seed: float) -> _Life:
+def _live(folder: Path, token: str, run_file: Path, kills: int, seed: float) -> _Life:
     chance = random.Random(seed)  # noqa: S311 - no secret
     told: list[str] = []
     failed: list[str] = []
     starts = 0
     for _ in range(kills):
-        run_ids, error = _run_until_killed(folder, address, run_file, chance)
+        run_ids, error = _run_until_killed(folder, token, run_file, chance)
         told += run_ids
         starts += bool(run_ids)
         failed += [error] if error else []
     with device(folder, run_file.read_bytes()) as last:
         for run_id in told:
             last.ledger.keep(run_id, last.run)
-        last.enroll(address)
+        if last.state.enrolment() is None:
+            enroll(last.state, last.spool, parse_token(token), 1)
         waiting = len(last.spool.pending())
         last.drain()
         # What left the spool of an earlier life was acknowledged: nothing else may take a run out of it.
@@ -104,19 +125,18 @@ def _live(folder: Path, address: str, run_file: Path, kills: int, seed: float) -
         )
 
 
-def _run_until_killed(
-    folder: Path, address: str, run_file: Path, chance: random.Random
-) -> tuple[list[str], str | None]:
+def _run_until_killed(folder: Path, token: str, run_file: Path, chance: random.Random) -> tuple[list[str], str | None]:
     """Return the run_ids that an agent had promised to keep, and what it said if it ended before it was killed."""
-    line = [sys.executable, str(AGENT_CHILD), str(folder), address, str(run_file)]
+    line = [sys.executable, str(AGENT_CHILD), str(folder), token, str(run_file)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as agent:
         assert agent.stdout is not None
         assert agent.stderr is not None
-        agent.stdout.readline()
+        # From when it has loaded, or from its first run: a slow machine must not spend all kills on its start.
+        begun = [agent.stdout.readline() for _ in range(chance.choice((1, 2, 2)))]
         pause(chance.uniform(0, LATEST_KILL_SECONDS))
         ended = agent.poll() is not None
         agent.kill()
-        lines, errors = agent.stdout.readlines(), agent.stderr.read()
+        lines, errors = [*begun[1:], *agent.stdout], agent.stderr.read()
     # A line without its end was cut off by the kill: its run is kept, but nobody was told.
     told = [line.strip() for line in lines if line.endswith("\n")]
     return told, (errors.strip().splitlines() or ["ended without a word"])[-1] if ended else None
