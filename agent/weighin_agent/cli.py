@@ -1,5 +1,6 @@
 """The command `weighin-agent`: signals, exit codes and errors. What it does is wired in commands.py."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    # gRPC would write lines of its own about a handshake that failed; ours says what it means. Read at its import.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Imported here, where Ctrl-C is one line already: it takes a second.
     from weighin_agent.commands import parser  # noqa: PLC0415
 

@@ -16,6 +16,7 @@ import pytest
 from agent_process import agent_line
 from example_runs import example_run
 from google.protobuf.json_format import ParseDict
+from made_certificates import Authority
 from scripted_aggregator import failure, scripted_aggregator, store_all
 from scripted_fleet import SECRET, ScriptedFleet, scripted_fleet
 
@@ -269,6 +270,16 @@ def test_an_interrupted_delivery_ends_at_once_and_keeps_its_runs(state: State) -
     assert (process.returncode, output) == (130, "")
     assert errors == "weighin-agent: interrupted; nothing was left running\n"
     assert status(state).pending_count == 1
+
+
+def test_a_handshake_that_fails_is_one_line_and_nothing_of_the_librarys_own(typed: Typed, fleet: ScriptedFleet) -> None:
+    typed("enroll", fleet.token().text, *ACCEPTED)
+    keep(typed.state)
+    fleet.present(Authority().server())
+    line = agent_line("submit", "--state", typed.state.folder)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "TLS_UNTRUSTED" in done.stdout
 
 
 def test_help_is_quick_to_load_for_it_needs_no_cryptography() -> None:
