@@ -304,6 +304,7 @@ def _verify(options: argparse.Namespace) -> int:
     plan = unseen_plan(suite, cases, options.repeats) if options.unseen else own_layers_plan(cases, options.repeats)
     provider, errors = _execution_provider(options), Console(stderr=True, highlight=False)
     spinner = errors.status("reading the device") if errors.is_terminal else nullcontext()
+    require_room(state.folder)
     with fleet.working(state), spinner as status, work_folder(state.folder) as folder:
         device, gaps = probe(state.folder, bandwidth=False)
         check_execution_provider(device, gaps, provider)

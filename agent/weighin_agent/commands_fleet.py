@@ -12,6 +12,7 @@ from weighin_agent.fleet import actions as fleet
 from weighin_agent.fleet.consent import CONSENT_TEXT, CONSENT_VERSION
 from weighin_agent.fleet.delivery import DeliveryReport
 from weighin_agent.fleet.forget import forget
+from weighin_agent.fleet.preview import preview
 from weighin_agent.fleet.state import State
 from weighin_agent.fleet.token import EnrollmentToken, parse_token
 from weighin_agent.terminal_status import print_status
@@ -162,9 +163,9 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    preview = fleet.preview(state_of(options), CONSENT_VERSION)
-    if preview.envelopes or options.json:
-        print_json(asdict(preview))
+    shown = preview(state_of(options), CONSENT_VERSION)
+    if shown.envelopes or options.json:
+        print_json(asdict(shown))
     else:
         print_text("nothing waits to be sent; `weighin-agent run --no-submit` makes a run to look at first")
     return 0

@@ -17,10 +17,10 @@ from weighin_agent.fleet.actions import (
     enroll_insecure,
     keep_run,
     newest_run,
-    preview,
     status,
     working,
 )
+from weighin_agent.fleet.preview import preview
 from weighin_agent.fleet.sealed import seal
 from weighin_agent.fleet.state import Enrolment, State
 from weighin_agent.wire import run_to_message

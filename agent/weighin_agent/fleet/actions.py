@@ -1,6 +1,5 @@
 """Life in a fleet: enrol, keep a run, deliver what waits, and tell a person where things stand."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from weighin.v1 import run_pb2, services_pb2
 from weighin_agent.errors import DamagedRunError, DeliveryError, StateError
 from weighin_agent.fleet.address import parse_loopback_address
 from weighin_agent.fleet.client import AggregatorClient
-from weighin_agent.fleet.consent import note_consent, require_consent, with_consent
+from weighin_agent.fleet.consent import note_consent, require_consent
 from weighin_agent.fleet.credential import Validity
 from weighin_agent.fleet.delivery import GIVE_UP_AFTER_SECONDS, DeliveryReport, Pace, deliver
 from weighin_agent.fleet.entry import Entry
@@ -26,7 +25,7 @@ from weighin_agent.fleet.spool import Spool
 from weighin_agent.fleet.state import Enrolment, Forgetting, State
 from weighin_agent.fleet.token import EnrollmentToken
 from weighin_agent.run import Run
-from weighin_agent.wire import message_to_json, message_to_run
+from weighin_agent.wire import message_to_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,35 +65,6 @@ class Status:
     quarantine: tuple[QuarantinedRun, ...]
     damaged_files: tuple[str, ...]
     last_delivery: LastDelivery | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingRun:
-    """A run that waits, as it would be sent, in canonical protobuf JSON.
-
-    ``run_sha256`` is in hexadecimal. Both it and ``run`` are None where ``problem`` says why the run cannot be read.
-    """
-
-    run_id: str
-    sequence: int
-    attempt_count: int
-    run_sha256: str | None
-    run: dict[str, object] | None
-    problem: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
-    """All that the next delivery would say, but the time at which it is sent.
-
-    ``aggregator_address`` is None where the device is not enrolled, ``device_id`` before its first start.
-    """
-
-    aggregator_address: str | None
-    device_id: str | None
-    spool_dropped_count: int
-    spool_quarantined_count: int
-    envelopes: tuple[PendingRun, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,40 +216,6 @@ def status(state: State, now_seconds: Callable[[], float] = time.time) -> Status
         quarantine=spool.quarantined(),
         damaged_files=state.damaged(),
         last_delivery=_last_delivery(state),
-    )
-
-
-def preview(state: State, consent_version: int) -> Preview:
-    """Show what would be sent: every waiting run, whole; reads only. StateError for a folder that is none.
-
-    Runs that were measured before anybody was asked are shown as they go once ``consent_version`` is accepted.
-    """
-    identity, enrolment = state.identity(), state.enrolment()
-    spool = Spool(state.spool_folder)
-    return Preview(
-        aggregator_address=enrolment.aggregator_address if enrolment else None,
-        device_id=identity.device_id if identity else None,
-        spool_dropped_count=spool.dropped_count,
-        spool_quarantined_count=spool.quarantined_count,
-        envelopes=tuple(_pending_run(spool, entry, consent_version) for entry in spool.pending()),
-    )
-
-
-def _pending_run(spool: Spool, entry: Entry, consent_version: int) -> PendingRun:
-    attempt_count, run, digest, problem = spool.ledger.attempt_counts.get(entry.run_id, 0), None, None, None
-    try:
-        data = spool.read(entry).run if attempt_count else with_consent(spool.read(entry).run, consent_version)
-        run = message_to_json(run_pb2.Run.FromString(data))
-        digest = hashlib.sha256(data).hexdigest()
-    except (DamagedRunError, DecodeError) as error:
-        problem = str(error)
-    return PendingRun(
-        run_id=entry.run_id,
-        sequence=entry.sequence,
-        attempt_count=attempt_count,
-        run_sha256=digest,
-        run=run,
-        problem=problem,
     )
 
 
