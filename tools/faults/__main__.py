@@ -14,6 +14,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from faults.catalogue import FAULTS, Fault, Size
 from faults.full_disk import NoSmallDiskError
 from faults.fuzzer import NoFuzzerError
@@ -67,6 +69,7 @@ def _injected(fault: Fault, size: Size, seed: int | None) -> Record | None:
         seconds=time.monotonic() - start,
         seed=seed,
         surroundings=surroundings(),
+        load_average=psutil.getloadavg()[1],
         missed=figures.missed,
         figures=asdict(figures),  # type: ignore[call-overload]
     )

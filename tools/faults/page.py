@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import psutil
 
-from faults.catalogue import FAULTS, Size
+from faults.catalogue import FAULTS, Fault, Size
 
 _MEMBERS = ("duckdb", "grpcio", "protobuf")
 _SIZE_NAMES = {Size.CI: "the size of CI", Size.TENTH: "a tenth of the long size", Size.LONG: "the long size"}
@@ -27,7 +27,10 @@ Kills are SIGKILL, which leaves the page cache alone, so nothing here says what 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """The figures of one fault at one size: when, on what, how long, and with which seed."""
+    """The figures of one fault at one size: when, on what, how long, and with which seed.
+
+    ``load_average`` is how many processes wanted a core, all programs of the machine together, in the last 5 minutes.
+    """
 
     fault: str
     size: str
@@ -36,6 +39,7 @@ class Record:
     seconds: float
     seed: int
     surroundings: str
+    load_average: float
     missed: Sequence[str]
     figures: Mapping[str, object]
 
@@ -60,16 +64,18 @@ def page(records: Sequence[Record]) -> str:
         injected = f"{record.count:,} {fault.unit} ({_SIZE_NAMES[Size(record.size)]})"
         held = "held" if not record.missed else "**missed**: " + "; ".join(record.missed)
         lines.append(f"| {fault.title} | {injected} | {held} | {record.date} |")
-        sections.append(_section(fault.title, fault.text, injected, record))
+        sections.append(_section(fault, injected, record))
     made = sorted({record.surroundings for record in records})
     where = "\n".join(f"* {one}" for one in made)
     return _HEAD + "\n".join(lines) + f"\n\nMade on:\n\n{where}\n\n" + "\n".join(sections)
 
 
-def _section(title: str, text: str, injected: str, record: Record) -> str:
+def _section(fault: Fault, injected: str, record: Record) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(record.figures))
     return (
-        f"## {title}\n\n{text} Injected: {injected}, in {record.seconds:,.0f} s, seed {record.seed}.\n\n"
+        f"## {fault.title}\n\n{fault.text} Must hold: {fault.must}.\n\n"
+        f"Injected: {injected}, in {record.seconds:,.0f} s, at a load average of {record.load_average:.1f}, "
+        f"seed {record.seed}.\n\n"
         f"| figure | value |\n|---|---|\n{rows}\n"
     )
 
@@ -80,7 +86,8 @@ def _facts(figures: Mapping[str, object]) -> Sequence[tuple[str, str]]:
         words = name.replace("_", " ")
         match value:
             case dict() if name == "books":
-                facts += _facts(value)
+                counts = (f"{_number(count)} {key.replace('_', ' ')}" for key, count in value.items())
+                facts.append(("the books", ", ".join(counts)))
             case dict():
                 facts.append((words, ", ".join(f"{key} {_number(count)}" for key, count in value.items())))
             case list() | tuple():

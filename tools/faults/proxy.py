@@ -58,7 +58,7 @@ class Proxy:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
             writers.add(server_writer)
             self._writers |= writers
-            replies = _Replies(self._is_reply_lost)
+            replies = Replies(self._is_reply_lost)
             ways = [
                 asyncio.ensure_future(self._carry(reader, server_writer, lambda _: False)),
                 asyncio.ensure_future(self._carry(server_reader, writer, replies.lose)),
@@ -97,7 +97,7 @@ class Proxy:
         return lost
 
 
-class _Replies:
+class Replies:
     """Finds in the bytes of a server, which are frames of HTTP/2, where the reply to a call begins."""
 
     def __init__(self, is_lost: Callable[[], bool]) -> None:
