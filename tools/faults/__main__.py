@@ -90,7 +90,7 @@ def _known(fault: Fault, size: Size) -> Record | None:
     """Return the figures of an earlier day, if they are of this size."""
     try:
         record = Record(**json.loads(_path(fault, size).read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, TypeError):  # none, or of another version of this program
         return None
     return record if record.count == fault.sizes.get(size) else None
 
