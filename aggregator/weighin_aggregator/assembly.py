@@ -115,7 +115,10 @@ class Assembly:
             },
         )
         enroll, enroll_port = self._bound(
-            secure.enroll, "--enroll-listen", tls(certificate, trusted, for_devices=False)
+            secure.enroll,
+            "--enroll-listen",
+            tls(certificate, trusted, for_devices=False),
+            self._limits.enrollment_bytes,
         )
         enrollment = EnrollmentService(
             self.committer, self._limits, authority, self._roster, run_address=joined(secure.name, run_port)
@@ -128,9 +131,13 @@ class Assembly:
         )
 
     def _bound(
-        self, endpoint: Endpoint, option: str, credentials: grpc.ServerCredentials | None
+        self,
+        endpoint: Endpoint,
+        option: str,
+        credentials: grpc.ServerCredentials | None,
+        request_bytes: int | None = None,
     ) -> tuple[grpc.aio.Server, int]:
-        server = new_server(self._limits)
+        server = new_server(self._limits, request_bytes or self._limits.request_bytes)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         self.servers.append(server)
         return server, bind(server, endpoint, option, credentials)

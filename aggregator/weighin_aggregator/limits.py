@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Limits:
-    """Bounds on messages, on the queue in front of the store, and on waiting. Bytes are bytes, times are seconds."""
+    """Bounds on messages, on the queue in front of the store, and on waiting. Bytes are bytes, times are seconds.
+
+    Compared by identity: what follows from a value and the limits is remembered by both.
+    """
 
     # One message.
     request_bytes: int = 4 << 20
@@ -57,8 +60,9 @@ class Limits:
     # Failed enrolments of one address, and how much memory all callers together may take.
     failures_per_minute: int = 10
     counted_callers: int = 65_536
-    # A request for a P-256 certificate has about 250 bytes.
+    # A request for a P-256 certificate has about 250 bytes; a whole request to enrol, from anybody, about 1,000.
     csr_bytes: int = 4 << 10
+    enrollment_bytes: int = 64 << 10
     renewal_days: int = 7
 
     # Connections.
@@ -67,6 +71,8 @@ class Limits:
     age_seconds: int = 1_800
     age_grace_seconds: int = 30
     ping_interval_seconds: int = 300
+    # gRPC itself would let somebody who says nothing hold a connection for two minutes.
+    handshake_seconds: int = 20
 
 
 DEFAULT_LIMITS = Limits()

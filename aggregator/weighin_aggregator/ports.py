@@ -18,13 +18,13 @@ class Endpoint:
     port: int
 
 
-def new_server(limits: Limits) -> grpc.aio.Server:
+def new_server(limits: Limits, request_bytes: int) -> grpc.aio.Server:
     """Make a server with the limits on connections and messages."""
     return grpc.aio.server(
         options=[
             # Without this a second server binds the same port and the kernel shares the connections out.
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", limits.request_bytes),
+            ("grpc.max_receive_message_length", request_bytes),
             # The length is compared after unpacking, whole and in memory: nothing packed is taken (1: identity only).
             ("grpc.compression_enabled_algorithms_bitset", 1),
             ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
@@ -32,6 +32,7 @@ def new_server(limits: Limits) -> grpc.aio.Server:
             ("grpc.max_connection_idle_ms", limits.idle_seconds * 1000),
             ("grpc.max_connection_age_ms", limits.age_seconds * 1000),
             ("grpc.max_connection_age_grace_ms", limits.age_grace_seconds * 1000),
+            ("grpc.server_handshake_timeout_ms", limits.handshake_seconds * 1000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", limits.ping_interval_seconds * 1000),
         ]
     )

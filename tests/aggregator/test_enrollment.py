@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +15,8 @@ from aggregator_process import refusal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from enrolling import Device, enroll
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from secure_server import SecureServer, secure_server
 
 from weighin.v1 import services_pb2, services_pb2_grpc
@@ -225,6 +228,72 @@ def test_the_tenth_failure_of_a_minute_ends_the_attempts_of_an_address(tmp_path:
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_FAILURES")
     assert seconds is not None
     assert 0 < seconds <= 60
+
+
+def test_a_request_is_taken_up_to_64_kib_and_no_larger(server: SecureServer) -> None:
+    device = Device()
+    request = device.request(server.token())
+    request.agent_version = "x" * 60_000
+    request.agent_version += "x" * ((64 << 10) - request.ByteSize() + 1)
+    assert refused(lambda: ask(server, request)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "", None)
+    request.agent_version = request.agent_version[1:]
+    assert request.ByteSize() == 64 << 10
+    assert ask(server, request).device_id == device.device_id
+
+
+METHODS = [
+    *(f"RunService/{name}" for name in ("SubmitRuns", "RenewCredential", "DeleteDeviceData")),
+    "EnrollmentService/Enroll",
+    *(f"OperatorService/{name}" for name in ("CreateToken", "RevokeDevice")),
+]
+
+
+DOCUMENTED = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.NOT_FOUND,
+)
+
+
+def channel_of(server: SecureServer, service: str, device: Device) -> AbstractContextManager[grpc.Channel]:
+    if service == "OperatorService":
+        return grpc.insecure_channel(server.serving.operator_address)
+    address = server.run_address if service == "RunService" else server.enroll_address
+    return enrolling.secure_channel(address, device.credentials(server.authority_pem))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_whatever_bytes_a_call_is_made_of_it_is_answered_by_the_contract(server: SecureServer, method: str) -> None:
+    device = server.enrolled()
+    sample = device.request(server.token()).SerializeToString()
+    metadata = (("weighin-operator-secret", server.serving.operator_secret),)
+    with channel_of(server, method.partition("/")[0], device) as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/weighin.v1.{method}")
+
+        @settings(max_examples=60, deadline=None)
+        @given(st.one_of(st.binary(max_size=400), mutations(sample)))
+        def never_breaks(data: bytes) -> None:
+            try:
+                call(data, metadata=metadata, timeout=enrolling.CALL_SECONDS)
+            except grpc.RpcError as error:
+                code, reason, _ = refusal(error)
+                assert code in DOCUMENTED
+                assert reason
+
+        never_breaks()
+
+
+def mutations(sample: bytes) -> st.SearchStrategy[bytes]:
+    """The bytes with one of them changed, and cut or not."""
+
+    def mutate(place: int, value: int, end: int) -> bytes:
+        changed = bytearray(sample)
+        changed[place % len(sample)] = value
+        return bytes(changed[: len(sample) - end % 8])
+
+    return st.builds(mutate, st.integers(0, len(sample) - 1), st.integers(0, 255), st.integers(0, 30))
 
 
 def test_the_operator_cannot_offer_what_cannot_be(server: SecureServer) -> None:

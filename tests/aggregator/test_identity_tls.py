@@ -182,6 +182,14 @@ def test_keys_and_the_secret_are_readable_by_their_owner_alone(server: SecureSer
     assert oct((server.data / "authority").stat().st_mode & 0o777) == "0o700"
 
 
+def test_who_connects_and_says_nothing_is_sent_away(tmp_path: Path) -> None:
+    with secure_server(tmp_path / "data", replace(UNHURRIED, handshake_seconds=1)) as server:
+        for address in (server.run_address, server.enroll_address):
+            host, port = address.rsplit(":", 1)
+            with socket.create_connection((host, int(port)), timeout=60) as silent:
+                assert silent.recv(1) == b"", "gRPC's own limit is two minutes"
+
+
 def test_every_port_tells_its_health(server: SecureServer) -> None:
     device = server.enrolled()
     ports = {
