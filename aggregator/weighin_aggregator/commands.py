@@ -284,15 +284,21 @@ def _stats(options: argparse.Namespace) -> None:
     except StoreBusyError as busy:
         with operating(find_server(options.data, busy)) as operator:
             stats = operator.stats()
-    last = utc_text(stats.last_receive_time)
-    answer(options, {**asdict(stats), "last_receive_time": last}, _stats_text(stats, last))
+    document = asdict(stats)
+    for name in ("oldest_receive_time", "last_receive_time", "last_backup_time"):
+        document[name] = utc_text(document[name])
+    answer(options, document, _stats_text(stats, document))
 
 
-def _stats_text(stats: Stats, last_receive_time: str | None) -> str:
+def _stats_text(stats: Stats, document: Mapping[str, Any]) -> str:
     return (
-        f"runs          {stats.runs}\n"
-        f"devices       {stats.devices}\n"
-        f"measurements  {stats.measurements}\n"
-        f"failures      {stats.failures}\n"
-        f"last received {last_receive_time or 'never'}"
+        f"runs            {stats.runs}\n"
+        f"devices         {stats.devices} with runs; {stats.enrolled_devices} enrolled, "
+        f"{stats.revoked_devices} revoked, {stats.forgotten_devices} forgotten\n"
+        f"measurements    {stats.measurements}\n"
+        f"failures        {stats.failures}\n"
+        f"oldest received {document['oldest_receive_time'] or 'never'}\n"
+        f"last received   {document['last_receive_time'] or 'never'}\n"
+        f"file            {stats.file_bytes} bytes\n"
+        f"last backup     {document['last_backup_time'] or 'never'}"
     )

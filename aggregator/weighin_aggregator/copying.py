@@ -4,6 +4,7 @@ It holds what the store holds and no bytes of deleted rows, which a DuckDB file 
 what compaction puts in the place of the store.
 """
 
+import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from weighin_aggregator.schema import MIGRATIONS, VERSION_TABLE
 _LARGE_TABLES = ("run", "hardware", *RUN_TABLES)
 # That bytes of deleted rows are in the file is not true of its copy.
 _LEFT_OUT = "unerased"
+# So many runs are copied while the committer waits, in some tenths of a second.
+_FEW_RUNS = 200
 
 
 class Copy:
@@ -37,7 +40,7 @@ class Copy:
         self._is_open = True
 
     def fill(self) -> None:
-        """Copy the runs that the store holds at this moment: nearly all of the work."""
+        """Copy the runs that the store holds, until few come meanwhile: nearly all of the work."""
         with self._working():
             for left in (self.path, log_of(self.path)):
                 left.unlink(missing_ok=True)
@@ -48,6 +51,9 @@ class Copy:
                 self._connection.execute(statements)
             with transaction(self._connection):
                 self._copy_whole(_LARGE_TABLES)
+            before, new = math.inf, self._add_new()
+            while _FEW_RUNS < new < before:
+                before, new = new, self._add_new()
 
     def catch_up(self) -> Mapping[str, int]:
         """Add what came since, and the small tables; return the rows per table. The copy is then as the store is now.
@@ -55,19 +61,7 @@ class Copy:
         Once only. Raises CopyOvertakenError where something was deleted since: then the copy holds what it must not.
         """
         with self._working(), transaction(self._connection):
-            self._require_nothing_deleted()
-            self._connection.execute(
-                "CREATE OR REPLACE TEMP TABLE since AS SELECT run_id FROM store.run ANTI JOIN copy.run USING (run_id)"
-            )
-            self._connection.execute(
-                "INSERT INTO copy.hardware BY NAME "
-                "SELECT * FROM store.hardware ANTI JOIN copy.hardware USING (hardware_id)"
-            )
-            for table in ("run", *RUN_TABLES):
-                self._connection.execute(
-                    f"INSERT INTO copy.{table} BY NAME "  # noqa: S608 - our own table names
-                    f"SELECT * FROM store.{table} AS one SEMI JOIN since USING (run_id) ORDER BY one.rowid"
-                )
+            self._insert_new()
             self._copy_whole(table for table in self._tables() if table not in _LARGE_TABLES)
             return self._checked_counts()
 
@@ -113,6 +107,26 @@ class Copy:
                     yield
             except OSError as error:
                 raise StoreUnavailableError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def _add_new(self) -> int:
+        with transaction(self._connection):
+            return self._insert_new()
+
+    def _insert_new(self) -> int:
+        """Copy the runs that the copy lacks, in the order of their arrival; return how many there were."""
+        self._require_nothing_deleted()
+        self._connection.execute(
+            "CREATE OR REPLACE TEMP TABLE since AS SELECT run_id FROM store.run ANTI JOIN copy.run USING (run_id)"
+        )
+        self._connection.execute(
+            "INSERT INTO copy.hardware BY NAME SELECT * FROM store.hardware ANTI JOIN copy.hardware USING (hardware_id)"
+        )
+        for table in ("run", *RUN_TABLES):
+            self._connection.execute(
+                f"INSERT INTO copy.{table} BY NAME "  # noqa: S608 - our own table names
+                f"SELECT * FROM store.{table} AS one SEMI JOIN since USING (run_id) ORDER BY one.rowid"
+            )
+        return int(self._connection.execute("SELECT count(*) FROM since").fetchall()[0][0])
 
     def _require_nothing_deleted(self) -> None:
         deleted = self._connection.execute("SELECT 1 FROM copy.run ANTI JOIN store.run USING (run_id) LIMIT 1")

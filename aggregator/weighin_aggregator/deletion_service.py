@@ -41,7 +41,9 @@ class DataDeletion:
         if tombstone(device) not in self._roster.forgotten:
             self._gate.admit(context)
             try:
-                run_count = await asyncio.wrap_future(self._committer.between_commits(partial(self._forget, device)))
+                run_count = await asyncio.wrap_future(
+                    self._committer.between_commits(partial(self._forget, device), needs_room=True)
+                )
             except StoreError as error:
                 raise Refusal(Reason.STORE_UNAVAILABLE) from error
             # Without its id: the log would keep it for longer than the store.

@@ -17,7 +17,13 @@ def to_stats_message(stats: Stats) -> services_pb2.GetStatsResponse:
         device_count=stats.devices,
         measurement_count=stats.measurements,
         failure_count=stats.failures,
+        oldest_receive_time=_to_timestamp(stats.oldest_receive_time),
         last_receive_time=_to_timestamp(stats.last_receive_time),
+        enrolled_device_count=stats.enrolled_devices,
+        revoked_device_count=stats.revoked_devices,
+        forgotten_device_count=stats.forgotten_devices,
+        file_bytes=stats.file_bytes,
+        last_backup_time=_to_timestamp(stats.last_backup_time),
     )
 
 
@@ -28,7 +34,13 @@ def from_stats_message(message: services_pb2.GetStatsResponse) -> Stats:
         devices=message.device_count,
         measurements=message.measurement_count,
         failures=message.failure_count,
+        oldest_receive_time=_from_timestamp(message, "oldest_receive_time"),
         last_receive_time=_from_timestamp(message, "last_receive_time"),
+        enrolled_devices=message.enrolled_device_count,
+        revoked_devices=message.revoked_device_count,
+        forgotten_devices=message.forgotten_device_count,
+        file_bytes=message.file_bytes,
+        last_backup_time=_from_timestamp(message, "last_backup_time"),
     )
 
 

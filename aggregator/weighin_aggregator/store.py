@@ -47,13 +47,36 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """How much the store holds. ``last_receive_time`` is UTC, None when there is no run."""
+    """How much the store holds. Times are UTC, and None where nothing of the kind has happened.
+
+    ``devices`` have runs; ``enrolled_devices`` may send, ``revoked_devices`` may not, and of ``forgotten_devices`` is
+    nothing left. ``file_bytes`` is the size of the file and its log.
+    """
 
     runs: int
     devices: int
     measurements: int
     failures: int
+    oldest_receive_time: datetime | None
     last_receive_time: datetime | None
+    enrolled_devices: int
+    revoked_devices: int
+    forgotten_devices: int
+    file_bytes: int
+    last_backup_time: datetime | None
+
+
+_COUNTS = """
+SELECT count(*) AS runs, count(DISTINCT device_id) AS devices, (SELECT count(*) FROM measurement) AS measurements,
+    (SELECT count(*) FROM case_failure) AS failures, min(receive_time) AS oldest_receive_time,
+    max(receive_time) AS last_receive_time,
+    (SELECT count(*) FROM device WHERE device_id NOT IN (SELECT device_id FROM device_event WHERE kind = 'revoked'))
+        AS enrolled_devices,
+    (SELECT count(DISTINCT device_id) FROM device_event WHERE kind = 'revoked') AS revoked_devices,
+    (SELECT count(*) FROM forgotten_device) AS forgotten_devices,
+    (SELECT max(create_time) FROM backup) AS last_backup_time
+FROM run
+"""
 
 
 class Store:
@@ -174,12 +197,10 @@ class Store:
         if not self.is_open:
             raise StoreUnavailableError(f"{self._path} is not open")
         with translated():
-            row = self._connection.execute(
-                "SELECT count(*), count(DISTINCT device_id), (SELECT count(*) FROM measurement), "
-                "(SELECT count(*) FROM case_failure), max(receive_time) FROM run"
-            ).fetchone()
-        assert row is not None, "an aggregate answers with one row"
-        return Stats(runs=row[0], devices=row[1], measurements=row[2], failures=row[3], last_receive_time=row[4])
+            counted = self._connection.execute(_COUNTS)
+            names = [column[0] for column in counted.description]
+            (row,) = counted.fetchall()
+        return Stats(**dict(zip(names, row, strict=True)), file_bytes=self.file_bytes())
 
     def export(self, folder: Path) -> datetime:
         """Add to the folder of a snapshot what it does not hold yet, all of one moment, and return that moment (UTC).

@@ -205,3 +205,31 @@ def test_a_chore_that_cannot_write_tells_it_and_opens_the_store_anew(
     finally:
         assert committer.stop(SECONDS)
     assert states == [False, True]
+
+
+def test_runs_that_waited_while_their_device_was_forgotten_are_not_stored(store: Store) -> None:
+    forgotten: set[str] = set()
+
+    def require_welcome(device_id: str) -> None:
+        if device_id in forgotten:
+            raise Refusal(Reason.DEVICE_FORGOTTEN)
+
+    committer = Committer(store, DEFAULT_LIMITS, lambda _: None, require_welcome)
+    committer.start()
+    with held(committer):
+        late = committer.submit(batch(1))
+        other = committer.submit(batch(2, device_id=example_runs.OTHER_DEVICE_ID))
+        forgotten.add(example_runs.DEVICE_ID)
+    with pytest.raises(Refusal) as refused:
+        late.result(SECONDS)
+    assert refused.value.reason == Reason.DEVICE_FORGOTTEN
+    assert other.result(SECONDS) == {example_runs.run_id(2): Decision.STORED}
+    assert committer.stop(SECONDS)
+    assert store.stats().runs == 1
+
+
+def test_a_committer_that_stops_takes_no_more_work(store: Store) -> None:
+    with committing(store) as committer:
+        pass
+    with pytest.raises(StoreUnavailableError):
+        committer.between_commits(Store.stats)

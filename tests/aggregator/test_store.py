@@ -6,13 +6,15 @@ import duckdb
 import example_runs
 import pyarrow as pa
 import pytest
+from old_store import FIRST_COLUMNS, make_store_of_the_first_version
 
 from weighin_aggregator import columns
-from weighin_aggregator.errors import StoreMissingError, StoreRefusedError, StoreVersionError
+from weighin_aggregator import store as store_module
+from weighin_aggregator.errors import StoreError, StoreMissingError, StoreRefusedError, StoreVersionError
 from weighin_aggregator.intake import Accepted, examine
 from weighin_aggregator.limits import DEFAULT_LIMITS
 from weighin_aggregator.records import Batch, to_batch
-from weighin_aggregator.schema import MIGRATIONS, VERSION_TABLE
+from weighin_aggregator.schema import MIGRATIONS
 from weighin_aggregator.store import Known, Store, utc_now
 
 
@@ -43,44 +45,10 @@ def test_every_migration_is_recorded_once_however_often_the_store_is_opened(data
     assert ask(data, "SELECT version FROM migration") == [(number + 1,) for number in range(len(MIGRATIONS))]
 
 
-def packed(value: str, names: str) -> str:
-    """The struct of these fields alone of a value."""
-    return f"struct_pack({', '.join(f'{name} := {value}.{name}' for name in names.split())})"
-
-
-ARCHITECTURE = packed("architecture", "name kind layers hidden ffn heads kv_heads head_dim vocab tied_embeddings")
-ACCELERATOR = packed("one", "kind vendor model memory_total_bytes driver_version compute_capability")
-PROVIDER = packed("one", "name measured reason")
-# What the columns of the first version say of rows as they are now.
-FIRST_COLUMNS = {
-    "run": "*",
-    "hardware": "DISTINCT ON (hardware_id) * EXCLUDE (form_factor) REPLACE ("
-    f"list_transform(accelerators, lambda one: {ACCELERATOR}) AS accelerators, "
-    f"list_transform(execution_providers, lambda one: {PROVIDER}) AS execution_providers)",
-    "measurement": "* EXCLUDE (short_probe_layers, short_layers_graph_sha256, output_correlation, output_relative_rms) "
-    f"REPLACE ({ARCHITECTURE} AS architecture)",
-    "series": "*",
-    "case_failure": f"* EXCLUDE (short_probe_layers) REPLACE ({ARCHITECTURE} AS architecture)",
-    "probe_gap": "*",
-}
-
-
-def make_store_of_the_first_version(data: Path, rows: Batch) -> None:
-    data.mkdir()
-    with duckdb.connect(str(data / "weighin.duckdb")) as connection:
-        connection.execute(VERSION_TABLE)
-        connection.execute(MIGRATIONS[0])
-        connection.execute("INSERT INTO migration VALUES (1, now()::TIMESTAMP)")
-        for name, columns_ in FIRST_COLUMNS.items():
-            connection.register("given", rows.tables[name])
-            connection.execute(f"INSERT INTO {name} BY NAME SELECT {columns_} FROM given")
-            connection.unregister("given")
-
-
 @pytest.mark.parametrize("table", FIRST_COLUMNS)
 def test_a_store_of_the_first_version_keeps_its_rows(data: Path, tmp_path: Path, table: str) -> None:
     rows = batch(1, 2)
-    make_store_of_the_first_version(data, rows)
+    make_store_of_the_first_version(data, rows.tables)
     Store.open(data).close()
     with Store.open(tmp_path / "fresh", create=True) as store:
         store.insert(rows.tables)
@@ -99,7 +67,7 @@ def test_a_store_of_the_first_version_keeps_its_rows(data: Path, tmp_path: Path,
 
 
 def test_what_the_first_version_did_not_ask_is_null(data: Path) -> None:
-    make_store_of_the_first_version(data, batch(1))
+    make_store_of_the_first_version(data, batch(1).tables)
     Store.open(data).close()
     asked = "SELECT form_factor, accelerators[1].shares_main_memory, execution_providers[1].adapter FROM hardware"
     assert ask(data, asked) == [(None, None, None)]
@@ -107,12 +75,49 @@ def test_what_the_first_version_did_not_ask_is_null(data: Path) -> None:
 
 
 def test_a_store_of_the_first_version_takes_runs_again(data: Path) -> None:
-    make_store_of_the_first_version(data, batch(1))
+    make_store_of_the_first_version(data, batch(1).tables)
     with Store.open(data) as store:
         assert set(store.insert(batch(1, 2).tables)) == {example_runs.run_id(1)}
         assert store.stats().runs == 2
     versions = [(number,) for number in range(1, len(MIGRATIONS) + 1)]
     assert ask(data, "SELECT version FROM migration ORDER BY version") == versions
+
+
+def test_a_migration_that_fails_leaves_the_store_to_the_aggregator_of_before(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(data, create=True) as store:
+        store.insert(batch(1).tables)
+    monkeypatch.setattr(
+        store_module, "MIGRATIONS", (*MIGRATIONS, "CREATE TABLE extra(one INTEGER)", "SELECT error('!')")
+    )
+    with pytest.raises(StoreError):
+        Store.open(data)
+    monkeypatch.undo()
+    with Store.open(data) as store:
+        assert set(store.insert(batch(1, 2).tables)) == {example_runs.run_id(1)}
+    assert ask(data, "SELECT max(version) FROM migration") == [(len(MIGRATIONS),)]
+    assert ask(data, "FROM duckdb_tables() WHERE table_name = 'extra'") == []
+
+
+def test_a_store_that_cannot_be_copied_is_not_migrated(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_source: Path, _target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    make_store_of_the_first_version(data, batch(1).tables)
+    monkeypatch.setattr(store_module, "copy_file", fail)
+    with pytest.raises(StoreError, match="No space left on device"):
+        Store.open(data)
+    assert ask(data, "SELECT max(version) FROM migration") == [(1,)]
+    monkeypatch.undo()
+    with Store.open(data) as store:
+        assert store.stats().runs == 1
+
+
+def test_a_store_without_runs_is_migrated_without_a_copy(data: Path) -> None:
+    make_store_of_the_first_version(data, {name: table.slice(0, 0) for name, table in batch(1).tables.items()})
+    Store.open(data).close()
+    assert [path.name for path in data.iterdir()] == ["weighin.duckdb"]
 
 
 def test_a_store_of_a_newer_aggregator_is_refused_and_left_alone(data: Path) -> None:

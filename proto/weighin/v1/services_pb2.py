@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19weighin/v1/services.proto\x12\nweighin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"g\n\x0bRunEnvelope\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\x0c\x12\x12\n\nrun_sha256\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x15\n\rattempt_count\x18\x05 \x01(\x05\"\xac\x01\n\x11SubmitRunsRequest\x12-\n\tsend_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tenvelopes\x18\x02 \x03(\x0b\x32\x17.weighin.v1.RunEnvelope\x12\x1b\n\x13spool_dropped_count\x18\x03 \x01(\x03\x12\x1f\n\x17spool_quarantined_count\x18\x04 \x01(\x03\"k\n\tRunResult\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12$\n\x07outcome\x18\x02 \x01(\x0e\x32\x13.weighin.v1.Outcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x18\n\x10\x66ield_violations\x18\x04 \x03(\t\"<\n\x12SubmitRunsResponse\x12&\n\x07results\x18\x01 \x03(\x0b\x32\x15.weighin.v1.RunResult\")\n\x16RenewCredentialRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\"i\n\x17RenewCredentialResponse\x12\x1d\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"-\n\x17\x44\x65leteDeviceDataRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteDeviceDataResponse\"B\n\x0cRenewalProof\x12\x1f\n\x17\x65xpired_certificate_pem\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xc9\x01\n\rEnrollRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x10\x65nrollment_token\x18\x02 \x01(\tH\x00\x12+\n\x07renewal\x18\x03 \x01(\x0b\x32\x18.weighin.v1.RenewalProofH\x00\x12\x0f\n\x07\x63sr_der\x18\x04 \x01(\x0c\x12\x15\n\ragent_version\x18\x05 \x01(\t\x12\x17\n\x0f\x63onsent_version\x18\x06 \x01(\x05\x12\x11\n\tdevice_id\x18\x07 \x01(\tB\x07\n\x05proof\"\x88\x01\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x1d\n\x15\x63\x65rtificate_chain_pem\x18\x02 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0brun_address\x18\x04 \x01(\t\"-\n\x0cQueryRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12\x10\n\x08max_rows\x18\x02 \x01(\x03\"U\n\rQueryResponse\x12\x11\n\tarrow_ipc\x18\x01 \x01(\x0c\x12\x31\n\rsnapshot_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x17\n\x15\x43reateSnapshotRequest\"(\n\x16\x43reateSnapshotResponse\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\"\x11\n\x0fGetStatsRequest\"\x81\x02\n\x10GetStatsResponse\x12\x11\n\trun_count\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65vice_count\x18\x02 \x01(\x03\x12\x19\n\x11measurement_count\x18\x03 \x01(\x03\x12\x15\n\rfailure_count\x18\x04 \x01(\x03\x12\x35\n\x11last_receive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x15\x65nrolled_device_count\x18\x06 \x01(\x03\x12\x1c\n\x14revoked_device_count\x18\x07 \x01(\x03\x12\x1e\n\x16\x66orgotten_device_count\x18\x08 \x01(\x03\"P\n\x12\x43reateTokenRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tuse_count\x18\x02 \x01(\x03\x12\x18\n\x10lifetime_seconds\x18\x03 \x01(\x03\"U\n\x13\x43reateTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"(\n\x13RevokeDeviceRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\x16\n\x14RevokeDeviceResponse\"\x14\n\x12ListDevicesRequest\"\xcb\x01\n\x0e\x45nrolledDevice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12/\n\x0b\x65nroll_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_receive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x13ListDevicesResponse\x12+\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x1a.weighin.v1.EnrolledDevice\"\x15\n\x13\x43reateBackupRequest\"$\n\x14\x43reateBackupResponse\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t*v\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_STORED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x14\n\x10OUTCOME_REJECTED\x10\x03\x12\x11\n\rOUTCOME_RETRY\x10\x04\x32\x94\x02\n\nRunService\x12K\n\nSubmitRuns\x12\x1d.weighin.v1.SubmitRunsRequest\x1a\x1e.weighin.v1.SubmitRunsResponse\x12Z\n\x0fRenewCredential\x12\".weighin.v1.RenewCredentialRequest\x1a#.weighin.v1.RenewCredentialResponse\x12]\n\x10\x44\x65leteDeviceData\x12#.weighin.v1.DeleteDeviceDataRequest\x1a$.weighin.v1.DeleteDeviceDataResponse2T\n\x11\x45nrollmentService\x12?\n\x06\x45nroll\x12\x19.weighin.v1.EnrollRequest\x1a\x1a.weighin.v1.EnrollResponse2N\n\x0cQueryService\x12>\n\x05Query\x12\x18.weighin.v1.QueryRequest\x1a\x19.weighin.v1.QueryResponse0\x01\x32\xf7\x03\n\x0fOperatorService\x12W\n\x0e\x43reateSnapshot\x12!.weighin.v1.CreateSnapshotRequest\x1a\".weighin.v1.CreateSnapshotResponse\x12\x45\n\x08GetStats\x12\x1b.weighin.v1.GetStatsRequest\x1a\x1c.weighin.v1.GetStatsResponse\x12N\n\x0b\x43reateToken\x12\x1e.weighin.v1.CreateTokenRequest\x1a\x1f.weighin.v1.CreateTokenResponse\x12Q\n\x0cRevokeDevice\x12\x1f.weighin.v1.RevokeDeviceRequest\x1a .weighin.v1.RevokeDeviceResponse\x12N\n\x0bListDevices\x12\x1e.weighin.v1.ListDevicesRequest\x1a\x1f.weighin.v1.ListDevicesResponse\x12Q\n\x0c\x43reateBackup\x12\x1f.weighin.v1.CreateBackupRequest\x1a .weighin.v1.CreateBackupResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19weighin/v1/services.proto\x12\nweighin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"g\n\x0bRunEnvelope\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\x0c\x12\x12\n\nrun_sha256\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x15\n\rattempt_count\x18\x05 \x01(\x05\"\xac\x01\n\x11SubmitRunsRequest\x12-\n\tsend_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tenvelopes\x18\x02 \x03(\x0b\x32\x17.weighin.v1.RunEnvelope\x12\x1b\n\x13spool_dropped_count\x18\x03 \x01(\x03\x12\x1f\n\x17spool_quarantined_count\x18\x04 \x01(\x03\"k\n\tRunResult\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12$\n\x07outcome\x18\x02 \x01(\x0e\x32\x13.weighin.v1.Outcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x18\n\x10\x66ield_violations\x18\x04 \x03(\t\"<\n\x12SubmitRunsResponse\x12&\n\x07results\x18\x01 \x03(\x0b\x32\x15.weighin.v1.RunResult\")\n\x16RenewCredentialRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\"i\n\x17RenewCredentialResponse\x12\x1d\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"-\n\x17\x44\x65leteDeviceDataRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteDeviceDataResponse\"B\n\x0cRenewalProof\x12\x1f\n\x17\x65xpired_certificate_pem\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xc9\x01\n\rEnrollRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x10\x65nrollment_token\x18\x02 \x01(\tH\x00\x12+\n\x07renewal\x18\x03 \x01(\x0b\x32\x18.weighin.v1.RenewalProofH\x00\x12\x0f\n\x07\x63sr_der\x18\x04 \x01(\x0c\x12\x15\n\ragent_version\x18\x05 \x01(\t\x12\x17\n\x0f\x63onsent_version\x18\x06 \x01(\x05\x12\x11\n\tdevice_id\x18\x07 \x01(\tB\x07\n\x05proof\"\x88\x01\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x1d\n\x15\x63\x65rtificate_chain_pem\x18\x02 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0brun_address\x18\x04 \x01(\t\"-\n\x0cQueryRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12\x10\n\x08max_rows\x18\x02 \x01(\x03\"U\n\rQueryResponse\x12\x11\n\tarrow_ipc\x18\x01 \x01(\x0c\x12\x31\n\rsnapshot_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x17\n\x15\x43reateSnapshotRequest\"(\n\x16\x43reateSnapshotResponse\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\"\x11\n\x0fGetStatsRequest\"\x84\x03\n\x10GetStatsResponse\x12\x11\n\trun_count\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65vice_count\x18\x02 \x01(\x03\x12\x19\n\x11measurement_count\x18\x03 \x01(\x03\x12\x15\n\rfailure_count\x18\x04 \x01(\x03\x12\x35\n\x11last_receive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x15\x65nrolled_device_count\x18\x06 \x01(\x03\x12\x1c\n\x14revoked_device_count\x18\x07 \x01(\x03\x12\x1e\n\x16\x66orgotten_device_count\x18\x08 \x01(\x03\x12\x12\n\nfile_bytes\x18\t \x01(\x03\x12\x37\n\x13oldest_receive_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10last_backup_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x12\x43reateTokenRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tuse_count\x18\x02 \x01(\x03\x12\x18\n\x10lifetime_seconds\x18\x03 \x01(\x03\"U\n\x13\x43reateTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"(\n\x13RevokeDeviceRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\x16\n\x14RevokeDeviceResponse\"\x14\n\x12ListDevicesRequest\"\xcb\x01\n\x0e\x45nrolledDevice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12/\n\x0b\x65nroll_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_receive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x13ListDevicesResponse\x12+\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x1a.weighin.v1.EnrolledDevice\"\x15\n\x13\x43reateBackupRequest\"$\n\x14\x43reateBackupResponse\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t*v\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_STORED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x14\n\x10OUTCOME_REJECTED\x10\x03\x12\x11\n\rOUTCOME_RETRY\x10\x04\x32\x94\x02\n\nRunService\x12K\n\nSubmitRuns\x12\x1d.weighin.v1.SubmitRunsRequest\x1a\x1e.weighin.v1.SubmitRunsResponse\x12Z\n\x0fRenewCredential\x12\".weighin.v1.RenewCredentialRequest\x1a#.weighin.v1.RenewCredentialResponse\x12]\n\x10\x44\x65leteDeviceData\x12#.weighin.v1.DeleteDeviceDataRequest\x1a$.weighin.v1.DeleteDeviceDataResponse2T\n\x11\x45nrollmentService\x12?\n\x06\x45nroll\x12\x19.weighin.v1.EnrollRequest\x1a\x1a.weighin.v1.EnrollResponse2N\n\x0cQueryService\x12>\n\x05Query\x12\x18.weighin.v1.QueryRequest\x1a\x19.weighin.v1.QueryResponse0\x01\x32\xf7\x03\n\x0fOperatorService\x12W\n\x0e\x43reateSnapshot\x12!.weighin.v1.CreateSnapshotRequest\x1a\".weighin.v1.CreateSnapshotResponse\x12\x45\n\x08GetStats\x12\x1b.weighin.v1.GetStatsRequest\x1a\x1c.weighin.v1.GetStatsResponse\x12N\n\x0b\x43reateToken\x12\x1e.weighin.v1.CreateTokenRequest\x1a\x1f.weighin.v1.CreateTokenResponse\x12Q\n\x0cRevokeDevice\x12\x1f.weighin.v1.RevokeDeviceRequest\x1a .weighin.v1.RevokeDeviceResponse\x12N\n\x0bListDevices\x12\x1e.weighin.v1.ListDevicesRequest\x1a\x1f.weighin.v1.ListDevicesResponse\x12Q\n\x0c\x43reateBackup\x12\x1f.weighin.v1.CreateBackupRequest\x1a .weighin.v1.CreateBackupResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weighin.v1.services_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=2233
-  _globals['_OUTCOME']._serialized_end=2351
+  _globals['_OUTCOME']._serialized_start=2364
+  _globals['_OUTCOME']._serialized_end=2482
   _globals['_RUNENVELOPE']._serialized_start=74
   _globals['_RUNENVELOPE']._serialized_end=177
   _globals['_SUBMITRUNSREQUEST']._serialized_start=180
@@ -67,31 +67,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATSREQUEST']._serialized_start=1362
   _globals['_GETSTATSREQUEST']._serialized_end=1379
   _globals['_GETSTATSRESPONSE']._serialized_start=1382
-  _globals['_GETSTATSRESPONSE']._serialized_end=1639
-  _globals['_CREATETOKENREQUEST']._serialized_start=1641
-  _globals['_CREATETOKENREQUEST']._serialized_end=1721
-  _globals['_CREATETOKENRESPONSE']._serialized_start=1723
-  _globals['_CREATETOKENRESPONSE']._serialized_end=1808
-  _globals['_REVOKEDEVICEREQUEST']._serialized_start=1810
-  _globals['_REVOKEDEVICEREQUEST']._serialized_end=1850
-  _globals['_REVOKEDEVICERESPONSE']._serialized_start=1852
-  _globals['_REVOKEDEVICERESPONSE']._serialized_end=1874
-  _globals['_LISTDEVICESREQUEST']._serialized_start=1876
-  _globals['_LISTDEVICESREQUEST']._serialized_end=1896
-  _globals['_ENROLLEDDEVICE']._serialized_start=1899
-  _globals['_ENROLLEDDEVICE']._serialized_end=2102
-  _globals['_LISTDEVICESRESPONSE']._serialized_start=2104
-  _globals['_LISTDEVICESRESPONSE']._serialized_end=2170
-  _globals['_CREATEBACKUPREQUEST']._serialized_start=2172
-  _globals['_CREATEBACKUPREQUEST']._serialized_end=2193
-  _globals['_CREATEBACKUPRESPONSE']._serialized_start=2195
-  _globals['_CREATEBACKUPRESPONSE']._serialized_end=2231
-  _globals['_RUNSERVICE']._serialized_start=2354
-  _globals['_RUNSERVICE']._serialized_end=2630
-  _globals['_ENROLLMENTSERVICE']._serialized_start=2632
-  _globals['_ENROLLMENTSERVICE']._serialized_end=2716
-  _globals['_QUERYSERVICE']._serialized_start=2718
-  _globals['_QUERYSERVICE']._serialized_end=2796
-  _globals['_OPERATORSERVICE']._serialized_start=2799
-  _globals['_OPERATORSERVICE']._serialized_end=3302
+  _globals['_GETSTATSRESPONSE']._serialized_end=1770
+  _globals['_CREATETOKENREQUEST']._serialized_start=1772
+  _globals['_CREATETOKENREQUEST']._serialized_end=1852
+  _globals['_CREATETOKENRESPONSE']._serialized_start=1854
+  _globals['_CREATETOKENRESPONSE']._serialized_end=1939
+  _globals['_REVOKEDEVICEREQUEST']._serialized_start=1941
+  _globals['_REVOKEDEVICEREQUEST']._serialized_end=1981
+  _globals['_REVOKEDEVICERESPONSE']._serialized_start=1983
+  _globals['_REVOKEDEVICERESPONSE']._serialized_end=2005
+  _globals['_LISTDEVICESREQUEST']._serialized_start=2007
+  _globals['_LISTDEVICESREQUEST']._serialized_end=2027
+  _globals['_ENROLLEDDEVICE']._serialized_start=2030
+  _globals['_ENROLLEDDEVICE']._serialized_end=2233
+  _globals['_LISTDEVICESRESPONSE']._serialized_start=2235
+  _globals['_LISTDEVICESRESPONSE']._serialized_end=2301
+  _globals['_CREATEBACKUPREQUEST']._serialized_start=2303
+  _globals['_CREATEBACKUPREQUEST']._serialized_end=2324
+  _globals['_CREATEBACKUPRESPONSE']._serialized_start=2326
+  _globals['_CREATEBACKUPRESPONSE']._serialized_end=2362
+  _globals['_RUNSERVICE']._serialized_start=2485
+  _globals['_RUNSERVICE']._serialized_end=2761
+  _globals['_ENROLLMENTSERVICE']._serialized_start=2763
+  _globals['_ENROLLMENTSERVICE']._serialized_end=2847
+  _globals['_QUERYSERVICE']._serialized_start=2849
+  _globals['_QUERYSERVICE']._serialized_end=2927
+  _globals['_OPERATORSERVICE']._serialized_start=2930
+  _globals['_OPERATORSERVICE']._serialized_end=3433
 # @@protoc_insertion_point(module_scope)

@@ -468,6 +468,9 @@ class GetStatsResponse(_message.Message):
     ENROLLED_DEVICE_COUNT_FIELD_NUMBER: _builtins.int
     REVOKED_DEVICE_COUNT_FIELD_NUMBER: _builtins.int
     FORGOTTEN_DEVICE_COUNT_FIELD_NUMBER: _builtins.int
+    FILE_BYTES_FIELD_NUMBER: _builtins.int
+    OLDEST_RECEIVE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_BACKUP_TIME_FIELD_NUMBER: _builtins.int
     run_count: _builtins.int
     device_count: _builtins.int
     measurement_count: _builtins.int
@@ -477,9 +480,19 @@ class GetStatsResponse(_message.Message):
     revoked_device_count: _builtins.int
     forgotten_device_count: _builtins.int
     """Devices whose data were deleted on their own request."""
+    file_bytes: _builtins.int
+    """Size of the store's file and its log."""
     @_builtins.property
     def last_receive_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest run arrived, by the server's clock; absent when there is no run."""
+
+    @_builtins.property
+    def oldest_receive_time(self) -> _timestamp_pb2.Timestamp:
+        """When the oldest run arrived, by the server's clock; absent when there is no run."""
+
+    @_builtins.property
+    def last_backup_time(self) -> _timestamp_pb2.Timestamp:
+        """When the newest backup was taken; absent when there is none."""
 
     def __init__(
         self,
@@ -492,10 +505,13 @@ class GetStatsResponse(_message.Message):
         enrolled_device_count: _builtins.int = ...,
         revoked_device_count: _builtins.int = ...,
         forgotten_device_count: _builtins.int = ...,
+        file_bytes: _builtins.int = ...,
+        oldest_receive_time: _timestamp_pb2.Timestamp | None = ...,
+        last_backup_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_receive_time", b"last_receive_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_backup_time", b"last_backup_time", "last_receive_time", b"last_receive_time", "oldest_receive_time", b"oldest_receive_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_count", b"device_count", "enrolled_device_count", b"enrolled_device_count", "failure_count", b"failure_count", "forgotten_device_count", b"forgotten_device_count", "last_receive_time", b"last_receive_time", "measurement_count", b"measurement_count", "revoked_device_count", b"revoked_device_count", "run_count", b"run_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_count", b"device_count", "enrolled_device_count", b"enrolled_device_count", "failure_count", b"failure_count", "file_bytes", b"file_bytes", "forgotten_device_count", b"forgotten_device_count", "last_backup_time", b"last_backup_time", "last_receive_time", b"last_receive_time", "measurement_count", b"measurement_count", "oldest_receive_time", b"oldest_receive_time", "revoked_device_count", b"revoked_device_count", "run_count", b"run_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,7 +701,7 @@ class CreateBackupResponse(_message.Message):
 
     FILE_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The finished copy of the store on the server's machine."""
+    """The finished backup, a folder on the server's machine. Whoever asked for it takes it away."""
     def __init__(
         self,
         *,
