@@ -1,6 +1,5 @@
-"""Whether this is a moment for a scheduled weigh-in: due, on mains power, idle, with room on the disk."""
+"""Whether this is a moment for a scheduled weigh-in: due, on mains power, and idle."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ from weighin_agent.weigh_in import BUSY_SHARE
 
 # Long enough that the end of somebody's page load is not taken for a busy machine.
 _LOAD_INTERVAL_SECONDS = 2.0
-_LEAST_FREE_BYTES = 200 << 20
-_LEAST_FREE_SHARE = 0.02
 # Somebody who is always there would put the weigh-in off for ever.
 _LONGEST_COURTESY_PERIODS = 2
 
@@ -33,8 +30,6 @@ class Moment:
     on_mains: bool | None
     person_present: bool | None
     foreign_cpu_share: float | None
-    free_disk_bytes: int
-    total_disk_bytes: int
 
 
 def reason_to_wait(moment: Moment, every_seconds: float) -> str | None:
@@ -53,8 +48,6 @@ def _obstacles(moment: Moment, every_seconds: float) -> Iterator[str]:
         yield "the system does not tell whether it is on mains power"
     elif not moment.on_mains:
         yield "on battery power"
-    if moment.free_disk_bytes < max(_LEAST_FREE_BYTES, _LEAST_FREE_SHARE * moment.total_disk_bytes):
-        yield f"only {moment.free_disk_bytes >> 20} MiB are free on the disk"
     if load is not None and load > BUSY_SHARE:
         yield f"other programs use {load:.0%} of the processor"
     if moment.person_present and age is not None and age < _LONGEST_COURTESY_PERIODS * every_seconds:
@@ -64,17 +57,14 @@ def _obstacles(moment: Moment, every_seconds: float) -> Iterator[str]:
 def read_moment(
     state: State, *, sleep: Callable[[float], None] = time.sleep, now_seconds: Callable[[], float] = time.time
 ) -> Moment:
-    """Look at this machine now; takes about two seconds. The state folder must be there."""
+    """Look at this machine now; takes about two seconds."""
     before = read_cpu_seconds()
     sleep(_LOAD_INTERVAL_SECONDS)
-    disk = shutil.disk_usage(state.folder)
     return Moment(
         newest_run_age_seconds=_newest_run_age_seconds(state, now_seconds()),
         on_mains=draws_from_mains(),
         person_present=person_at_machine(),
         foreign_cpu_share=busy_share(before, read_cpu_seconds()),
-        free_disk_bytes=disk.free,
-        total_disk_bytes=disk.total,
     )
 
 
