@@ -175,7 +175,7 @@ def device(home: Path, archive: Path, token: Path) -> Machine:
 def test_the_report_shows_the_three_devices(server: Server, devices: dict[str, Machine]) -> None:
     printed = server.follow(BLOCKS["The report"][0])
     assert re.search(r"^runs +3$", printed, re.MULTILINE)
-    assert re.search(r"^devices +3$", printed, re.MULTILINE)
+    assert "3 runs of 3 devices" in printed
     manifest = json.loads((server.machine.home / "snapshot" / "manifest.json").read_text())
     assert {name: manifest["tables"][name]["rows"] for name in ("devices", "runs")} == {"devices": 3, "runs": 3}
     assert (server.machine.home / "report" / "index.html").is_file()
@@ -207,7 +207,7 @@ def fired(machine: Machine, *, on: Path | None = None) -> str:
 def test_the_schedule_was_started_and_its_command_sees_that_none_is_due(devices: dict[str, Machine]) -> None:
     notes = (devices["first"].home / "bin" / "notes").read_text().splitlines()
     assert notes == ["--user daemon-reload", "--user enable --now weighin-agent.timer"]
-    assert fired(devices["first"]).startswith("no weigh-in now: the newest is 0.0 h old, and one is due every 24 h")
+    assert re.match(r"no weigh-in now: the newest is 0\.\d h old, and one is due every 24 h", fired(devices["first"]))
 
 
 def test_a_scheduled_weigh_in_that_is_due_waits_for_the_mains(devices: dict[str, Machine], tmp_path: Path) -> None:
