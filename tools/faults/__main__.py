@@ -45,7 +45,7 @@ def main() -> int:
         else:
             record = _injected(fault, options.size, options.seed)
         missed += [f"{fault.name}: {text}" for text in record.missed] if record else []
-    PAGE.write_text(page([record for fault in FAULTS if (record := _largest(fault))]), encoding="utf-8")
+    PAGE.write_text(page([record for fault in FAULTS if (record := largest(fault))]), encoding="utf-8")
     print("\n".join(missed) or "every bound was held", file=sys.stderr)
     return 1 if missed else 0
 
@@ -95,7 +95,8 @@ def _known(fault: Fault, size: Size) -> Record | None:
     return record if record.count == fault.sizes.get(size) else None
 
 
-def _largest(fault: Fault) -> Record | None:
+def largest(fault: Fault) -> Record | None:
+    """Return the figures of the largest size at which a fault was injected here, None where it never was."""
     known = (_known(fault, size) for size in reversed(Size))
     return next((record for record in known if record), None)
 
