@@ -58,8 +58,6 @@ def address(peer: str) -> str:
     host = rest.rpartition(":")[0].strip("[]")
     if kind != "ipv6":
         return host
-    return _network(host.partition("%")[0])
-
-
-def _network(host: str) -> str:
-    return str(ipaddress.ip_network(f"{host}/64", strict=False))
+    one = ipaddress.IPv6Address(host.partition("%")[0])
+    # A port of both families sees IPv4 callers so: their /64 would be all of them.
+    return str(one.ipv4_mapped or ipaddress.IPv6Network((one, 64), strict=False))

@@ -5,6 +5,8 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -21,8 +23,11 @@ from secure_server import SecureServer, secure_server
 
 from weighin.v1 import services_pb2, services_pb2_grpc
 from weighin_aggregator.errors import ServerError
-from weighin_aggregator.identity.terms import Terms
+from weighin_aggregator.identity import register
+from weighin_aggregator.identity.authority import Authority
+from weighin_aggregator.identity.terms import Terms, make_token
 from weighin_aggregator.limits import Limits
+from weighin_aggregator.store import Store, utc_now
 
 TOKEN_INVALID = (grpc.StatusCode.UNAUTHENTICATED, "ENROLLMENT_TOKEN_INVALID", None)
 
@@ -154,6 +159,21 @@ def test_unknown_used_up_and_wrong_tokens_are_answered_word_for_word_the_same(se
         call = cast("grpc.Call", caught.value)  # every error of a call is also the call
         answers.add((call.code(), call.details(), tuple(call.trailing_metadata() or ())))
     assert len(answers) == 1
+
+
+def test_an_expired_token_has_the_same_answer_and_one_that_is_about_to_expire_is_taken(tmp_path: Path) -> None:
+    data, tokens = tmp_path / "data", []
+    with Store.open(data, create=True) as store:
+        fingerprint = Authority.open(data).fingerprint
+        for seconds in (3599, 3700):
+            made = utc_now() - timedelta(hours=1)
+            terms = Terms(group="lab-a", use_count=1, lifetime_seconds=seconds)
+            text, token = make_token(terms, "127.0.0.1:50052", fingerprint, made)
+            store.transact(partial(register.add_token, token=token))
+            tokens.append(text)
+    with secure_server(data) as server:
+        assert refused(lambda: ask(server, Device().request(tokens[0]))) == TOKEN_INVALID
+        ask(server, Device().request(tokens[1]))
 
 
 def test_a_device_id_is_never_taken_over_by_another_key(server: SecureServer) -> None:

@@ -262,6 +262,7 @@ def test_nobody_gets_more_than_the_limit_in_any_window_of_its_own(steps: list[tu
         ("ipv6:[2001:db8:1:2:3:4:5:6]:5000", "2001:db8:1:2::/64"),
         ("ipv6:%5B2001:db8:1:2:ffff::1%5D:5000", "2001:db8:1:2::/64"),
         ("ipv6:%5Bfe80::1%25eth0%5D:5000", "fe80::/64"),
+        ("ipv6:%5B::ffff:192.0.2.7%5D:5000", "192.0.2.7"),
     ],
 )
 def test_failures_are_counted_by_address_or_by_network(peer: str, counted: str) -> None:
