@@ -3,12 +3,14 @@
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from aggregator_process import wait_until
 
 from faults import server
@@ -27,16 +29,26 @@ _RUNS_BETWEEN = 20
 
 
 class NoSmallDiskError(Exception):
-    """No file system of a stated size can be mounted on this machine; the text says why."""
+    """No disk can be made full on this system; the text says what it lacks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A folder that can be made full: a small file system of its own, else by a limit on the size of files."""
+
+    folder: Path
+    is_mounted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullServerDisks:
     """``blind_rounds`` met a server that does not look how full the disk is: there the write itself fails.
 
-    ``recovery`` is from the moment when the disk was free until health said SERVING.
+    ``recovery`` is from the moment when the disk was free until health said SERVING. Where no tmpfs could be mounted,
+    a limit on the size of files stood in.
     """
 
+    is_tmpfs: bool
     rounds: int
     blind_rounds: int
     not_serving_rounds: int
@@ -62,9 +74,11 @@ class FullServerDisks:
 class FullAgentDisks:
     """``refused_runs`` were not kept, with a clear line; ``starts_on_full`` and ``sent_on_full`` worked all the same.
 
-    ``recovery`` is from the moment when the disk was free until a run was kept and acknowledged.
+    ``recovery`` is from the moment when the disk was free until a run was kept and acknowledged. Where no tmpfs could
+    be mounted, a limit on the size of files stood in.
     """
 
+    is_tmpfs: bool
     rounds: int
     refused_runs: int
     starts_on_full: int
@@ -91,7 +105,7 @@ def inject_server(folder: Path, size: int, chance: random.Random) -> FullServerD
     """Fill the disk under a server ``size`` times while devices deliver, every other time under a blind one."""
     port, not_serving, deaths, recoveries = server.free_port(), 0, 0, []
     with small_disk(folder / "disk", _SERVER_DISK_BYTES) as disk:
-        data = disk / "data"
+        data = disk.folder / "data"
         process = server.start(data, port)
         try:
             with sending(folder, process.address, DEVICES) as fleet:
@@ -101,7 +115,7 @@ def inject_server(folder: Path, size: int, chance: random.Random) -> FullServerD
                     process = server.start(data, port, *([BLIND, "0", "none"] if number % 2 else []))
                     known = fleet.acknowledged_runs
                     _wait_for_runs(fleet, known + _RUNS_BETWEEN)
-                    with full(disk):
+                    with full(disk, process.process.pid):
                         filled = time.monotonic()
                         server.seconds_until(process.address, serving=False, since=filled)
                         not_serving += 1
@@ -113,6 +127,7 @@ def inject_server(folder: Path, size: int, chance: random.Random) -> FullServerD
             process.stop()
         books = audit(data, fleet.ledgers)
     return FullServerDisks(
+        is_tmpfs=disk.is_mounted,
         rounds=size,
         blind_rounds=size // 2,
         not_serving_rounds=not_serving,
@@ -130,7 +145,7 @@ def inject_agent(folder: Path, size: int, chance: random.Random) -> FullAgentDis
         server.serving(data, server.free_port()) as process,
         small_disk(folder / "disk", _AGENT_DISK_BYTES) as disk,
     ):
-        state = disk / "state"
+        state = disk.folder / "state"
         with device(state) as one:
             one.enroll(process.address)
         ledger = one.ledger
@@ -138,9 +153,9 @@ def inject_agent(folder: Path, size: int, chance: random.Random) -> FullAgentDis
             with device(state) as one:
                 one.ledger = ledger
                 one.keep(chance.randint(1, 3))
-                with full(disk):
+                with full(disk, os.getpid()):
                     refused += _is_refused(one)
-            with full(disk):
+            with full(disk, os.getpid()):
                 try:
                     status(one.state)
                     with device(state) as another:
@@ -158,6 +173,7 @@ def inject_agent(folder: Path, size: int, chance: random.Random) -> FullAgentDis
                 last.drain()
             recoveries.append(time.monotonic() - freed)
     return FullAgentDisks(
+        is_tmpfs=disk.is_mounted,
         rounds=size,
         refused_runs=refused,
         starts_on_full=starts,
@@ -183,26 +199,37 @@ def _is_refused(one: Device) -> bool:
 
 
 @contextmanager
-def small_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
-    """Mount a file system of its own for the length of the block. Raises NoSmallDiskError where none can be mounted."""
+def small_disk(folder: Path, size_bytes: int) -> Iterator[Disk]:
+    """Mount a tmpfs for the length of the block, where this process may. Raises NoSmallDiskError."""
     folder.mkdir(parents=True)
+    is_mounted = _mount(folder, size_bytes)
+    if not is_mounted and sys.platform != "linux":
+        raise NoSmallDiskError("no tmpfs can be mounted here, and only Linux limits the files of another process")
+    try:
+        yield Disk(folder=folder, is_mounted=is_mounted)
+    finally:
+        if is_mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _mount(folder: Path, size_bytes: int) -> bool:
     line = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=777", "none", str(folder)]
     try:
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise NoSmallDiskError("there is no mount command") from error
-    if done.returncode:
-        raise NoSmallDiskError(f"mounting a tmpfs needs root: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        return subprocess.run(line, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
-def full(disk: Path) -> Iterator[None]:
-    """Leave no free byte on a disk for the length of the block."""
-    ballast = disk / "ballast"
+def full(disk: Disk, pid: int) -> Iterator[None]:
+    """Leave no free byte on a disk, at least for the process ``pid``, for the length of the block."""
+    with _filled(disk.folder) if disk.is_mounted else _limited(pid):
+        yield
+
+
+@contextmanager
+def _filled(folder: Path) -> Iterator[None]:
+    ballast = folder / "ballast"
     descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT)
     try:
         for size in (_BLOCK_BYTES, 1):
@@ -213,3 +240,15 @@ def full(disk: Path) -> Iterator[None]:
     finally:
         os.close(descriptor)
         ballast.unlink()
+
+
+@contextmanager
+def _limited(pid: int) -> Iterator[None]:
+    """Let no file grow; pipes and sockets are not concerned."""
+    process = psutil.Process(pid)
+    before = process.rlimit(psutil.RLIMIT_FSIZE)
+    process.rlimit(psutil.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        process.rlimit(psutil.RLIMIT_FSIZE, before)
