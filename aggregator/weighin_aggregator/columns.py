@@ -135,6 +135,13 @@ MEASUREMENT = _schema(
     output_correlation=_DOUBLE,
     output_relative_rms=_DOUBLE,
 )
+_CASE = {
+    "architecture", "scheme", "requested_execution_provider", "threads", "probe_layers", "head_columns",
+    "layers_graph_sha256", "head_graph_sha256", "short_probe_layers", "short_layers_graph_sha256",
+}  # fmt: skip
+# What a measurement shares with all others of its case, and what is its own.
+MEASURED_CASE = pa.schema([field for field in MEASUREMENT if field.name in _CASE])
+OF_MEASUREMENT = pa.schema([field for field in MEASUREMENT if field.name not in _CASE])
 # The two columns of a series that ``records`` computes from all samples at once come last.
 SERIES = _schema(
     run_id=_TEXT,

@@ -7,7 +7,7 @@ that writes needs the interpreter.
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from weighin.v1 import device_pb2, measurement_pb2, run_pb2
 from weighin_aggregator import columns
+from weighin_aggregator.hardware import lasting_part
 from weighin_aggregator.intake import Accepted
 
 Row = tuple[Any, ...]
@@ -84,14 +85,11 @@ def to_batch(
     accepted: Sequence[Accepted], device_id: str, receive_time: datetime, sending: Sending = _NOTHING_SAID
 ) -> Batch:
     """All rows of the given runs. ``receive_time`` is the server's clock, UTC without a zone."""
-    hardware = [_hardware_row(item.run.device) for item in accepted]
+    hardware = [lasting_part(item.run.device) for item in accepted]
+    hardware_rows = {part: _hardware_row(device_pb2.Device.FromString(part)) for part in set(hardware)}
     runs = [
-        _run_row(item, device_id, receive_time, row[0], sending) for item, row in zip(accepted, hardware, strict=True)
-    ]
-    measurements = [
-        _measurement_row(item.run_id, ord_, measurement)
-        for item in accepted
-        for ord_, measurement in enumerate(item.run.measurements)
+        _run_row(item, device_id, receive_time, hardware_rows[part][0], sending)
+        for item, part in zip(accepted, hardware, strict=True)
     ]
     failures = [
         _failure_row(item.run_id, ord_, failure) for item in accepted for ord_, failure in enumerate(item.run.failures)
@@ -103,8 +101,8 @@ def to_batch(
     ]
     tables = {
         "run": _table(runs, columns.RUN),
-        "hardware": _table(hardware, columns.HARDWARE),
-        "measurement": _table(measurements, columns.MEASUREMENT),
+        "hardware": _table(list(hardware_rows.values()), columns.HARDWARE),
+        "measurement": _measurement_table(accepted),
         "series": _series_table(accepted),
         "case_failure": _table(failures, columns.CASE_FAILURE),
         "probe_gap": _table(gaps, columns.PROBE_GAP),
@@ -268,28 +266,48 @@ def _architecture(architecture: measurement_pb2.Architecture) -> dict[str, Any]:
     }
 
 
+def _measurement_table(accepted: Sequence[Accepted]) -> pa.Table:
+    """One row per measurement. A case is converted once for all of its measurements: a fleet runs the same few."""
+    rows: list[Row] = []
+    cases: dict[bytes, int] = {}
+    case_numbers: list[int] = []
+    for item in accepted:
+        for ord_, measurement in enumerate(item.run.measurements):
+            case_numbers.append(cases.setdefault(measurement.case.SerializeToString(), len(cases)))
+            rows.append(_measurement_row(item.run_id, ord_, measurement))
+    case_rows = [_case_row(measurement_pb2.Case.FromString(data)) for data in cases]
+    of_cases = _table(case_rows, columns.MEASURED_CASE).take(pa.array(case_numbers, pa.int32()))
+    own = _table(rows, columns.OF_MEASUREMENT)
+    arrays = [(own if name in columns.OF_MEASUREMENT.names else of_cases)[name] for name in columns.MEASUREMENT.names]
+    return pa.Table.from_arrays(arrays, schema=columns.MEASUREMENT)
+
+
 def _measurement_row(run_id: str, ord_: int, measurement: measurement_pb2.Measurement) -> Row:
-    case = measurement.case
     return (
         run_id,
         ord_,
+        measurement.execution_provider,
+        _PHASES[measurement.phase],
+        measurement.token_count,
+        measurement.context_depth,
+        _present(measurement, "peak_memory_bytes"),
+        _present(measurement, "output_correlation"),
+        _present(measurement, "output_relative_rms"),
+    )
+
+
+def _case_row(case: measurement_pb2.Case) -> Row:
+    return (
         _architecture(case.architecture),
         _SCHEMES[case.scheme],
         case.execution_provider,
-        measurement.execution_provider,
         case.threads,
         case.probe_layers,
         case.head_columns,
         case.layers_graph_sha256.hex() or None,
         case.head_graph_sha256.hex() or None,
-        _PHASES[measurement.phase],
-        measurement.token_count,
-        measurement.context_depth,
-        _present(measurement, "peak_memory_bytes"),
         case.short_probe_layers,
         case.short_layers_graph_sha256.hex() or None,
-        _present(measurement, "output_correlation"),
-        _present(measurement, "output_relative_rms"),
     )
 
 
@@ -315,23 +333,12 @@ def _series_table(accepted: Sequence[Accepted]) -> pa.Table:
     rows: list[Row] = []
     samples: list[float] = []
     offsets = [0]
-    for run_id, measurement_ord, ord_, series in _all_series(accepted):
-        samples.extend(series.sample_seconds)
-        offsets.append(len(samples))
-        rows.append(
-            (
-                run_id,
-                measurement_ord,
-                ord_,
-                _PARTS[series.part],
-                series.round,
-                _PHASES[series.phase],
-                series.token_count,
-                series.context_depth,
-                _CLOCKS[series.clock],
-                series.foreign_cpu_share if series.HasField("foreign_cpu_share") else None,
-            )
-        )
+    for item in accepted:
+        for measurement_ord, measurement in enumerate(item.run.measurements):
+            for ord_, series in enumerate(measurement.series):
+                rows.append(_series_row(item.run_id, measurement_ord, ord_, series))
+                samples += series.sample_seconds[:]  # A slice is a list, made at once.
+                offsets.append(len(samples))
     if not rows:
         return columns.SERIES.empty_table()
     flat, bounds = np.array(samples, np.float32), np.array(offsets, np.int32)
@@ -343,11 +350,19 @@ def _series_table(accepted: Sequence[Accepted]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=columns.SERIES)
 
 
-def _all_series(accepted: Sequence[Accepted]) -> Iterator[tuple[str, int, int, measurement_pb2.Series]]:
-    for item in accepted:
-        for measurement_ord, measurement in enumerate(item.run.measurements):
-            for ord_, series in enumerate(measurement.series):
-                yield item.run_id, measurement_ord, ord_, series
+def _series_row(run_id: str, measurement_ord: int, ord_: int, series: measurement_pb2.Series) -> Row:
+    return (
+        run_id,
+        measurement_ord,
+        ord_,
+        _PARTS[series.part],
+        series.round,
+        _PHASES[series.phase],
+        series.token_count,
+        series.context_depth,
+        _CLOCKS[series.clock],
+        series.foreign_cpu_share if series.HasField("foreign_cpu_share") else None,
+    )
 
 
 def medians(samples: npt.NDArray[np.float32], offsets: npt.NDArray[np.int32]) -> pa.FloatArray:

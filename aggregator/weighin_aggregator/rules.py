@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import lru_cache
 from typing import Protocol
 
 from weighin_aggregator.limits import Limits
@@ -33,6 +34,11 @@ _IPV4 = re.compile(rf"(?<![\d.]){_OCTET}(?:\.{_OCTET}){{3}}(?!\.?\d)")
 _SERIAL = re.compile(r"\b(?=[0-9A-Z]*[0-9])[0-9A-Z]{14,}\b|\b[0-9A-Fa-f]{12,}\b")
 # The same in a sentence, where a number of digits alone counts something.
 _SERIAL_IN_LINE = re.compile(r"\b(?=[A-Z]*[0-9])(?=[0-9]*[A-Z])[0-9A-Z]{14,}\b|\b(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{12,}\b")
+
+
+# The same names come again with every run of a fleet, and a search costs more than all other rules of a text. Only
+# texts that are short enough are remembered, so this bounds the memory too.
+_REMEMBERED_TEXTS = 4_096
 
 
 class _Enum(Protocol):
@@ -84,34 +90,55 @@ def at_most(path: str, value: int, bound: int) -> Iterator[str]:
 
 def free_text(path: str, text: str, limits: Limits) -> Iterator[str]:
     """Demand a name: what ``version`` demands, and no IPv4 address."""
-    broken = list(version(path, text, limits))
-    yield from broken
-    if not broken and _IPV4.search(text):
-        yield f"{path}: must not hold an IP address"
+    yield from _text(path, text, limits.free_text_characters, _broken_by_name)
+
+
+def is_free_text(text: str, limits: Limits) -> bool:
+    """Tell whether ``free_text`` would find nothing."""
+    return 0 < len(text) <= limits.free_text_characters and _broken_by_name(text) is None
 
 
 def version(path: str, text: str, limits: Limits) -> Iterator[str]:
     """Demand a version: not empty, short, from the allow-list, and nothing that tells one machine from all others."""
-    if not text:
-        yield f"{path}: must not be empty"
-    elif len(text) > limits.free_text_characters:
-        yield f"{path}: must have at most {limits.free_text_characters} characters"
-    elif not _FREE_TEXT.fullmatch(text):
-        yield f"{path}: may only hold letters, digits, spaces and ( ) @ . + / _ -"
-    elif private := _private(text, _SERIAL):
-        yield f"{path}: {private}"
+    yield from _text(path, text, limits.free_text_characters, _broken_by_version)
 
 
 def one_line(path: str, text: str, limits: Limits) -> Iterator[str]:
     """Demand a line for a person, possibly empty: printable ASCII, short, and nothing that tells one machine apart."""
     if len(text) > limits.detail_bytes:
         yield f"{path}: must have at most {limits.detail_bytes} bytes"
-    elif not _PRINTABLE_ASCII.fullmatch(text):
-        yield f"{path}: may only hold printable ASCII"
-    elif _IPV4.search(text):
-        yield f"{path}: must not hold an IP address"
-    elif private := _private(text, _SERIAL_IN_LINE):
-        yield f"{path}: {private}"
+    elif rule := _broken_by_line(text):
+        yield f"{path}: {rule}"
+
+
+def _text(path: str, text: str, most_characters: int, broken_by: Callable[[str], str | None]) -> Iterator[str]:
+    if not text:
+        yield f"{path}: must not be empty"
+    elif len(text) > most_characters:
+        yield f"{path}: must have at most {most_characters} characters"
+    elif rule := broken_by(text):
+        yield f"{path}: {rule}"
+
+
+@lru_cache(_REMEMBERED_TEXTS)
+def _broken_by_version(text: str) -> str | None:
+    if not _FREE_TEXT.fullmatch(text):
+        return "may only hold letters, digits, spaces and ( ) @ . + / _ -"
+    return _private(text, _SERIAL)
+
+
+@lru_cache(_REMEMBERED_TEXTS)
+def _broken_by_name(text: str) -> str | None:
+    return _broken_by_version(text) or ("must not hold an IP address" if _IPV4.search(text) else None)
+
+
+@lru_cache(_REMEMBERED_TEXTS)
+def _broken_by_line(text: str) -> str | None:
+    if not _PRINTABLE_ASCII.fullmatch(text):
+        return "may only hold printable ASCII"
+    if _IPV4.search(text):
+        return "must not hold an IP address"
+    return _private(text, _SERIAL_IN_LINE)
 
 
 def _private(text: str, serial: re.Pattern[str]) -> str | None:

@@ -1,10 +1,12 @@
 """The rules of the contract about a device and about what could not be read from it."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from google.protobuf.message import Message
 
 from weighin.v1 import device_pb2
+from weighin_aggregator.hardware import lasting_part
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.rules import (
     at_least,
@@ -23,6 +25,8 @@ _VIRTUALIZATION_KINDS = stated_values(device_pb2.VirtualizationKind)
 _ACCELERATOR_KINDS = stated_values(device_pb2.AcceleratorKind)
 _FORM_FACTORS = stated_values(device_pb2.FormFactor) | {device_pb2.FORM_FACTOR_UNSPECIFIED}
 _GAP_REASONS = stated_values(device_pb2.ProbeGapReason)
+# A device sends what has gathered in its spool at once. What keeps the rules has some hundred bytes.
+_REMEMBERED_DEVICES, _REMEMBERED_BYTES = 1_024, 4_096
 
 
 def sizes(device: device_pb2.Device, limits: Limits) -> Iterator[str]:
@@ -35,10 +39,26 @@ def sizes(device: device_pb2.Device, limits: Limits) -> Iterator[str]:
 
 def device(device: device_pb2.Device, limits: Limits) -> Iterator[str]:
     """Check a device. A fact may be absent; one that is present must say something."""
+    data = lasting_part(device)
+    yield from _broken_by_lasting_part(data, limits) if len(data) <= _REMEMBERED_BYTES else _lasting(device, limits)
+    yield from at_least("device.memory.available_bytes", device.memory.available_bytes, 0)
+    for name in ("read_bandwidth_bytes_per_second", "single_thread_read_bandwidth_bytes_per_second"):
+        if device.memory.HasField(name):
+            yield from positive(f"device.memory.{name}", getattr(device.memory, name))
+    yield from at_least("device.storage.free_bytes", device.storage.free_bytes, 0)
+    for index, accelerator in enumerate(device.accelerators):
+        path = f"device.accelerators[{index}].memory_available_bytes"
+        yield from at_least(path, accelerator.memory_available_bytes, 0)
+
+
+@lru_cache(_REMEMBERED_DEVICES)
+def _broken_by_lasting_part(data: bytes, limits: Limits) -> tuple[str, ...]:
+    return tuple(_lasting(device_pb2.Device.FromString(data), limits))
+
+
+def _lasting(device: device_pb2.Device, limits: Limits) -> Iterator[str]:
     yield from _cpu(device.cpu, limits)
-    yield from _memory(device.memory)
-    if device.storage.HasField("free_bytes"):
-        yield from at_least("device.storage.free_bytes", device.storage.free_bytes, 0)
+    yield from _counts("device.memory", device.memory, ("total_bytes",))
     if device.HasField("operating_system"):
         system = device.operating_system
         yield from free_text("device.operating_system.family", system.family, limits)
@@ -102,20 +122,11 @@ def _cpu(cpu: device_pb2.Cpu, limits: Limits) -> Iterator[str]:
             yield from at_most(f"{path}.{name}", getattr(cache, name), most)
 
 
-def _memory(memory: device_pb2.Memory) -> Iterator[str]:
-    yield from _counts("device.memory", memory, ("total_bytes",))
-    yield from at_least("device.memory.available_bytes", memory.available_bytes, 0)
-    for name in ("read_bandwidth_bytes_per_second", "single_thread_read_bandwidth_bytes_per_second"):
-        if memory.HasField(name):
-            yield from positive(f"device.memory.{name}", getattr(memory, name))
-
-
 def _accelerator(path: str, accelerator: device_pb2.Accelerator, limits: Limits) -> Iterator[str]:
     yield from stated(f"{path}.kind", accelerator.kind, _ACCELERATOR_KINDS)
     yield from _texts(path, accelerator, ("vendor", "model"), limits)
     yield from _versions(path, accelerator, ("driver_version", "compute_capability"), limits)
     yield from _counts(path, accelerator, ("memory_total_bytes",))
-    yield from at_least(f"{path}.memory_available_bytes", accelerator.memory_available_bytes, 0)
 
 
 def _execution_provider(path: str, provider: device_pb2.ExecutionProvider, limits: Limits) -> Iterator[str]:
