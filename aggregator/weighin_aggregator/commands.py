@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -197,7 +198,8 @@ def _add(
 
 
 def _configure_log() -> None:
-    """One JSON object per event on standard error."""
+    """One JSON object per event on standard error, and nothing else there: no warning of a library about its input."""
+    warnings.simplefilter("ignore")
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -21,7 +21,16 @@ DEVICE_LIFE = timedelta(days=30)
 _BACKDATED = timedelta(hours=1)
 _SERVER_NAMES = ("localhost", "127.0.0.1")
 # All that bytes from outside make the readers raise.
-_UNREADABLE = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +128,7 @@ def read_device(pem: bytes, authority: x509.Certificate) -> Peer | None:
         certificate = x509.load_pem_x509_certificate(pem)
         certificate.verify_directly_issued_by(authority)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (*_UNREADABLE, x509.ExtensionNotFound):
+    except _UNREADABLE:
         return None
     key, uris = certificate.public_key(), names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1 or not uris[0].startswith(DEVICE_URI) or not isinstance(key, ec.EllipticCurvePublicKey):
