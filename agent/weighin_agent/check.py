@@ -8,7 +8,7 @@ from typing import Any
 from weighin_agent.device import Device
 from weighin_agent.errors import UsageError
 from weighin_agent.fleet.actions import NewestRun
-from weighin_agent.weigh_in import device_facts, disturbances_of
+from weighin_agent.weigh_in import device_facts, disturbances_of, main_memory
 from weighin_analysis.answers.changes import Change, changes, published_elsewhere
 from weighin_analysis.answers.check import CheckRow, Question, check, size_class_name
 from weighin_analysis.answers.found import FoundModel, candidate_of, setting_of, what_if_results
@@ -17,6 +17,7 @@ from weighin_analysis.answers.words import LINKS_BITS_PER_SECOND, requirement_do
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.evidence import evidence_of
 from weighin_analysis.limits import current_limits
+from weighin_analysis.plausible import possible_measurements
 from weighin_analysis.sizes.artefact import Format
 
 REMINDER = "Size is not ability: a smaller tuned model may do the task as well, and may need more work on prompts."
@@ -92,7 +93,7 @@ def answer(request: Request, newest: NewestRun, now: Device, now_time: datetime)
         memory_available_bytes=now.memory.available_bytes,
         accelerator_memory_bytes=device_facts(now).accelerator_memory_bytes,
     )
-    evidence = evidence_of(run.measurements, facts, limits)
+    evidence = evidence_of(possible_measurements(run.measurements, main_memory(run.device)), facts, limits)
     rows = check(question, evidence)
     if not rows:
         known = ", ".join(dict.fromkeys(group[0] for group in evidence.groups)) or "nothing"

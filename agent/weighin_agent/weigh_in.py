@@ -16,7 +16,7 @@ import weighin_analysis.conditions
 from weighin_agent.bench.job import Job
 from weighin_agent.bench.suite_run import Watcher, run_suite
 from weighin_agent.conditions import condition_gaps, read_conditions
-from weighin_agent.device import Device, ProbeGap, usable_core_count
+from weighin_agent.device import Device, ProbeGap, last_level_cache, usable_core_count
 from weighin_agent.errors import EnvironmentFailure, UsageError
 from weighin_agent.probe import available_bytes, cpu_quota_cores, probe
 from weighin_agent.probe.execution_providers import measurable
@@ -26,6 +26,7 @@ from weighin_analysis.evidence import DeviceFacts, accelerator_memory_bytes
 from weighin_analysis.judge import judge, run_disturbances
 from weighin_analysis.limits import current_limits
 from weighin_analysis.measurement import Case, ClockKind, Measurement
+from weighin_analysis.plausible import MainMemory, possible_measurements
 from weighin_analysis.suite import Processor, Suite, SuiteCase
 
 # So much of the processor in others' hands before the run begins makes wall clocks useless.
@@ -97,7 +98,7 @@ def is_busy(conditions: Conditions) -> bool:
 def card_of(run: Run) -> Card:
     """Judge a run with the analysis core."""
     return judge(
-        run.measurements,
+        possible_measurements(run.measurements, main_memory(run.device)),
         device_facts(run.device),
         conditions=_judged_conditions(run),
         gated_cases=[f.case for f in run.failures if f.reason is CaseFailureReason.MEMORY_GATE],
@@ -120,6 +121,15 @@ def device_facts(device: Device) -> DeviceFacts:
             (one.shares_main_memory, one.memory_available_bytes, one.memory_total_bytes) for one in device.accelerators
         ),
         software_providers=frozenset(ep.name for ep in device.execution_providers if ep.is_software),
+    )
+
+
+def main_memory(device: Device) -> MainMemory:
+    """Return what decides how fast the processor of a device can read weights."""
+    cache = last_level_cache(device.cpu)
+    return MainMemory(
+        read_bandwidth_bytes_per_second=device.memory.read_bandwidth_bytes_per_second,
+        last_level_cache_bytes=cache.size_bytes * cache.instance_count if cache else None,
     )
 
 

@@ -78,13 +78,13 @@ def judge(
     tried = [*gated_cases, *failed_cases, *cases]
     rows += _computed_rows(evidence, {Subject.of(case) for case in tried})
     rows.sort(key=lambda row: (class_rank(row.size_class), row.architecture_kind == ArchitectureKind.DECODER))
-    tier = _tier(rows)
+    tier = tier_of(rows)
     return Card(
         limits_version=limits.version,
         formula_version=FORMULA_VERSION,
         headline=_headline(rows, tier, tried),
         tier=tier,
-        limited_by=_limited_by(rows, facts, limits),
+        limited_by=limited_by(rows, facts, limits),
         rows=tuple(rows),
         unjudged=tuple(unjudged),
         disturbances=run_disturbances(measurements, conditions),
@@ -189,7 +189,7 @@ def _unmeasured_row(subject: Subject, needs: Needs, facts: DeviceFacts) -> CardR
     )
 
 
-def _tier(rows: Sequence[CardRow]) -> str | None:
+def tier_of(rows: Sequence[CardRow]) -> str | None:
     """Return the largest class with a comfortable decoder. Encoders have a class, but a tier is about generating."""
     comfortable = [row.size_class for row in _decoders(rows) if row.verdict is Verdict.COMFORTABLE]
     return max(comfortable, key=class_rank, default=None)
@@ -226,7 +226,7 @@ def _bits(scheme: str) -> str:
     return scheme.split("_", maxsplit=1)[0]
 
 
-def _limited_by(rows: Sequence[CardRow], facts: DeviceFacts, limits: Limits) -> str | None:
+def limited_by(rows: Sequence[CardRow], facts: DeviceFacts, limits: Limits) -> str | None:
     """Return what the device runs out of first on the way up the classes.
 
     It is the smallest margin towards "comfortable" in the smallest class that no decoder reaches it in, else in the

@@ -102,7 +102,10 @@ class CaseFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """One execution of a suite on one device. ``observe_time`` is by the device's clock, ``receive_time`` by ours."""
+    """One execution of a suite on one device.
+
+    ``observe_time`` and ``send_time`` are by the device's clock, ``receive_time`` is by ours.
+    """
 
     run_id: str
     run_number: int
@@ -124,6 +127,7 @@ class RunRecord:
     measurements: tuple[Measurement, ...]
     failures: tuple[CaseFailure, ...]
     gaps: tuple[ProbeGap, ...]
+    send_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

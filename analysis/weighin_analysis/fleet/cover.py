@@ -192,6 +192,12 @@ def _notes(connection: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[str, ..
     ]
     if scope.unplaced_count:
         notes.append(f"{scope.unplaced_count:,} devices belong to no cell of the population and are not counted")
+    doubted = connection.execute(
+        "SELECT count(DISTINCT run_number) FROM plausibility SEMI JOIN coverage_devices USING (run_number) "
+        "WHERE NOT counts"
+    ).fetchone()
+    if doubted and doubted[0]:
+        notes.append(f"devices with measurements that cannot be true, which are left out: {doubted[0]:,}")
     suites = connection.execute(
         "SELECT suite, suite_version, count(*) FROM runs SEMI JOIN coverage_devices USING (run_number) "
         "WHERE suite IS NOT NULL GROUP BY ALL ORDER BY ALL"

@@ -16,10 +16,11 @@ from weighin_analysis.fleet.folder import Manifest, part_of, write_manifest
 from weighin_analysis.fleet.rows import Row
 from weighin_analysis.fleet.views import FACTS, TABLES, View
 from weighin_analysis.limits import current_limits
+from weighin_analysis.plausible import plausibility_rules
 
 # Every part is opened at every query: when there are more, they become one.
 MOST_PARTS = 16
-_PARTED = ("runs", "measurements", "estimates", "verdicts", *FACTS)
+_PARTED = ("runs", "measurements", "estimates", "verdicts", "plausibility", *FACTS)
 _TYPES: Mapping[str, pa.DataType] = {
     "BIGINT": pa.int64(),
     "BOOLEAN": pa.bool_(),
@@ -132,6 +133,7 @@ class Draft:
             time=time,
             formula_version=FORMULA_VERSION,
             limits_version=current_limits().version,
+            plausibility_version=plausibility_rules().version,
             tables=tables,
         )
         write_manifest(self._folder, manifest)

@@ -10,13 +10,14 @@ from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.fleet.folder import Manifest, checked_files, read_manifest
 from weighin_analysis.fleet.views import JUDGEMENTS, VIEWS_VERSION
 from weighin_analysis.limits import current_limits
+from weighin_analysis.plausible import plausibility_rules
 
 
 def take_over(folder: Path, candidates: Iterable[Path]) -> None:
     """Give an empty folder the parts of the newest of the earlier snapshots that is whole; none where none is.
 
-    Judgements come along only where formula, limits and views are still those of today. Parts are linked where the file
-    system allows it: nobody ever writes into one.
+    Judgements come along only where formula, limits, views and rules of plausibility are still those of today. Parts
+    are linked where the file system allows it: nobody ever writes into one.
     """
     found = [(manifest, path) for path in candidates if (manifest := _manifest_of(path))]
     for manifest, path in sorted(found, key=lambda one: one[0].time, reverse=True):
@@ -39,8 +40,13 @@ def _manifest_of(folder: Path) -> Manifest | None:
 
 
 def _judged_as_today(manifest: Manifest) -> bool:
-    versions = (manifest.formula_version, manifest.limits_version, manifest.views_version)
-    return versions == (FORMULA_VERSION, current_limits().version, VIEWS_VERSION)
+    found = (
+        manifest.formula_version,
+        manifest.limits_version,
+        manifest.views_version,
+        manifest.plausibility_version,
+    )
+    return found == (FORMULA_VERSION, current_limits().version, VIEWS_VERSION, plausibility_rules().version)
 
 
 def link_or_copy(file: Path, to: Path) -> None:

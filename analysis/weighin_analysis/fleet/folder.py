@@ -45,7 +45,8 @@ class Part:
 class Manifest:
     """What a snapshot holds; ``time`` is aware and in UTC.
 
-    ``tables`` has every name of ``TABLES`` with at least one file, which may have no rows.
+    ``tables`` has every name of ``TABLES`` with at least one file, which may have no rows. ``plausibility_version`` is
+    None where nothing was held against any rule, as where all devices are external.
     """
 
     time: datetime
@@ -53,6 +54,7 @@ class Manifest:
     limits_version: str
     tables: Mapping[str, tuple[Part, ...]]
     views_version: int = VIEWS_VERSION
+    plausibility_version: str | None = None
 
     def rows(self, table: str) -> int:
         """Return how many rows a table has."""
@@ -84,6 +86,7 @@ def read_manifest(folder: Path) -> Manifest:
             limits_version=_text(document["limits_version"]),
             tables={table: _parts(document["tables"][table]["files"]) for table in TABLES},
             views_version=int(document["views_version"]),
+            plausibility_version=document["plausibility_version"],
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as cause:
         raise SnapshotError(f"{path}: names no usable files ({cause!r:.80}); {_TAKE_ANOTHER}") from cause
@@ -111,6 +114,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "snapshot_time": manifest.time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
         "formula_version": manifest.formula_version,
         "limits_version": manifest.limits_version,
+        "plausibility_version": manifest.plausibility_version,
         "tables": {
             table: {
                 "rows": manifest.rows(table),

@@ -107,6 +107,7 @@ def _write_snapshot(
             time=import_time,
             formula_version=base.manifest.formula_version if base else FORMULA_VERSION,
             limits_version=limits.version,
+            plausibility_version=base.manifest.plausibility_version if base else None,
             tables=parts,
         )
         write_manifest(work, manifest)

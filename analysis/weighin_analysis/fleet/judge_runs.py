@@ -27,12 +27,13 @@ from weighin_analysis.fleet.judging import (
     JudgedRun,
     estimate_rows,
     judge_run,
+    plausibility_rows,
     tier_row,
     unjudged_tier_row,
     verdict_rows,
 )
 from weighin_analysis.fleet.rows import hardware_of, run_with
-from weighin_analysis.fleet.views import DEVICES, ESTIMATES, TIERS, VERDICTS
+from weighin_analysis.fleet.views import DEVICES, ESTIMATES, PLAUSIBILITY, TIERS, VERDICTS
 from weighin_analysis.limits import current_limits
 
 # Runs that are in memory at once, and devices.
@@ -112,15 +113,20 @@ def judge_folder(folder: Path, time: datetime) -> Judged:
 
 
 def _judge_part(draft: Draft, name: str, refused: dict[str, str]) -> int:
-    """Write estimates and verdicts of the runs of a part; returns how many were judged."""
+    """Write estimates, verdicts and plausibility of the runs of a part; returns how many were judged."""
     run_ids = [row["run_id"] for row in draft.rows(f"SELECT run_id FROM {draft.part('runs', name)}")]  # noqa: S608 - our own files
     limits, judged_count = current_limits(), 0
-    with draft.writer(ESTIMATES, name) as estimates, draft.writer(VERDICTS, name) as verdicts:
+    with (
+        draft.writer(ESTIMATES, name) as estimates,
+        draft.writer(VERDICTS, name) as verdicts,
+        draft.writer(PLAUSIBILITY, name) as doubts,
+    ):
         for start in range(0, len(run_ids), _BATCH_RUNS):
             found = _judge_batch(draft, name, run_ids[start : start + _BATCH_RUNS], refused)
             graded = [(one, verdict_rows(one, limits)) for one in found]
             estimates.write_table(table_of(ESTIMATES, [row for one in found for row in estimate_rows(one, limits)]))
             verdicts.write_table(table_of(VERDICTS, [row for _, rows in graded for row in rows]))
+            doubts.write_table(table_of(PLAUSIBILITY, [row for one in found for row in plausibility_rows(one)]))
             draft.add(TIERS, [tier_row(one, rows) for one, rows in graded])
             judged_count += len(found)
     return judged_count

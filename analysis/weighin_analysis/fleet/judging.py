@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,16 @@ from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.evidence import DeviceFacts, accelerator_memory_bytes
 from weighin_analysis.fleet.grade import EstimateColumns, Grades, grade, log_sd
 from weighin_analysis.fleet.rows import Row
-from weighin_analysis.judge import judge
-from weighin_analysis.limits import Limits
+from weighin_analysis.judge import judge, limited_by, tier_of
+from weighin_analysis.limits import Limits, current_limits
+from weighin_analysis.plausible import (
+    MainMemory,
+    Plausibility,
+    clock_is_suspect,
+    is_plausible_row,
+    plausibility,
+    plausibility_rules,
+)
 from weighin_analysis.snapshot import Hardware, RunRecord
 from weighin_analysis.verdict import STOPPED
 
@@ -30,13 +38,16 @@ _QUANTITIES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedRun:
-    """A run with its card, of which ``rows`` are those with numbers that can be; and what its rows have in common."""
+    """A run with its card, whose rows have numbers that can be; and what its rows have in common.
+
+    ``plausibility`` has a value per measurement of the run.
+    """
 
     run: RunRecord
     device_id: str
     facts: DeviceFacts
     card: Card
-    rows: tuple[CardRow, ...]
+    plausibility: tuple[Plausibility, ...]
 
     @property
     def keys(self) -> dict[str, Any]:
@@ -50,17 +61,35 @@ class JudgedRun:
 
 
 def judge_run(device_id: str, run: RunRecord, hardware: Hardware) -> JudgedRun:
-    """Judge a run under the current limits."""
-    facts = _facts(run, hardware)
+    """Judge a run under the current limits, by those of its measurements that can be true."""
+    facts, memory = _facts(run, hardware), _main_memory(run, hardware)
+    told = _plausibility(run, memory)
     card = judge(
-        run.measurements,
+        [one for one, said in zip(run.measurements, told, strict=True) if said.counts],
         facts,
         conditions=[state for state in (run.before, run.after) if state],
         gated_cases=[failure.case for failure in run.failures if failure.reason == "memory_gate"],
         failed_cases=[failure.case for failure in run.failures],
     )
-    rows = tuple(row for row in card.rows if _is_possible(row))
-    return JudgedRun(run=run, device_id=device_id, facts=facts, card=card, rows=rows)
+    rows = tuple(row for row in card.rows if _is_possible(row) and is_plausible_row(row, memory))
+    if rows != card.rows:
+        card = replace(card, rows=rows, tier=tier_of(rows), limited_by=limited_by(rows, facts, current_limits()))
+    return JudgedRun(run=run, device_id=device_id, facts=facts, card=card, plausibility=told)
+
+
+def _main_memory(run: RunRecord, hardware: Hardware) -> MainMemory:
+    return MainMemory(
+        read_bandwidth_bytes_per_second=run.read_bandwidth_bytes_per_second,
+        last_level_cache_bytes=hardware.last_level_cache_bytes,
+    )
+
+
+def _plausibility(run: RunRecord, memory: MainMemory) -> tuple[Plausibility, ...]:
+    """Return a value per measurement; what a device with a wrong clock sends is of no known day."""
+    times = {name: getattr(run, name) for name in ("receive_time", "observe_time", "send_time")}
+    if clock_is_suspect(**times):
+        return (Plausibility.CLOCK_SUSPECT,) * len(run.measurements)
+    return tuple(plausibility(one, memory) for one in run.measurements)
 
 
 def _facts(run: RunRecord, hardware: Hardware) -> DeviceFacts:
@@ -110,7 +139,7 @@ def estimate_rows(judged: JudgedRun, limits: Limits) -> list[dict[str, Any]]:
             "interval_probability": limits.interval_probability,
             "formula_version": judged.card.formula_version,
         }
-        for row in judged.rows
+        for row in judged.card.rows
     ]
 
 
@@ -141,13 +170,13 @@ def verdict_rows(judged: JudgedRun, limits: Limits) -> list[dict[str, Any]]:
             "formula_version": judged.card.formula_version,
         }
         for row, comfortable, usable in zip(
-            judged.rows, grades.comfortable_probability, grades.usable_probability, strict=True
+            judged.card.rows, grades.comfortable_probability, grades.usable_probability, strict=True
         )
     ]
 
 
 def _grades(judged: JudgedRun, limits: Limits) -> Grades:
-    rows, probability = judged.rows, limits.interval_probability
+    rows, probability = judged.card.rows, limits.interval_probability
     free = [judged.facts.memory_for(row.execution_provider) for row in rows]
     decode, decode_sd = _columns(rows, "decode_tokens_per_second", probability)
     first, first_sd = _columns(rows, "time_to_first_token_seconds", probability)
@@ -180,8 +209,8 @@ def _columns(rows: Sequence[CardRow], quantity: str, probability: float) -> tupl
 
 def tier_row(judged: JudgedRun, verdicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the row of ``tiers``; ``verdicts`` are the rows of ``verdicts`` of the same run."""
-    probability = {id(row): one["comfortable_probability"] for row, one in zip(judged.rows, verdicts, strict=True)}
-    decoders = {name: row for name, row in best_decoders(judged.rows).items() if row.counts}
+    probability = {id(row): one["comfortable_probability"] for row, one in zip(judged.card.rows, verdicts, strict=True)}
+    decoders = {name: row for name, row in best_decoders(judged.card.rows).items() if row.counts}
     usable = [name for name, row in decoders.items() if row.verdict in {Verdict.COMFORTABLE, Verdict.USABLE}]
     best = decoders.get(judged.card.tier or "")
     return {
@@ -195,6 +224,21 @@ def tier_row(judged: JudgedRun, verdicts: Sequence[dict[str, Any]]) -> dict[str,
         "limits_version": judged.card.limits_version,
         "formula_version": judged.card.formula_version,
     }
+
+
+def plausibility_rows(judged: JudgedRun) -> list[dict[str, Any]]:
+    """Return the rows of ``plausibility``: the measurements that are not simply plausible."""
+    return [
+        {
+            **judged.keys,
+            "ord": ord_,
+            "plausibility": said,
+            "counts": said.counts,
+            "plausibility_version": plausibility_rules().version,
+        }
+        for ord_, said in enumerate(judged.plausibility)
+        if said is not Plausibility.OK
+    ]
 
 
 def unjudged_tier_row(run: Row, limits: Limits) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def run_of(
         row,
         receive_time=aware(row["receive_time"]),
         observe_time=aware(row["observe_time"]) if row["observe_time"] else None,
+        send_time=aware(row["send_time"]) if row["send_time"] else None,
         accelerator_memory_available_bytes=tuple(_optional_ints(row["accelerator_memory_available_bytes"] or ())),
         before=build(Conditions, row["before"]) if row["before"] else None,
         after=build(Conditions, row["after"]) if row["after"] else None,

@@ -238,9 +238,23 @@ TIERS = View(
     ),
 )
 
-VIEWS = (DEVICES, RUNS, MEASUREMENTS, ESTIMATES, VERDICTS, TIERS)
+PLAUSIBILITY = View(
+    name="plausibility",
+    one_row="a measurement of the agent that is not simply plausible",
+    columns=_columns(
+        _RUN_KEYS
+        + """
+        ord | INTEGER | the measurement's place in the run
+        plausibility | VARCHAR | exceeds_bandwidth, bandwidth_missing, sample_invalid, clock_suspect or unchecked
+        counts | BOOLEAN | false where it is left out of estimates, verdicts and tiers; true where it is only unchecked
+        plausibility_version | VARCHAR | version of the rules
+        """
+    ),
+)
+
+VIEWS = (DEVICES, RUNS, MEASUREMENTS, ESTIMATES, VERDICTS, TIERS, PLAUSIBILITY)
 # Facts that stand behind the views, also in every snapshot; their columns are those of the store (docs/store.md).
 FACTS = ("hardware", "series", "case_failures", "probe_gaps")
 TABLES = (*(view.name for view in VIEWS), *FACTS)
 # What weighin concludes from the facts: made anew where a formula, limits or a view changed.
-JUDGEMENTS = ("devices", "estimates", "verdicts", "tiers")
+JUDGEMENTS = ("devices", "estimates", "verdicts", "tiers", "plausibility")
