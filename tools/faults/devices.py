@@ -82,6 +82,7 @@ class Device:
         aside = {run.run_id for run in report.quarantined}
         self.ledger.acknowledged |= before - after - aside
         self.ledger.set_aside += [f"{run.reason}: {run.detail}" for run in report.quarantined]
+        self.ledger.timed_out |= after if report.kept_reason == "DEADLINE_EXCEEDED" else set()
         self.ledger.duplicate_count += report.duplicate_count
         self.ledger.delivery_count += bool(before)
         self.ledger.broken_count += report.kept_reason not in (None, "BACKING_OFF")

@@ -18,12 +18,13 @@ _POLL_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostReplies:
-    """``runs_sent_again`` were answered once at least, or never: each of them must come back as a duplicate."""
+    """``runs_sent_again`` must each come back as a duplicate; of ``runs_timed_out`` nobody knows, on a busy machine."""
 
     runs_wanted: int
     lost_replies: int
     passed_replies: int
     runs_sent_again: int
+    runs_timed_out: int
     duplicate_answers: int
     set_aside: tuple[str, ...]
     books: Books
@@ -36,7 +37,7 @@ class LostReplies:
             missed.append(f"{self.books.stored_rows} rows for {self.books.kept_runs} runs")
         if self.books.kept_runs < self.runs_wanted:
             missed.append(f"only {self.books.kept_runs} runs were sent")
-        if self.duplicate_answers != self.runs_sent_again:
+        if not self.runs_sent_again - self.runs_timed_out <= self.duplicate_answers <= self.runs_sent_again:
             missed.append(f"{self.duplicate_answers} duplicates for {self.runs_sent_again} runs that were sent again")
         if self.lost_replies < (self.lost_replies + self.passed_replies) * LOST_SHARE / 2:
             missed.append(f"only {self.lost_replies} replies were lost")
@@ -58,6 +59,7 @@ def inject(folder: Path, size: int, chance: random.Random) -> LostReplies:
         lost_replies=lost,
         passed_replies=passed,
         runs_sent_again=sum(len(ledger.sent_again) for ledger in fleet.ledgers),
+        runs_timed_out=sum(len(ledger.timed_out) for ledger in fleet.ledgers),
         duplicate_answers=sum(ledger.duplicate_count for ledger in fleet.ledgers),
         set_aside=set_aside(fleet.ledgers),
         books=audit(data, fleet.ledgers),

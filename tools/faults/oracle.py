@@ -16,13 +16,15 @@ class Ledger:
 
     ``kept`` has the SHA-256 of every run that the spool took, by run_id; ``acknowledged`` are the run_ids that the
     aggregator confirmed. ``delivery_count`` counts deliveries, ``broken_count`` those that the fault cut off.
-    ``sent_again`` are runs that were offered more than once, ``duplicate_count`` counts answers DUPLICATE.
+    ``sent_again`` are runs that were offered more than once, ``timed_out`` those whose call was given up at its
+    deadline, which the server may have taken or not; ``duplicate_count`` counts answers DUPLICATE.
     ``set_aside`` says why runs were quarantined.
     """
 
     kept: dict[str, bytes] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     sent_again: set[str] = field(default_factory=set)
+    timed_out: set[str] = field(default_factory=set)
     duplicate_count: int = 0
     delivery_count: int = 0
     broken_count: int = 0
