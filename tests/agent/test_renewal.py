@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from made_certificates import DAY, Authority, new_key
-from scripted_aggregator import failure
+from scripted_aggregator import failure, store_all
 from scripted_fleet import ScriptedFleet, requested_key, scripted_fleet
 
 from weighin_agent.fleet.actions import deliver_runs, enroll, keep_run, working
@@ -143,8 +143,19 @@ def test_an_expired_certificate_that_is_not_renewed_any_more_asks_for_a_new_toke
 def test_a_certificate_that_the_aggregator_does_not_know_is_renewed_once(fleet: ScriptedFleet, state: State) -> None:
     enrol_for(fleet, state, -DAY, 29 * DAY)
     answers = iter([INVALID])
-    usual = fleet.script
-    fleet.script = lambda request: next(answers, None) or usual(request)
+    fleet.script = lambda request: next(answers, None) or store_all(request)
+    assert deliver_one(state).stored_count == 1
+    assert len(fleet.seen.enrolments) == 1
+
+
+def test_where_the_aggregators_clock_says_expired_and_ours_does_not_yet_the_key_is_proved(
+    fleet: ScriptedFleet, state: State
+) -> None:
+    """The renewal over the line is refused as the delivery is."""
+    enrol_for(fleet, state, -23 * DAY, 7 * DAY)
+    fleet.answers = replace(fleet.answers, renew=INVALID)
+    answers = iter([INVALID])
+    fleet.script = lambda request: next(answers, None) or store_all(request)
     assert deliver_one(state).stored_count == 1
     assert len(fleet.seen.enrolments) == 1
 

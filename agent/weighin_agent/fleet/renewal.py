@@ -37,7 +37,8 @@ class RenewingLine:
         self._device_id = device_id
         self._now_seconds = now_seconds
         self._client = AggregatorClient(enrolment.aggregator_address, device_id=device_id, credential=credential)
-        self._may_renew = True
+        self._has_asked = False
+        self._has_proved = False
 
     @property
     def address(self) -> str:
@@ -64,13 +65,13 @@ class RenewingLine:
 
     def keep_fresh(self) -> None:
         """Renew the certificate where it is due. Raises DeliveryError where it has expired and stays so."""
-        if not self._may_renew:
+        if self._has_asked or self._has_proved:
             return
         validity = validity_of(self._credential, self.address)
         if self._now_seconds() >= validity.expire_time_seconds:
             self._renew_by_proof()
         elif self._now_seconds() >= validity.renew_time_seconds:
-            self._may_renew = False
+            self._has_asked = True
             # The present one still holds: the next delivery tries again.
             with suppress(DeliveryError, StateError):
                 renew_certificate(self._client, self._credential, self._device_id)
@@ -81,7 +82,7 @@ class RenewingLine:
         try:
             return call()
         except CredentialRefusedError:
-            if not self._may_renew:
+            if self._has_proved:
                 raise
             self._renew_by_proof()
             return call()
@@ -89,5 +90,5 @@ class RenewingLine:
     def _renew_by_proof(self) -> None:
         # Where the aggregator is away this is tried again; once it has answered, its answer stands.
         prove_key(self._enrolment, self._credential, self._device_id)
-        self._may_renew = False
+        self._has_proved = True
         self._client.close()
