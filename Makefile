@@ -55,6 +55,7 @@ check: $(BIN)/.dev ## lint, types, import rules, spelling, contract lint, genera
 	$(BIN)/codespell
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py --check
 	$(BIN)/python tools/views_doc.py --check
+	$(BIN)/python tools/data_dictionary.py --check
 	@$(MAKE) --no-print-directory lint-contract
 
 .PHONY: lint-contract

@@ -9,8 +9,9 @@ from weighin_agent.fleet.spool import Spool
 CONSENT_VERSION = 1
 CONSENT_TEXT = """\
 weighin sends what `weighin-agent probe` shows and the raw timings of each weigh-in; `weighin-agent preview` prints the
-exact message. It never reads or sends serial numbers, MAC or network addresses, host or user names, paths, files,
-packages or processes. The device is known by a random number made on it."""
+exact message, and docs/data-dictionary.md says what each field is for. It never reads or sends serial numbers, MAC or
+network addresses, host or user names, paths, files, packages or processes. The device is known by a random number made
+on it."""
 
 
 def require_consent(consent_version: int) -> None:

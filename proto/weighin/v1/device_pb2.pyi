@@ -173,7 +173,9 @@ class Device(_message.Message):
         """The file system that would hold a downloaded model."""
 
     @_builtins.property
-    def operating_system(self) -> Global___OperatingSystem: ...
+    def operating_system(self) -> Global___OperatingSystem:
+        """The system it runs. Purpose: it decides which kernels, drivers and clocks there are."""
+
     @_builtins.property
     def virtualization(self) -> Global___Virtualization:
         """Unset when the probe could not tell; see ProbeGap."""
@@ -297,6 +299,7 @@ class Cache(_message.Message):
     level: _builtins.int
     """1 is nearest to the core."""
     kind: Global___CacheKind.ValueType
+    """What the cache holds."""
     size_bytes: _builtins.int
     """Size of one instance, bytes."""
     instance_count: _builtins.int
@@ -440,6 +443,7 @@ class Virtualization(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     PRODUCT_FIELD_NUMBER: _builtins.int
     kind: Global___VirtualizationKind.ValueType
+    """How the system is run. Purpose: a virtual machine shares its processor and memory with others."""
     product: _builtins.str
     """For example "kvm", "wsl", "docker"; absent when the product is not named."""
     def __init__(
@@ -471,6 +475,7 @@ class Accelerator(_message.Message):
     COMPUTE_CAPABILITY_FIELD_NUMBER: _builtins.int
     SHARES_MAIN_MEMORY_FIELD_NUMBER: _builtins.int
     kind: Global___AcceleratorKind.ValueType
+    """GPU or NPU."""
     vendor: _builtins.str
     """For example "NVIDIA"."""
     model: _builtins.str
@@ -478,7 +483,9 @@ class Accelerator(_message.Message):
     memory_total_bytes: _builtins.int
     """Memory of its own, bytes; absent where it shares main memory."""
     memory_available_bytes: _builtins.int
+    """Of its own memory what is free, bytes. Purpose: does a model fit."""
     driver_version: _builtins.str
+    """Version of its driver, which decides a timing."""
     compute_capability: _builtins.str
     """For example "8.9" for NVIDIA's compute capability."""
     shares_main_memory: _builtins.bool
@@ -583,8 +590,11 @@ class RuntimeVersions(_message.Message):
     python: _builtins.str
     """Python implementation and version, for example "CPython 3.11.7"."""
     onnxruntime: _builtins.str
+    """Version of ONNX Runtime."""
     onnx: _builtins.str
+    """Version of the package onnx, which writes the graphs."""
     numpy: _builtins.str
+    """Version of numpy, which makes the weights."""
     def __init__(
         self,
         *,
@@ -628,6 +638,7 @@ class ProbeGap(_message.Message):
     fact: _builtins.str
     """Path of the field, for example "cpu.max_frequency_hertz"."""
     reason: Global___ProbeGapReason.ValueType
+    """Why, as one of a few words."""
     detail: _builtins.str
     """One line for a person; no path, no name, no address."""
     def __init__(

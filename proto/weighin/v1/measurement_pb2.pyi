@@ -246,6 +246,7 @@ class Architecture(_message.Message):
     name: _builtins.str
     """For example "Qwen2.5-0.5B". A label: the numbers below are what was run."""
     kind: Global___ArchitectureKind.ValueType
+    """Decoder or encoder."""
     layers: _builtins.int
     """Number of transformer layers of the full model."""
     hidden: _builtins.int
@@ -323,6 +324,7 @@ class Case(_message.Message):
     SHORT_PROBE_LAYERS_FIELD_NUMBER: _builtins.int
     SHORT_LAYERS_GRAPH_SHA256_FIELD_NUMBER: _builtins.int
     scheme: Global___Scheme.ValueType
+    """How its weights are stored and multiplied."""
     execution_provider: _builtins.str
     """The execution provider that was asked for: "cpu", ..."""
     threads: _builtins.int
@@ -342,7 +344,9 @@ class Case(_message.Message):
     short_layers_graph_sha256: _builtins.bytes
     """SHA-256 of the graph of the shorter layer probe; empty when there is none."""
     @_builtins.property
-    def architecture(self) -> Global___Architecture: ...
+    def architecture(self) -> Global___Architecture:
+        """What was run."""
+
     def __init__(
         self,
         *,
@@ -380,14 +384,17 @@ class Series(_message.Message):
     SAMPLE_SECONDS_FIELD_NUMBER: _builtins.int
     FOREIGN_CPU_SHARE_FIELD_NUMBER: _builtins.int
     part: Global___SeriesPart.ValueType
+    """Which graph was timed."""
     round: _builtins.int
     """Counts from 0; series of one round alternate with each other."""
     phase: Global___Phase.ValueType
+    """Prompt or single tokens."""
     token_count: _builtins.int
     """Tokens that one sample processed: the prompt length in prefill, 1 in decode and for a head slice."""
     context_depth: _builtins.int
     """Tokens in the KV cache before the first sample; sample i of a decode series ran at context_depth + i."""
     clock: Global___ClockKind.ValueType
+    """By which clock."""
     foreign_cpu_share: _builtins.float
     """Share of all CPU time that other processes used while the round ran, 0 to 1."""
     @_builtins.property
@@ -437,6 +444,7 @@ class Measurement(_message.Message):
     execution_provider: _builtins.str
     """The execution provider on which the runtime's own node assignment says that the matrix products and attention ran."""
     phase: Global___Phase.ValueType
+    """Prompt or single tokens."""
     token_count: _builtins.int
     """Prompt length in prefill; 1 in decode."""
     context_depth: _builtins.int
@@ -450,7 +458,9 @@ class Measurement(_message.Message):
     output_relative_rms: _builtins.float
     """Root mean square of the difference of those outputs, over that of the CPU's; absent on the CPU."""
     @_builtins.property
-    def case(self) -> Global___Case: ...
+    def case(self) -> Global___Case:
+        """What was run."""
+
     @_builtins.property
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___Series]:
         """Layer series, short layer series, head series and, for an anchor, full-model series."""
@@ -497,10 +507,13 @@ class CaseFailure(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     reason: Global___CaseFailureReason.ValueType
+    """Why, as one of a few words."""
     detail: _builtins.str
     """One line for a person."""
     @_builtins.property
-    def case(self) -> Global___Case: ...
+    def case(self) -> Global___Case:
+        """What was to be run."""
+
     def __init__(
         self,
         *,

@@ -121,7 +121,9 @@ class Conditions(_message.Message):
     temperature_celsius: _builtins.float
     """Hottest processor sensor, degrees Celsius."""
     @_builtins.property
-    def canary(self) -> Global___Canary: ...
+    def canary(self) -> Global___Canary:
+        """The two loads; absent when they were not run."""
+
     def __init__(
         self,
         *,
@@ -190,6 +192,7 @@ class Run(_message.Message):
     architecture's blocks are, the shorter layer probe, and the outputs compared with the CPU's.
     """
     source: Global___Source.ValueType
+    """By what kind of program it was measured."""
     agent_version: _builtins.str
     """Version of the agent, for example "0.1.0"."""
     consent_version: _builtins.int
@@ -197,6 +200,7 @@ class Run(_message.Message):
     suite: _builtins.str
     """For example "quick"."""
     suite_version: _builtins.int
+    """Version of the suite; a change of what it runs raises it."""
     suite_sha256: _builtins.bytes
     """SHA-256 of the suite's canonical text: equal hashes ran equal suites."""
     @_builtins.property
@@ -208,17 +212,29 @@ class Run(_message.Message):
         """How long the run took, from the first probe to the last case."""
 
     @_builtins.property
-    def device(self) -> _device_pb2.Device: ...
+    def device(self) -> _device_pb2.Device:
+        """What was measured on."""
+
     @_builtins.property
-    def probe_gaps(self) -> _containers.RepeatedCompositeFieldContainer[_device_pb2.ProbeGap]: ...
+    def probe_gaps(self) -> _containers.RepeatedCompositeFieldContainer[_device_pb2.ProbeGap]:
+        """Facts of the device that could not be read."""
+
     @_builtins.property
-    def before(self) -> Global___Conditions: ...
+    def before(self) -> Global___Conditions:
+        """The state of the device before the first case. Purpose: to tell a clean run from a disturbed one."""
+
     @_builtins.property
-    def after(self) -> Global___Conditions: ...
+    def after(self) -> Global___Conditions:
+        """The same after the last case."""
+
     @_builtins.property
-    def measurements(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Measurement]: ...
+    def measurements(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Measurement]:
+        """What was timed."""
+
     @_builtins.property
-    def failures(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.CaseFailure]: ...
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.CaseFailure]:
+        """Cases that gave no measurement."""
+
     def __init__(
         self,
         *,

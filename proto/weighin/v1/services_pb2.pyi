@@ -104,9 +104,13 @@ class SubmitRunsRequest(_message.Message):
     spool_quarantined_count: _builtins.int
     """Runs or spool files that were damaged and set aside."""
     @_builtins.property
-    def send_time(self) -> _timestamp_pb2.Timestamp: ...
+    def send_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was sent, by the device's clock. Purpose: a clock that is far off is seen."""
+
     @_builtins.property
-    def envelopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunEnvelope]: ...
+    def envelopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunEnvelope]:
+        """The runs."""
+
     def __init__(
         self,
         *,
@@ -264,6 +268,7 @@ class RenewalProof(_message.Message):
     EXPIRED_CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     expired_certificate_pem: _builtins.bytes
+    """The certificate that is renewed."""
     signature: _builtins.bytes
     """Signature over the csr_der of the request by the old key."""
     def __init__(
@@ -294,14 +299,19 @@ class EnrollRequest(_message.Message):
     request_id: _builtins.str
     """UUID: the idempotency key of the enrolment."""
     enrollment_token: _builtins.str
+    """The token that an operator gave."""
     csr_der: _builtins.bytes
+    """PKCS #10 certificate signing request, DER; names in it are ignored. The key stays on the device."""
     agent_version: _builtins.str
+    """Version of the agent, for example "0.1.0"."""
     consent_version: _builtins.int
     """Version of the consent text that the user accepted; 0 is refused."""
     device_id: _builtins.str
     """Random UUID made by the agent at its first start; not derived from hardware."""
     @_builtins.property
-    def renewal(self) -> Global___RenewalProof: ...
+    def renewal(self) -> Global___RenewalProof:
+        """In place of a token, after the certificate has expired."""
+
     def __init__(
         self,
         *,
