@@ -10,7 +10,7 @@ AXE := .venv/axe/node_modules/axe-core/axe.min.js
 NODE_CLIENT := .venv/node-client/node_modules/@grpc/grpc-js/package.json
 DEMO := .demo
 
-.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory bench-fleet bundle faults clean
+.PHONY: help setup demo test check generate lock check-inputs bench-accuracy bench-check bench-weights bench-trained bench-memory bench-fleet bench-ingest bundle faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ bench-memory: $(BIN)/.members ## compare the memory that is predicted with the m
 
 bench-fleet: $(BIN)/.members ## time tiers, coverage, report and SQL over made fleets of up to a million devices (3 GB of disk)
 	@$(BIN)/python tools/bench_fleet.py $(ARGS)
+
+bench-ingest: $(BIN)/.members ## time how fast a server stores runs, plain and with mutual TLS, against its store alone (3 minutes)
+	@PYTHONPATH=tools:tests $(BIN)/python tools/bench_ingest.py $(ARGS)
 
 bundle: $(BIN)/.members ## make the archives that install the agent on devices without internet (dist/, 60 MB each)
 	@$(BIN)/python tools/bundle.py $(ARGS)
