@@ -97,19 +97,15 @@ class _Attack:
         self._send(data if chance.random() < 0.5 else chance.randbytes(chance.randrange(2_000)), f"request {number}")
 
     def send_runs(self, numbers: list[int]) -> None:
-        """Send runs in one call; one by one where one of them ends the call."""
-        envelopes = {
-            number: example_runs.envelope(
-                hostile_run(random.Random(number)),  # noqa: S311 - no secret
-                aggregator_process.new_run_id(),
-            )
-            for number in numbers
-        }
-        whole = example_runs.request(envelopes.values()).SerializeToString()
-        if self._send(whole, f"runs {numbers}", is_one=False):
-            return
-        for number, one in envelopes.items():
-            self._send(example_runs.request([one]).SerializeToString(), f"run {number}")
+        """Send runs in one call; halve it where one of them ends the call, as an agent does."""
+        runs = [hostile_run(random.Random(number)) for number in numbers]  # noqa: S311 - no secret
+        envelopes = [example_runs.envelope(run, aggregator_process.new_run_id()) for run in runs]
+        is_one = len(envelopes) == 1
+        whole = example_runs.request(envelopes).SerializeToString()
+        if not self._send(whole, f"runs {numbers}", is_one=is_one):
+            middle = len(numbers) // 2
+            self.send_runs(numbers[:middle])
+            self.send_runs(numbers[middle:])
 
     def _send(self, data: bytes, what: str, *, is_one: bool = True) -> bool:
         """Send a call twice where it takes long; False where the whole call was refused."""
