@@ -19,6 +19,8 @@ _IDENTIFYING = tuple(
         r"(?:[0-9a-f]{2}[ :-]){5,}[0-9a-f]{2}",  # a MAC address; cleaning makes a space of its colons
         r"(?=[A-Z]*[0-9])[0-9A-Z]{14,}",  # a serial number: one long word of letters and digits
         r"[0-9a-f]{12,}",  # any long hexadecimal number
+        r"(?<![\w.)])/[\w.~-]\S*|\b[a-z]:[\\/]\S*|\\\S+",  # a path; not "w/ Radeon"
+        r"\S*\w@(?![\d.]+ ?[GM]Hz)\w\S*",  # an account; not "CPU @ 2.60GHz", in any spacing
     )
 )
 
