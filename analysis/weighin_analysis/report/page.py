@@ -42,7 +42,7 @@ NOT_ABILITY = (
 )
 _EMPTY_LEAD = (
     "This snapshot holds no run.",
-    "Enrol a device with “weighin-agent enroll --insecure HOST:PORT --accept-consent 1”, weigh it in with "
+    "Enrol a device with “weighin-agent enroll TOKEN”, weigh it in with "
     "“weighin-agent run”, then take a new snapshot with “weighin-aggregator snapshot --data DIR --out DIR” and write "
     "this report again.",
 )
