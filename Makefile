@@ -32,8 +32,12 @@ $(BIN)/.dev: $(BIN)/.members pyproject.toml
 demo: $(BIN)/.members ## weigh this machine in and write the report to .demo/report/index.html
 	@$(BIN)/python tools/demo.py $(DEMO)
 
-# These share the cores; the others start programs that are timed.
-SHARING := tests/analysis tests/aggregator tests/proto tests/end_to_end/test_report_page.py
+# What measures has the machine for itself; all others share the cores.
+MEASURING := $(wildcard tests/agent/test_bench_*.py) \
+  $(addprefix tests/agent/test_,cli_run.py probe_bandwidth.py shared_weights.py verify.py)
+SHARING := tests/analysis tests/aggregator tests/faults tests/proto \
+  $(filter-out $(MEASURING),$(wildcard tests/agent/test_*.py)) \
+  $(addprefix tests/end_to_end/test_,enrolled_device.py light_agent.py node_client.py privacy.py report_page.py)
 test: $(BIN)/.dev $(AXE) $(NODE_CLIENT) ## run every test that this machine can run
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(SHARING); shared=$$?; \
 	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING)) && exit $$shared
