@@ -18,7 +18,7 @@ from weighin_aggregator.identity.rate import Allowance
 from weighin_aggregator.identity.register import Applicant
 from weighin_aggregator.identity.roster import Roster
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.peer import address, is_lower_case_uuid
+from weighin_aggregator.peer import address, is_device_id, is_lower_case_uuid
 from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.service import Context, Handler, decoded, in_transaction
 from weighin_aggregator.store import utc_now
@@ -68,8 +68,10 @@ class EnrollmentService:
             raise
 
     async def _enrolled(self, request: services_pb2.EnrollRequest) -> bytes:
-        _require_uuid("request_id", request.request_id)
-        _require_uuid("device_id", request.device_id)
+        if not is_lower_case_uuid(request.request_id):
+            raise Refusal(Reason.FIELD_INVALID, field="request_id")
+        if not is_device_id(request.device_id):
+            raise Refusal(Reason.FIELD_INVALID, field="device_id")
         if request.consent_version < 1:
             raise Refusal(Reason.CONSENT_REQUIRED)
         key = _key(request.csr_der, self._limits)
@@ -134,11 +136,6 @@ class CredentialRenewal:
         answer = services_pb2.RenewCredentialResponse(certificate_chain_pem=issued.chain_pem)
         answer.expire_time.FromDatetime(issued.expire_time)
         return answer.SerializeToString()
-
-
-def _require_uuid(field: str, text: str) -> None:
-    if not is_lower_case_uuid(text):
-        raise Refusal(Reason.FIELD_INVALID, field=field)
 
 
 def _key(csr_der: bytes, limits: Limits) -> ec.EllipticCurvePublicKey:

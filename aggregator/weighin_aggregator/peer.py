@@ -23,10 +23,15 @@ def is_lower_case_uuid(text: str) -> bool:
         return False
 
 
+def is_device_id(text: str) -> bool:
+    """Tell a lower-case UUID that may name a device: the nil UUID stands for nobody in the store."""
+    return is_lower_case_uuid(text) and uuid.UUID(text).int != 0
+
+
 def device_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     """Return the device that is calling. Raises Refusal when the call names none, or not exactly one."""
     named = [value for key, value in metadata if key == DEVICE_ID_METADATA]
-    if len(named) != 1 or not isinstance(named[0], str) or not is_lower_case_uuid(named[0]):
+    if len(named) != 1 or not isinstance(named[0], str) or not is_device_id(named[0]):
         raise Refusal(Reason.CREDENTIAL_INVALID)
     return named[0]
 
@@ -41,7 +46,7 @@ def by_certificate(authority: Authority) -> Callable[[AuthContext], Peer]:
     def identify(verified: AuthContext) -> Peer:
         shown = list(verified.get("x509_pem_cert", ()))
         peer = vouched(shown[0]) if len(shown) == 1 else None
-        if peer is None or not is_lower_case_uuid(peer.device_id) or authority.clock() >= peer.expire_time:
+        if peer is None or not is_device_id(peer.device_id) or authority.clock() >= peer.expire_time:
             raise Refusal(Reason.CREDENTIAL_INVALID)
         return peer
 

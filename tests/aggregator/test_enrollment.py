@@ -22,11 +22,17 @@ from hypothesis import strategies as st
 from secure_server import SecureServer, secure_server
 
 from weighin.v1 import services_pb2, services_pb2_grpc
+from weighin_aggregator.deletion import delete_device
 from weighin_aggregator.errors import ServerError
 from weighin_aggregator.identity import register
 from weighin_aggregator.identity.authority import Authority
+from weighin_aggregator.identity.certificates import key_sha256
+from weighin_aggregator.identity.register import Applicant
+from weighin_aggregator.identity.roster import tombstone
 from weighin_aggregator.identity.terms import Terms, make_token
+from weighin_aggregator.identity.token import read as read_token
 from weighin_aggregator.limits import Limits
+from weighin_aggregator.refusal import Refusal
 from weighin_aggregator.store import Store, utc_now
 
 TOKEN_INVALID = (grpc.StatusCode.UNAUTHENTICATED, "ENROLLMENT_TOKEN_INVALID", None)
@@ -200,6 +206,71 @@ def test_a_revoked_device_does_not_come_back_by_a_token(server: SecureServer) ->
     ask(server, Device().request(token))
 
 
+def forget(server: SecureServer, device: Device) -> None:
+    with enrolling.secure_channel(server.run_address, device.credentials(server.authority_pem)) as channel:
+        request = services_pb2.DeleteDeviceDataRequest(request_id=str(uuid.uuid4()))
+        services_pb2_grpc.RunServiceStub(channel).DeleteDeviceData(request, timeout=enrolling.CALL_SECONDS)
+
+
+def test_a_token_that_a_forgotten_device_used_up_admits_nobody_by_the_same_request_id(server: SecureServer) -> None:
+    device = Device()
+    request = device.request(server.token())
+    device.chain_pem = ask(server, request).certificate_chain_pem
+    forget(server, device)
+    other = Device().request(request.enrollment_token, request.request_id)
+    assert refused(lambda: ask(server, other)) == TOKEN_INVALID
+    nobody = Device(device_id=str(uuid.UUID(int=0))).request(request.enrollment_token, request.request_id)
+    assert refused(lambda: ask(server, nobody))[1] == "FIELD_INVALID"
+
+
+def applicant_of(text: str, device: Device, request_id: str) -> Applicant:
+    proof = read_token(text)
+    assert proof is not None
+    key = key_sha256(device.key.public_key())
+    return Applicant(request_id=request_id, device_id=device.device_id, key_sha256=key, proof=proof)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[tuple[Callable[[Applicant], None], str, Store]]:
+    """What enrols in a store, a token of one use, and the store."""
+    with Store.open(tmp_path / "data", create=True) as store:
+        terms = Terms(group="lab-a", use_count=1, lifetime_seconds=3600)
+        text, new = make_token(terms, "127.0.0.1:50052", "0" * 64, utc_now())
+        store.transact(partial(register.add_token, token=new))
+        yield (
+            lambda applicant: store.transact(partial(register.enroll, applicant=applicant, now=utc_now())),
+            text,
+            store,
+        )
+
+
+def test_a_use_counts_as_a_repeat_only_of_a_device_that_is_there_by_the_same_key(
+    registry: tuple[Callable[[Applicant], None], str, Store],
+) -> None:
+    enrol, text, store = registry
+    nobody, request_id = Device(device_id=str(uuid.UUID(int=0))), str(uuid.uuid4())
+    device = Device()
+    enrol(applicant_of(text, device, request_id))
+    enrol(applicant_of(text, device, request_id))
+    with pytest.raises(Refusal, match="ENROLLMENT_TOKEN_INVALID"):
+        enrol(applicant_of(text, Device(device_id=device.device_id), request_id))
+    store.transact(lambda c: delete_device(c, device.device_id, tombstone(device.device_id), utc_now()))
+    with pytest.raises(Refusal, match="ENROLLMENT_TOKEN_INVALID"):
+        enrol(applicant_of(text, nobody, request_id))
+    assert store.transact(register.read_roster).enrolled == set()
+
+
+def test_a_device_that_was_forgotten_while_it_enrolled_is_told_so_and_leaves_nothing(
+    registry: tuple[Callable[[Applicant], None], str, Store],
+) -> None:
+    enrol, text, store = registry
+    device = Device()
+    store.transact(lambda c: delete_device(c, device.device_id, tombstone(device.device_id), utc_now()))
+    with pytest.raises(Refusal, match="DEVICE_FORGOTTEN"):
+        enrol(applicant_of(text, device, str(uuid.uuid4())))
+    assert store.transact(register.read_roster).enrolled == set()
+
+
 def broken(change: Callable[[services_pb2.EnrollRequest], object]) -> Callable[[str], services_pb2.EnrollRequest]:
     def build(token: str) -> services_pb2.EnrollRequest:
         request = Device().request(token)
@@ -217,6 +288,11 @@ def broken(change: Callable[[services_pb2.EnrollRequest], object]) -> Callable[[
         (lambda r: setattr(r, "device_id", ""), "FIELD_INVALID", grpc.StatusCode.INVALID_ARGUMENT),
         (
             lambda r: setattr(r, "device_id", str(uuid.uuid4()).upper()),
+            "FIELD_INVALID",
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        (
+            lambda r: setattr(r, "device_id", str(uuid.UUID(int=0))),
             "FIELD_INVALID",
             grpc.StatusCode.INVALID_ARGUMENT,
         ),

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from weighin_aggregator.identity.roster import Roster
+from weighin_aggregator.identity.roster import Roster, tombstone
 from weighin_aggregator.identity.token import Proof
 from weighin_aggregator.refusal import Reason, Refusal
 
@@ -76,8 +76,11 @@ def add_token(connection: duckdb.DuckDBPyConnection, token: NewToken) -> None:
 def enroll(connection: duckdb.DuckDBPyConnection, applicant: Applicant, now: datetime) -> None:
     """Count a use of the token and bind the device to its key; nothing new where this request has done so before.
 
-    Raises Refusal. That a token is unknown, used up or expired is one answer.
+    Raises Refusal. That a token is unknown, used up or expired is one answer. A device that was forgotten while this
+    waited is told so: what is known in memory may be older than this transaction.
     """
+    if _is_forgotten(connection, applicant.device_id):
+        raise Refusal(Reason.DEVICE_FORGOTTEN)
     group = _admitted_group(connection, applicant, now)
     bound = connection.execute("SELECT key_sha256 FROM device WHERE device_id = ?", [applicant.device_id]).fetchone()
     if bound is not None and bytes(bound[0]) != applicant.key_sha256:
@@ -96,13 +99,17 @@ def enroll(connection: duckdb.DuckDBPyConnection, applicant: Applicant, now: dat
 
 
 def _admitted_group(connection: duckdb.DuckDBPyConnection, applicant: Applicant, now: datetime) -> str | None:
-    """Return the group that the token admits to; None where this very request was admitted before."""
+    """Return the group that the token admits to; None where this very request was admitted before.
+
+    It was if the device is there by this key: the use alone says nothing, for it outlives a device that is forgotten.
+    """
     row = connection.execute(
         "SELECT secret_sha256, group_name, use_count, expire_time, "
         "(SELECT count(*) FROM enrollment_use u WHERE u.token_id = t.token_id), "
-        "EXISTS (SELECT * FROM enrollment_use u WHERE u.token_id = t.token_id AND request_id = ? AND device_id = ?) "
+        "EXISTS (SELECT * FROM enrollment_use u JOIN device d USING (device_id) "
+        "WHERE u.token_id = t.token_id AND request_id = ? AND d.device_id = ? AND key_sha256 = ?) "
         "FROM enrollment_token t WHERE token_id = ?",
-        [applicant.request_id, applicant.device_id, applicant.proof.token_id],
+        [applicant.request_id, applicant.device_id, applicant.key_sha256, applicant.proof.token_id],
     ).fetchone()
     if not applicant.proof.matches(None if row is None else bytes(row[0])) or row is None:
         raise Refusal(Reason.ENROLLMENT_TOKEN_INVALID)
@@ -112,6 +119,11 @@ def _admitted_group(connection: duckdb.DuckDBPyConnection, applicant: Applicant,
     if used >= use_count or now >= expire_time:
         raise Refusal(Reason.ENROLLMENT_TOKEN_INVALID)
     return str(group)
+
+
+def _is_forgotten(connection: duckdb.DuckDBPyConnection, device_id: str) -> bool:
+    digest = tombstone(device_id)
+    return connection.execute("SELECT 1 FROM forgotten_device WHERE device_sha256 = ?", [digest]).fetchone() is not None
 
 
 def holds_key(connection: duckdb.DuckDBPyConnection, device_id: str, key_sha256: bytes) -> bool:
