@@ -1,5 +1,6 @@
 """Certificates for devices: the first one by a token, the next ones by the one before."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -47,9 +48,14 @@ class EnrollmentService:
         self._authority = authority
         self._roster = roster
         self._run_address = run_address
-        self._failures = Allowance(
+        # Of an address: attempts that failed, and those that asked for what the device had been given already.
+        self._attempts = Allowance(
             limit=limits.failures_per_minute, seconds=_MINUTE_SECONDS, callers=limits.counted_callers, clock=clock
         )
+        self._issued = Allowance(limit=1, seconds=_MINUTE_SECONDS, callers=limits.counted_callers, clock=clock)
+        # One attempt at a time: whoever makes many at once is counted as if it made them one after another, and many
+        # devices that enrol at once behind one address are not taken for failures.
+        self._turn = asyncio.Lock()
 
     def methods(self) -> Mapping[str, Handler]:
         """Return the handlers by the name of their method."""
@@ -57,15 +63,24 @@ class EnrollmentService:
 
     async def _enroll(self, data: bytes, context: Context) -> bytes:
         caller = address(context.peer())
-        if (wait_seconds := self._failures.wait_seconds(caller)) > 0:
-            raise Refusal(Reason.TOO_MANY_FAILURES, wait_seconds=wait_seconds)
-        try:
-            return await self._enrolled(decoded(services_pb2.EnrollRequest, data))
-        except Refusal as refusal:
-            if refusal.reason is not Reason.STORE_UNAVAILABLE:
-                self._failures.spend(caller)
-                _log.warning("enrollment_refused", reason=refusal.reason.value)
-            raise
+        async with self._turn:
+            if (wait_seconds := self._attempts.wait_seconds(caller)) > 0:
+                raise Refusal(Reason.TOO_MANY_FAILURES, wait_seconds=wait_seconds)
+            # Before the outcome is known: it counts too if the caller hangs up, or if the server has an accident.
+            self._attempts.spend(caller)
+            try:
+                request = decoded(services_pb2.EnrollRequest, data)
+                answer = await self._enrolled(request)
+            except Refusal as refusal:
+                if refusal.reason is Reason.STORE_UNAVAILABLE:
+                    self._attempts.give_back(caller)
+                else:
+                    _log.warning("enrollment_refused", reason=refusal.reason.value)
+                raise
+            if self._issued.wait_seconds(request.device_id) == 0:
+                self._attempts.give_back(caller)
+                self._issued.spend(request.device_id)
+            return answer
 
     async def _enrolled(self, request: services_pb2.EnrollRequest) -> bytes:
         if not is_lower_case_uuid(request.request_id):

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from weighin_aggregator.limits import Limits
 from weighin_aggregator.refusal import Refusal
 from weighin_aggregator.store import Store, utc_now
 
+ENROLL = "/weighin.v1.EnrollmentService/Enroll"
 TOKEN_INVALID = (grpc.StatusCode.UNAUTHENTICATED, "ENROLLMENT_TOKEN_INVALID", None)
 
 
@@ -324,6 +325,56 @@ def test_the_tenth_failure_of_a_minute_ends_the_attempts_of_an_address(tmp_path:
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_FAILURES")
     assert seconds is not None
     assert 0 < seconds <= 60
+
+
+def outcomes_at_once(server: SecureServer, requests: list[bytes]) -> Counter[str]:
+    """What calls come to that are all under way before the first is answered, over connections of 5 calls each."""
+    credentials = grpc.ssl_channel_credentials(server.authority_pem)
+    with ExitStack() as opened:
+        calls: list[grpc.Future[bytes]] = []
+        for first in range(0, len(requests), 5):
+            channel = opened.enter_context(enrolling.secure_channel(server.enroll_address, credentials))
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(ENROLL)
+            calls += [call.future(one, timeout=enrolling.CALL_SECONDS) for one in requests[first : first + 5]]
+        return Counter(outcome(call) for call in calls)
+
+
+def outcome(call: "grpc.Future[bytes]") -> str:
+    try:
+        call.result()
+    except grpc.RpcError as error:
+        return refusal(error)[1]
+    return "enrolled"
+
+
+def test_attempts_that_are_made_at_once_are_counted_as_if_made_one_after_another(tmp_path: Path) -> None:
+    with secure_server(tmp_path / "data", Limits()) as server:
+        wrong = Device().request(of_wrong_secret(server.token())).SerializeToString()
+        assert outcomes_at_once(server, [wrong] * 20) == {"ENROLLMENT_TOKEN_INVALID": 10, "TOO_MANY_FAILURES": 10}
+
+
+def test_many_devices_behind_one_address_enrol_at_once(tmp_path: Path) -> None:
+    with secure_server(tmp_path / "data", Limits()) as server:
+        token = server.token(uses=20)
+        requests = [Device().request(token).SerializeToString() for _ in range(20)]
+        assert outcomes_at_once(server, requests) == {"enrolled": 20}
+
+
+def test_a_device_that_asks_again_and_again_for_what_it_has_is_sent_away(tmp_path: Path) -> None:
+    with secure_server(tmp_path / "data", Limits()) as server:
+        request = Device().request(server.token())
+        outcomes = outcomes_at_once(server, [request.SerializeToString()] * 15)
+    assert outcomes == {"enrolled": 11, "TOO_MANY_FAILURES": 4}
+
+
+def test_an_accident_of_the_server_counts_as_a_failed_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def accident(_: bytes) -> None:
+        raise RuntimeError
+
+    with secure_server(tmp_path / "data", Limits()) as server:
+        request = Device().request(server.token()).SerializeToString()
+        monkeypatch.setattr("weighin_aggregator.enrollment_service.requested_key", accident)
+        assert outcomes_at_once(server, [request] * 12) == {"INTERNAL_ERROR": 10, "TOO_MANY_FAILURES": 2}
 
 
 def test_a_request_is_taken_up_to_64_kib_and_no_larger(server: SecureServer) -> None:

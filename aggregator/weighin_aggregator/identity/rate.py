@@ -45,6 +45,12 @@ class Allowance:
                 self._windows.popitem(last=False)
         window.spent += count
 
+    def give_back(self, caller: str, count: int = 1) -> None:
+        """Take back what was counted before it was known not to count."""
+        window = self._windows.get(caller)
+        if window is not None:
+            window.spent = max(0, window.spent - count)
+
     def _forget_ended(self) -> None:
         now = self._clock()
         while self._windows:
