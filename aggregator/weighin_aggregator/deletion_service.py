@@ -39,7 +39,7 @@ class DataDeletion:
         if not is_lower_case_uuid(request.request_id):
             raise Refusal(Reason.FIELD_INVALID, field="request_id")
         if tombstone(device) not in self._roster.forgotten:
-            self._gate.admit(context)
+            self._gate.require_welcome(device)
             try:
                 run_count = await asyncio.wrap_future(
                     self._committer.between_commits(partial(self._forget, device), needs_room=True)

@@ -1,4 +1,4 @@
-"""Who may call the run port: identity, then revocation, then quotas, all before anything is decoded."""
+"""Who may call the run port: identity, then quotas, then revocation, all before anything is decoded."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,16 +28,22 @@ class Gate(Protocol):
     """Lets a call in, or raises Refusal."""
 
     def caller(self, call: Call) -> str:
-        """Return the id of the device that calls, whether or not it is welcome."""
+        """Count a call and return the id of the device that makes it, whether or not it is welcome."""
+
+    def require_welcome(self, device: str) -> None:
+        """Refuse a device that may do nothing here."""
 
     def admit(self, call: Call) -> str:
-        """Return the id of the device that calls."""
+        """Count a call and return the id of the device that makes it."""
 
     def require_runs_left(self, device: str) -> None:
         """Refuse a device that has stored as many runs as it may."""
 
-    def count_runs(self, device: str, stored: int) -> None:
-        """Count runs that were stored."""
+    def count_runs(self, device: str, count: int) -> None:
+        """Count runs that may be stored: before they are, so that calls that run at once see each other's."""
+
+    def give_back_runs(self, device: str, count: int) -> None:
+        """Take back runs that were not stored."""
 
 
 class PlainGate:
@@ -53,14 +59,21 @@ class PlainGate:
     def admit(self, call: Call) -> str:
         """Return the device that the call names."""
         device = self.caller(call)
-        self._roster.require_welcome(device)
+        self.require_welcome(device)
         return device
+
+    def require_welcome(self, device: str) -> None:
+        """Refuse a device that was revoked or forgotten."""
+        self._roster.require_welcome(device)
 
     def require_runs_left(self, device: str) -> None:
         """Refuse nobody."""
 
-    def count_runs(self, device: str, stored: int) -> None:
+    def count_runs(self, device: str, count: int) -> None:
         """Count nothing."""
+
+    def give_back_runs(self, device: str, count: int) -> None:
+        """Give back nothing."""
 
 
 class CertifiedGate:
@@ -83,16 +96,21 @@ class CertifiedGate:
         )
 
     def caller(self, call: Call) -> str:
-        """Return the device that the certificate names."""
-        return self.peer(call).device_id
+        """Return the device that the certificate names, and count its call."""
+        device = self.peer(call).device_id
+        _require_left(self._calls, device)
+        self._calls.spend(device)
+        return device
 
     def admit(self, call: Call) -> str:
         """Return the enrolled device that the certificate names, and count its call."""
         device = self.caller(call)
-        self._roster.require_enrolled(device)
-        _require_left(self._calls, device)
-        self._calls.spend(device)
+        self.require_welcome(device)
         return device
+
+    def require_welcome(self, device: str) -> None:
+        """Refuse a device that was revoked or forgotten, or that the store does not know."""
+        self._roster.require_enrolled(device)
 
     def peer(self, call: Call) -> Peer:
         """Return what the certificate says, its key included."""
@@ -103,10 +121,14 @@ class CertifiedGate:
         """Refuse a device that has stored as many runs as it may in a day; the call that gets there is taken whole."""
         _require_left(self._runs, device)
 
-    def count_runs(self, device: str, stored: int) -> None:
-        """Count runs that were stored."""
-        if stored:
-            self._runs.spend(device, stored)
+    def count_runs(self, device: str, count: int) -> None:
+        """Count runs that may be stored."""
+        if count:
+            self._runs.spend(device, count)
+
+    def give_back_runs(self, device: str, count: int) -> None:
+        """Take back runs that were not stored."""
+        self._runs.give_back(device, count)
 
 
 def _require_left(allowance: Allowance, device: str) -> None:

@@ -49,14 +49,25 @@ class RunService:
         self._admission.take(len(request.envelopes))
         examined = _examine_all(request.envelopes, self._limits)
         accepted = [item for item in examined if isinstance(item, Accepted)]
-        decisions = await self._store(accepted, device, _sending(request)) if accepted else {}
+        decisions = await self._store_counted(accepted, device, _sending(request)) if accepted else {}
         results = [
             _result(envelope.run_id, item, decisions)
             for envelope, item in zip(request.envelopes, examined, strict=True)
         ]
-        self._gate.count_runs(device, sum(decision is Decision.STORED for decision in decisions.values()))
         _report(device, results)
         return services_pb2.SubmitRunsResponse(results=results).SerializeToString()
+
+    async def _store_counted(self, accepted: Sequence[Accepted], device: str, sending: Sending) -> Decisions:
+        """Store runs and count those that were new. A caller that hangs up leaves all of them counted."""
+        self._gate.count_runs(device, len(accepted))
+        try:
+            decisions = await self._store(accepted, device, sending)
+        except Refusal:
+            self._gate.give_back_runs(device, len(accepted))
+            raise
+        stored = sum(decision is Decision.STORED for decision in decisions.values())
+        self._gate.give_back_runs(device, len(accepted) - stored)
+        return decisions
 
     async def _store(self, accepted: Sequence[Accepted], device: str, sending: Sending) -> Decisions:
         """Store runs together; when one of them spoils that, one by one, so that it is the only one left out."""

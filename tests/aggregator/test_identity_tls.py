@@ -3,6 +3,7 @@
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -361,6 +362,44 @@ def test_a_device_that_calls_or_stores_too_much_is_told_when_to_come_back(tmp_pa
             assert seconds is not None
             assert 0 < seconds <= 60
             assert submit(another, envelope()) == [("STORED", "")]
+
+
+def test_calls_that_run_at_once_store_no_more_than_a_device_may(tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        server = opened.enter_context(secure_server(tmp_path / "data", replace(UNHURRIED, runs_per_day=10)))
+        device = server.enrolled()
+        calls: list[grpc.Future[bytes]] = []
+        requests = [example_runs.request([envelope() for _ in range(5)]).SerializeToString() for _ in range(12)]
+        for first in range(0, len(requests), 4):
+            channel = opened.enter_context(
+                enrolling.secure_channel(server.run_address, device.credentials(server.authority_pem))
+            )
+            submits: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(aggregator_process.SUBMIT_RUNS)
+            calls += [submits.future(one, timeout=60) for one in requests[first : first + 4]]
+        errors = [call.exception() for call in calls]
+        assert run_count(server) == 10
+    reasons = [refusal(error)[1] for error in errors if isinstance(error, grpc.RpcError)]
+    assert reasons == ["QUOTA_EXCEEDED"] * 10
+
+
+def test_runs_that_were_known_already_count_for_nothing(tmp_path: Path) -> None:
+    quota = replace(UNHURRIED, runs_per_day=2)
+    with secure_server(tmp_path / "data", quota) as server, server.client(server.enrolled()) as client:
+        one = envelope()
+        assert submit(client, one) == [("STORED", "")]
+        for _ in range(3):
+            assert submit(client, one) == [("DUPLICATE", "")]
+        assert submit(client, envelope()) == [("STORED", "")]
+        assert refused(lambda: submit(client, envelope()))[1] == "QUOTA_EXCEEDED"
+
+
+def test_calls_of_a_revoked_device_are_counted_too(tmp_path: Path) -> None:
+    with secure_server(tmp_path / "data", replace(UNHURRIED, calls_per_minute=3)) as server:
+        device = server.enrolled()
+        with server.client(device) as client, server.operator() as operator:
+            operator.revoke(device.device_id)
+            reasons = [refused(lambda: submit(client))[1] for _ in range(5)]
+    assert reasons == ["DEVICE_REVOKED"] * 3 + ["QUOTA_EXCEEDED"] * 2
 
 
 def test_who_is_revoked_stays_so_after_a_restart(tmp_path: Path) -> None:
