@@ -76,11 +76,12 @@ def test_a_backup_is_for_its_owner_only(backup: Path) -> None:
 
 
 def after_filling(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
-    """Let something happen once a copy is filled, before it catches up."""
+    """Let something happen once, when the first copy is filled and before it catches up."""
     fill_alone = Copy.fill
 
     def fill(copy: Copy) -> None:
         fill_alone(copy)
+        monkeypatch.setattr(Copy, "fill", fill_alone)
         then()
 
     monkeypatch.setattr(Copy, "fill", fill)

@@ -173,6 +173,19 @@ def test_a_copy_of_runs_that_were_deleted_meanwhile_is_not_taken(store: Store, d
     assert planted_bytes(data) == 0
 
 
+def test_a_deleted_run_whose_id_another_device_took_meanwhile_is_not_in_the_copy(store: Store, data: Path) -> None:
+    copy = store.begin_copy(data / "compacted")
+    copy.fill()
+    forget(store)
+    assert store.insert(rows(1, 2, device_id=OTHER_DEVICE_ID)) == {}
+    with pytest.raises(CopyOvertakenError):
+        store.adopt(copy)
+    copy.discard()
+    compact(store, data)
+    assert ask(store, "SELECT DISTINCT device_id::VARCHAR FROM run") == [(OTHER_DEVICE_ID,)]
+    assert planted_bytes(data) == 0
+
+
 def test_a_store_that_is_recovered_ends_the_copy_that_is_made_of_it(store: Store, data: Path) -> None:
     copy = store.begin_copy(data / "compacted")
     copy.fill()
