@@ -2,12 +2,11 @@
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 
 from weighin_aggregator.commit import Committer
 from weighin_aggregator.deletion_service import DataDeletion
@@ -20,7 +19,7 @@ from weighin_aggregator.identity.server_certificate import ServerCertificate
 from weighin_aggregator.limits import DEFAULT_LIMITS, Limits
 from weighin_aggregator.operator_service import OPERATOR_SERVICE, Enrolling, OperatorService
 from weighin_aggregator.peer import by_certificate
-from weighin_aggregator.ports import Endpoint, bind, joined, new_server, tls
+from weighin_aggregator.ports import Endpoint, bind, enrollment_server, joined, run_server, tls
 from weighin_aggregator.run_service import RUN_SERVICE, RunService
 from weighin_aggregator.service import Calls, Handler
 from weighin_aggregator.serving import Serving
@@ -118,7 +117,7 @@ class Assembly:
             secure.enroll,
             "--enroll-listen",
             tls(certificate, trusted, for_devices=False),
-            self._limits.enrollment_bytes,
+            enrollment_server,
         )
         enrollment = EnrollmentService(
             self.committer, self._limits, authority, self._roster, run_address=joined(secure.name, run_port)
@@ -135,10 +134,10 @@ class Assembly:
         endpoint: Endpoint,
         option: str,
         credentials: grpc.ServerCredentials | None,
-        request_bytes: int | None = None,
+        make: Callable[[Limits], grpc.aio.Server] = run_server,
     ) -> tuple[grpc.aio.Server, int]:
-        server = new_server(self._limits, request_bytes or self._limits.request_bytes)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        server = make(self._limits)
+        self._health.offer(server)
         self.servers.append(server)
         return server, bind(server, endpoint, option, credentials)
 

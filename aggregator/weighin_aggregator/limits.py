@@ -63,6 +63,9 @@ class Limits:
     # A request for a P-256 certificate has about 250 bytes; a whole request to enrol, from anybody, about 1,000.
     csr_bytes: int = 4 << 10
     enrollment_bytes: int = 64 << 10
+    enrollment_metadata_bytes: int = 4 << 10
+    # Anybody may connect to enrol, and each connection takes a file descriptor of those that the run port needs too.
+    enrollment_connections: int = 256
     renewal_days: int = 7
 
     # Connections.

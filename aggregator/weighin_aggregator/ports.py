@@ -18,8 +18,18 @@ class Endpoint:
     port: int
 
 
-def new_server(limits: Limits, request_bytes: int) -> grpc.aio.Server:
-    """Make a server with the limits on connections and messages."""
+def run_server(limits: Limits) -> grpc.aio.Server:
+    """Make a server for those who are known before they can say anything, or who are on this machine."""
+    return _server(limits, limits.request_bytes, limits.metadata_bytes)
+
+
+def enrollment_server(limits: Limits) -> grpc.aio.Server:
+    """Make a server for anybody: smaller messages, and a bound on connections, over which new ones are closed."""
+    connections = ("grpc.max_allowed_incoming_connections", limits.enrollment_connections)
+    return _server(limits, limits.enrollment_bytes, limits.enrollment_metadata_bytes, connections)
+
+
+def _server(limits: Limits, request_bytes: int, metadata_bytes: int, *more: tuple[str, int]) -> grpc.aio.Server:
     return grpc.aio.server(
         options=[
             # Without this a second server binds the same port and the kernel shares the connections out.
@@ -27,13 +37,14 @@ def new_server(limits: Limits, request_bytes: int) -> grpc.aio.Server:
             ("grpc.max_receive_message_length", request_bytes),
             # The length is compared after unpacking, whole and in memory: nothing packed is taken (1: identity only).
             ("grpc.compression_enabled_algorithms_bitset", 1),
-            ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
+            ("grpc.absolute_max_metadata_size", metadata_bytes),
             ("grpc.max_concurrent_streams", limits.streams_per_connection),
             ("grpc.max_connection_idle_ms", limits.idle_seconds * 1000),
             ("grpc.max_connection_age_ms", limits.age_seconds * 1000),
             ("grpc.max_connection_age_grace_ms", limits.age_grace_seconds * 1000),
             ("grpc.server_handshake_timeout_ms", limits.handshake_seconds * 1000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", limits.ping_interval_seconds * 1000),
+            *more,
         ]
     )
 

@@ -49,7 +49,7 @@ async def running(config: Config) -> AsyncIterator[Serving]:
             with announced(config.data, parts.serving):
                 yield parts.serving
         finally:
-            await health.servicer.enter_graceful_shutdown()
+            await health.stop()
             drained = await parts.calls.drain(config.limits.drain_seconds)
             await parts.upkeep.stop()
             await parts.operator.stop()

@@ -206,6 +206,45 @@ def test_every_port_tells_its_health(server: SecureServer) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+def test_nobody_watches_the_health_for_as_long_as_it_likes(server: SecureServer) -> None:
+    credentials = grpc.ssl_channel_credentials(server.authority_pem)
+    with enrolling.secure_channel(server.enroll_address, credentials) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch)
+    assert refusal(caught.value)[0] is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_who_connects_to_enrol_says_little_beside_the_message(server: SecureServer) -> None:
+    credentials = grpc.ssl_channel_credentials(server.authority_pem)
+    with enrolling.secure_channel(server.enroll_address, credentials) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        check(health_pb2.HealthCheckRequest(), timeout=30, metadata=(("x", "x" * 2_000),))
+        code = refused(lambda: check(health_pb2.HealthCheckRequest(), timeout=30, metadata=(("x", "x" * 5_000),)))[0]
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_strangers_hold_only_so_many_connections_and_none_of_the_devices(tmp_path: Path) -> None:
+    with secure_server(tmp_path / "data", replace(UNHURRIED, enrollment_connections=5)) as server, ExitStack() as held:
+        device = server.enrolled()
+        trusted = ssl.create_default_context(cadata=server.authority_pem.decode())
+        trusted.set_alpn_protocols(["h2"])
+        host, port = server.enroll_address.rsplit(":", 1)
+
+        def is_taken() -> bool:
+            """Connect, and tell whether the server begins to speak HTTP/2."""
+            try:
+                plain = held.enter_context(socket.create_connection((host, int(port)), timeout=60))
+                line = held.enter_context(trusted.wrap_socket(plain, server_hostname=host))
+                return bool(line.recv(1))
+            except OSError:
+                return False
+
+        taken = sum(is_taken() for _ in range(12))
+        assert 3 <= taken <= 5, "one that just left may count for a moment"
+        assert is_let_in(server, device.credentials(server.authority_pem))
+
+
 def test_a_run_that_another_device_sent_first_cannot_be_replaced_or_claimed(server: SecureServer) -> None:
     owner, other, sent = server.enrolled(), server.enrolled(), envelope(1)
     altered = envelope(2, sent.run_id)
