@@ -101,7 +101,9 @@ class OperatorService:
     async def _make_snapshot(self) -> Written | None:
         """Write a snapshot; None where that failed, and the log says why."""
         try:
-            written = await write_numbered_snapshot(self._export, self._snapshots, self._limits.kept_snapshots)
+            # A compaction beside it would not remove what it exported before a deletion.
+            async with self._upkeep.copying:
+                written = await write_numbered_snapshot(self._export, self._snapshots, self._limits.kept_snapshots)
         except (SnapshotError, StoreError) as error:
             _log.error("snapshot_failed", error=str(error))
             return None

@@ -16,7 +16,6 @@ from weighin_aggregator.commit import Committer
 from weighin_aggregator.deletion import delete_received_before, is_erasure_due
 from weighin_aggregator.errors import CopyOvertakenError, StoreError
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.snapshot import numbered_snapshots
 from weighin_aggregator.store import FILE_NAME, Store, utc_now
 
 _COMPACTED = f"{FILE_NAME}.compacted"
@@ -38,13 +37,16 @@ class WithStore(Protocol):
 
 
 class Upkeep:
-    """The upkeep of a server, at its start and twice a day, beside its commits."""
+    """The upkeep of a server, at its start and twice a day, beside its commits.
+
+    Who holds ``copying`` is the only one who copies from the store: a backup, a compaction, a snapshot.
+    """
 
     def __init__(self, data: Path, committer: Committer, limits: Limits) -> None:
         self._data = data
         self._committer = committer
         self._limits = limits
-        self._copied = asyncio.Lock()
+        self.copying = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -63,7 +65,7 @@ class Upkeep:
 
     async def _copying(self, make: Callable[[WithStore], _Answer]) -> _Answer:
         """Return what ``make`` returns, in a thread of its own; a store is copied once at a time."""
-        async with self._copied:
+        async with self.copying:
             return await asyncio.to_thread(make, self._with_store)
 
     def _back_up(self, with_store: WithStore) -> Path:
@@ -117,8 +119,8 @@ def compact(data: Path, with_store: WithStore) -> bool:
     """
     if not with_store(lambda store: store.transact(is_erasure_due)):
         return False
-    for snapshot in numbered_snapshots(data / _SNAPSHOTS):
-        shutil.rmtree(snapshot, ignore_errors=True)
+    # With what a killed server left unfinished there.
+    shutil.rmtree(data / _SNAPSHOTS, ignore_errors=True)
     while not _replace(data / _COMPACTED, with_store):
         pass
     return True

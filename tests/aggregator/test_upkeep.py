@@ -165,6 +165,17 @@ def test_there_is_nothing_to_compact_where_nothing_was_deleted(data: Path) -> No
         assert not compact(data, alone(store))
 
 
+def test_compaction_removes_the_snapshots_and_the_drafts_that_a_killed_server_left(data: Path) -> None:
+    draft = data / "snapshots/.20260301T000000Z.weighin-x/runs"
+    with Store.open(data, create=True) as store:
+        store.insert(rows(1, receive_time=utc_now() - timedelta(days=400)))
+        draft.mkdir(parents=True)
+        (draft / "1.parquet").write_text(PLANTED)
+        assert delete_expired(alone(store), Limits(), utc_now()) == 1
+        assert compact(data, alone(store))
+    assert files_with(PLANTED, data) == []
+
+
 def test_a_copy_that_was_kept_goes_when_nobody_has_come_back_to_it_for_a_month(data: Path) -> None:
     now = datetime(2026, 11, 22)
     Store.open(data, create=True).close()
