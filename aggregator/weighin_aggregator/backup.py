@@ -80,7 +80,10 @@ def take_backup(source: Path, target: Path) -> Backup:
     """
     try:
         with _publishing(target) as folder:
-            shutil.move(source, folder)
+            # Each into a folder that is closed already: on another disk a move is a copy, and takes its time.
+            folder.mkdir(mode=0o700)
+            for path in list(source.iterdir()):
+                shutil.move(path, folder)
             return checked_backup(folder)
     finally:
         shutil.rmtree(source, ignore_errors=True)

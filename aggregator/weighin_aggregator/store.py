@@ -106,6 +106,8 @@ class Store:
         store = cls(path)
         try:
             store.attach()
+            if (data / RESTORING).exists():  # begun since: then this may be the file of before
+                raise StoreError(f"a restore into {data} is under way")
             store._migrate()
         except BaseException:  # whatever ends it, a connection left open would keep the file locked
             store._connection.close()

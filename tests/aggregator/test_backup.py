@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import stat
 import subprocess
 import sys
@@ -73,6 +74,36 @@ def test_a_restored_store_holds_what_was_backed_up_and_the_keys_too(data: Path, 
 def test_a_backup_is_for_its_owner_only(backup: Path) -> None:
     assert stat.S_IMODE(backup.stat().st_mode) == 0o700
     assert stat.S_IMODE((backup / "authority/ca.key").stat().st_mode) == 0o600
+
+
+def test_a_backup_is_for_its_owner_only_while_it_is_taken_away(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = shutil.move
+    modes: list[int] = []
+
+    def watched_move(source: Path, target: Path) -> None:
+        modes.append(stat.S_IMODE(target.stat().st_mode))
+        move(source, target)
+
+    monkeypatch.setattr(shutil, "move", watched_move)
+    assert take_backup(backup, tmp_path / "taken").rows["run"] == 2
+    assert set(modes) == {0o700}
+
+
+def test_a_store_into_which_a_restore_began_while_it_was_opened_is_not_used(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(data, 1)
+    attach = Store.attach
+
+    def attach_late(store: Store) -> None:
+        (data / "restoring").mkdir()
+        attach(store)
+
+    monkeypatch.setattr(Store, "attach", attach_late)
+    with pytest.raises(StoreError, match="under way"):
+        Store.open(data)
 
 
 def after_filling(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
