@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import threading
 import uuid
 from collections.abc import Sequence
@@ -199,6 +200,12 @@ def test_without_a_server_an_operator_backs_up_forgets_and_restores(data: Path, 
     said = succeed("restore", "--data", data, backup)
     assert "what was there is kept in" in said
     assert json.loads(succeed("stats", "--data", data, "--json"))["runs"] == 1, "who was forgotten stays forgotten"
+
+
+def test_what_the_program_writes_is_for_its_owner_only(data: Path) -> None:
+    data.mkdir(mode=0o755)
+    succeed("init", "--data", data)
+    assert stat.S_IMODE((data / "weighin.duckdb").stat().st_mode) == 0o600
 
 
 def test_what_cannot_be_done_beside_a_server_says_who_runs(data: Path, tmp_path: Path) -> None:
