@@ -1,5 +1,6 @@
 """Every command in README is run, in its order, in a scratch folder; a command that nobody runs fails here."""
 
+import functools
 import itertools
 import os
 import re
@@ -115,6 +116,13 @@ def mentions(text: str) -> list[str]:
     return [re.split(r"\s{3,}|,", line)[0] for line in lines if re.match(r"weighin-(agent|aggregator|analysis) ", line)]
 
 
+@functools.cache
+def help_of(program: str, *verbs: str) -> tuple[int, str]:
+    """Return the exit code and the text of a command's help, which many documents ask for."""
+    shown = subprocess.run([BIN / program, *verbs, "--help"], capture_output=True, text=True, check=False)
+    return shown.returncode, shown.stdout
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_that_a_document_mentions_exists_with_its_options(document: Path) -> None:
     """By the help of the installed programs."""
@@ -122,9 +130,9 @@ def test_every_command_that_a_document_mentions_exists_with_its_options(document
         program, *words = line.replace("[", " ").replace("]", " ").split()
         before_options = itertools.takewhile(lambda word: not word.startswith("-"), words)
         verbs = [word for word in before_options if re.fullmatch("[a-z]+", word)][:2]  # as `token create`
-        shown = subprocess.run([BIN / program, *verbs, "--help"], capture_output=True, text=True, check=False)
-        assert shown.returncode == 0, f"{document.name}: {line}"
-        missing = [word for word in words if word.startswith("--") and word.split("=")[0] not in shown.stdout]
+        code, shown = help_of(program, *verbs)
+        assert code == 0, f"{document.name}: {line}"
+        missing = [word for word in words if word.startswith("--") and word.split("=")[0] not in shown]
         assert missing == [], f"{document.name}: {line}"
 
 
