@@ -22,14 +22,15 @@ _T = TypeVar("_T")
 
 # A view of verdicts does not tell the threads. Of two rows that differ in them alone the faster has the better verdict.
 _ROWS = f"""
-    WITH e AS (
+    WITH asked AS (SELECT run_number FROM devices WHERE list_contains($1::VARCHAR[], run_id)),
+    e AS (
         SELECT *, row_number() OVER (PARTITION BY run_id, size_class, architecture, scheme, execution_provider
             ORDER BY decode_tokens_per_second DESC NULLS LAST, latency_seconds) AS place
-        FROM estimates WHERE list_contains($1::VARCHAR[], run_id)),
+        FROM estimates SEMI JOIN asked USING (run_number)),
     v AS (
         SELECT *, row_number() OVER (PARTITION BY run_id, size_class, architecture, scheme, execution_provider
             ORDER BY {RANK} NULLS LAST) AS place
-        FROM {{verdicts}} WHERE list_contains($1::VARCHAR[], run_id))
+        FROM {{verdicts}} SEMI JOIN asked USING (run_number))
     SELECT e.*, v.verdict, v.reasons, {RANK} AS rank, e.basis NOT IN ('measured', 'layer_probe')
         AND e.prefill_tokens_per_second IS NOT NULL AS computed, row_number() OVER (
             PARTITION BY e.run_id, e.size_class, e.architecture_kind
