@@ -8,7 +8,7 @@ from weighin_analysis.architecture import Architecture, ArchitectureKind
 from weighin_analysis.card import Anchor, Basis, Card, CardRow, Estimate, Verdict
 from weighin_analysis.measurement import Case, ClockKind, Measurement, Phase, Series, SeriesPart
 from weighin_analysis.scheme import Scheme
-from weighin_analysis.snapshot import DeviceRecord, Hardware, RunRecord
+from weighin_analysis.snapshot import Hardware, RunRecord
 from weighin_analysis.suite import load_suite, suite_case
 
 Samples = Sequence[float]
@@ -213,7 +213,6 @@ RUN = RunRecord(
     failures=(),
     gaps=(),
 )
-DEVICE = DeviceRecord(device_id="0b6f1c1e-6a51-4d0c-9d7e-2f4f5a7c9b10", hardware=HARDWARE, run=RUN, run_count=1)
 
 
 def card_row(

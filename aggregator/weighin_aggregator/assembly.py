@@ -23,11 +23,10 @@ from weighin_aggregator.ports import Endpoint, bind, enrollment_server, joined, 
 from weighin_aggregator.run_service import RUN_SERVICE, RunService
 from weighin_aggregator.service import Calls, Handler
 from weighin_aggregator.serving import Serving
+from weighin_aggregator.snapshot import SNAPSHOTS
 from weighin_aggregator.store import Store
 from weighin_aggregator.upkeep import Upkeep
 
-# Where in the data directory the operator's snapshots lie.
-SNAPSHOTS = "snapshots"
 _OPERATOR_ENDPOINT = Endpoint(host="127.0.0.1", port=0)
 
 

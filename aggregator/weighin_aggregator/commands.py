@@ -17,7 +17,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from weighin_aggregator.assembly import SNAPSHOTS, Config
+from weighin_aggregator.assembly import Config
 from weighin_aggregator.errors import StoreBusyError
 from weighin_aggregator.identity.authority import Authority
 from weighin_aggregator.identity_commands import add_token_options, create_token, list_devices, revoke_device
@@ -28,7 +28,7 @@ from weighin_aggregator.output import answer, utc_text
 from weighin_aggregator.schema import MIGRATIONS
 from weighin_aggregator.server import running
 from weighin_aggregator.serving import find_server
-from weighin_aggregator.snapshot import copy_snapshot, numbered_snapshots, require_target, write_snapshot
+from weighin_aggregator.snapshot import SNAPSHOTS, copy_snapshot, numbered_snapshots, require_target, write_snapshot
 from weighin_aggregator.store import Stats, Store
 from weighin_aggregator.upkeep_commands import (
     add_backup_options,

@@ -22,6 +22,9 @@ from weighin_analysis.fleet.earlier import link_or_copy, take_over
 from weighin_analysis.fleet.folder import is_snapshot, publishing
 from weighin_analysis.fleet.folder import require_target as require_folder
 
+# Where in the data directory the operator's snapshots lie.
+SNAPSHOTS = "snapshots"
+
 # Adds what is new to the folder of a snapshot and returns of which moment (UTC) it is, as `Store.export`.
 Export = Callable[[Path], Awaitable[datetime]]
 

@@ -16,13 +16,12 @@ from weighin_aggregator.commit import Committer
 from weighin_aggregator.deletion import delete_received_before, is_erasure_due
 from weighin_aggregator.errors import CopyOvertakenError, StoreError
 from weighin_aggregator.limits import Limits
+from weighin_aggregator.snapshot import SNAPSHOTS
 from weighin_aggregator.store import FILE_NAME, Store, utc_now
 
 _COMPACTED = f"{FILE_NAME}.compacted"
 # Copies of a store as it once was: before a migration, before a restore, or a backup that no command took away.
 _KEPT_COPIES = (f"{FILE_NAME}.before-*", "before-restore-*", f"{BACKUPS}/*")
-# Where a server keeps the snapshots that it made.
-_SNAPSHOTS = "snapshots"
 
 _Answer = TypeVar("_Answer")
 
@@ -120,7 +119,7 @@ def compact(data: Path, with_store: WithStore) -> bool:
     if not with_store(lambda store: store.transact(is_erasure_due)):
         return False
     # With what a killed server left unfinished there.
-    shutil.rmtree(data / _SNAPSHOTS, ignore_errors=True)
+    shutil.rmtree(data / SNAPSHOTS, ignore_errors=True)
     while not _replace(data / _COMPACTED, with_store):
         pass
     return True

@@ -128,13 +128,3 @@ class RunRecord:
     failures: tuple[CaseFailure, ...]
     gaps: tuple[ProbeGap, ...]
     send_time: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceRecord:
-    """One device. ``run`` is its newest of ``run_count`` runs: a device counts once, however often it ran."""
-
-    device_id: str
-    hardware: Hardware
-    run: RunRecord
-    run_count: int

@@ -137,8 +137,9 @@ def archive(server: Server) -> Path:
     plan = subprocess.run(
         ["make", "-n", *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    recipe = plan.splitlines()[-1]
-    assert "tools/bundle.py --platform linux-x64" in recipe
+    # A make within a make also tells the folder it enters and leaves.
+    (recipe,) = (step for step in plan.splitlines() if "tools/bundle.py" in step)
+    assert "--platform linux-x64" in recipe
     server.machine.shell(recipe.replace(".venv/bin/python", sys.executable))
     (made,) = (server.machine.home / "dist").glob("weighin-agent-*-linux-x64-*.tar.gz")
     return made

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from weighin_aggregator.durable import sync
+
 
 def write_private(path: Path, content: bytes) -> None:
     """Put a file of mode 0600 in place, on disk when this returns. Raises OSError."""
@@ -14,14 +16,4 @@ def write_private(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     unfinished.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows opens no folder
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from weighin_analysis.estimate import FORMULA_VERSION
+from weighin_analysis.fleet.expressions import text, texts
 from weighin_analysis.fleet.folder import Manifest, part_of, write_manifest
 from weighin_analysis.fleet.rows import Row
 from weighin_analysis.fleet.views import FACTS, TABLES, View
@@ -107,7 +108,7 @@ class Draft:
         (self._folder / table).mkdir(exist_ok=True)
         # Under a name of its own: the old parts may be links to those of an earlier snapshot.
         new = self._folder / table / "new"
-        self._connection.execute(f"COPY ({query}) TO {_quoted(new)} (FORMAT parquet, COMPRESSION zstd)")
+        self._connection.execute(f"COPY ({query}) TO {text(str(new))} (FORMAT parquet, COMPRESSION zstd)")
         for path in old:
             path.unlink()
         new.rename(self._folder / table / name)
@@ -154,8 +155,4 @@ def _schema(view: View) -> pa.Schema:
 
 def _reader(files: Sequence[Path]) -> str:
     """Return SQL that reads files; DuckDB takes every name for a pattern."""
-    return f"read_parquet([{', '.join(_quoted(glob.escape(str(file))) for file in files)}])"
-
-
-def _quoted(text: object) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
+    return f"read_parquet([{texts(glob.escape(str(file)) for file in files)}])"
