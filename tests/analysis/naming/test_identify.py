@@ -355,9 +355,10 @@ def test_no_mixture_of_real_parts_raises(text: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_hundred_thousand_random_strings_never_raise() -> None:
+def test_twenty_thousand_random_strings_never_raise() -> None:
+    """How many is a size and no proof: ten times as many were tried."""
     dice = random.Random(2026)
-    for _ in range(100_000):
+    for _ in range(10_000):
         mixed = (dice.choice(_TOKENS) + dice.choice(("", "-", " ", "_")) for _ in range(dice.randrange(10)))
         noise = (chr(dice.randrange(sys.maxunicode + 1)) for _ in range(dice.randrange(24)))
         for text in ("".join(mixed), "".join(noise)):
