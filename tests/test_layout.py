@@ -51,7 +51,7 @@ def test_importing_the_agent_reads_no_device_and_loads_no_runtime() -> None:
     """The runtime may crash at import on some processors: only a child process loads it."""
     code = (
         "import sys, pkgutil, importlib\n"
-        "import weighin_agent.cli, weighin_agent.commands\n"
+        "import weighin_agent.cli, weighin_agent.commands_device\n"
         "heavy = {'onnxruntime', 'onnx', 'cpuinfo', 'duckdb', 'pyarrow', 'altair'} & set(sys.modules)\n"
         "sys.exit(f'loaded: {heavy}' if heavy else 0)"
     )

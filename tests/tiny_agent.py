@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tiny_cases import ENDLESS, TINY, tiny_suite
 
-from weighin_agent import cli, commands
+from weighin_agent import cli, commands_device
 from weighin_agent.bench import runner, suite_run
 from weighin_analysis.scheme import Scheme
 from weighin_analysis.suite import Suite, suite_case
@@ -42,7 +42,7 @@ def suite_named(name: str) -> Suite:
 
 def main(suite_name: str, *arguments: str) -> None:
     suite = suite_named(suite_name)
-    commands.load_suite = lambda _name: suite  # type: ignore[assignment, attr-defined]
+    commands_device.load_suite = lambda _name: suite  # type: ignore[assignment, attr-defined]
     if "WEIGHIN_TEST_STEP_TIMEOUT_SECONDS" in os.environ:
         suite_run.STEP_TIMEOUT_SECONDS = float(os.environ["WEIGHIN_TEST_STEP_TIMEOUT_SECONDS"])
     if "WEIGHIN_TEST_DAMAGED" in os.environ:

@@ -313,11 +313,3 @@ def _errors_lines(name: str, errors: PhaseErrors) -> list[str]:
         scatter = f"median {errors.median_scatter:.1%}, p90 {errors.p90_scatter:.1%}"
         lines.append(f"  a second load of the same models differs by {scatter}")
     return lines
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in the largest unit of which it holds two."""
-    for name, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {name}"
-    return f"{seconds:.0f} seconds"

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from weighin_agent.check import REMINDER, Answer
-from weighin_agent.terminal import BASIS_WORDS, VERDICT_STYLES, duration, interval
+from weighin_agent.terminal import BASIS_WORDS, VERDICT_STYLES, interval
+from weighin_agent.terminal_status import duration
 from weighin_analysis.answers.check import CheckRow
 from weighin_analysis.answers.found import FoundModel
 from weighin_analysis.answers.words import (

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from weighin_agent.fleet.actions import LastDelivery, Status
-from weighin_agent.terminal import duration
 
 
 def print_status(console: Console, status: Status) -> None:
@@ -72,3 +71,11 @@ def _delivery_line(last: LastDelivery) -> str:
 
 def _moment(unix_seconds: float) -> str:
     return f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in the largest unit of which it holds two."""
+    for name, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {name}"
+    return f"{seconds:.0f} seconds"

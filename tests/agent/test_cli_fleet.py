@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from scripted_aggregator import failure, scripted_aggregator, store_all
 from scripted_fleet import SECRET, ScriptedFleet, scripted_fleet
 
 from weighin.v1 import run_pb2, services_pb2
-from weighin_agent import commands
+from weighin_agent import commands_device
 from weighin_agent.commands import parser
 from weighin_agent.errors import EnvironmentFailure, UsageError
 from weighin_agent.fleet.actions import keep_run, status, working
@@ -221,7 +222,7 @@ def test_with_a_full_disk_nothing_is_measured_and_status_says_so(typed: Typed) -
     with pytest.raises(EnvironmentFailure, match="1024 MiB are free") as refused:
         typed("run")
     assert "\n" not in str(refused.value)
-    typed.monkeypatch.setattr(commands, "reason_to_wait", lambda _moment, _period_seconds: None)
+    typed.monkeypatch.setattr(commands_device, "reason_to_wait", lambda _moment, _period_seconds: None)
     code, _, errors = typed("run", "--scheduled", "--no-submit")
     assert code == 0
     assert "MiB are free" in errors
@@ -282,10 +283,19 @@ def test_a_handshake_that_fails_is_one_line_and_nothing_of_the_librarys_own(type
     assert "TLS_UNTRUSTED" in done.stdout
 
 
-def test_help_is_quick_to_load_for_it_needs_no_cryptography() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "needless"),
+    [(["--help"], {"cryptography", "numpy"}), (["status"], {"numpy"}), (["submit"], {"numpy"})],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_that_measures_nothing_loads_nothing_that_measures(
+    arguments: list[str], needless: set[str], tmp_path: Path
+) -> None:
     code = (
-        "import sys; from weighin_agent.commands import parser; parser(); "
-        "sys.exit('loaded' if 'cryptography' in sys.modules else 0)"
+        "import atexit, sys; from weighin_agent.cli import main; "
+        f"atexit.register(lambda: print('loaded:', *sorted({needless} & set(sys.modules)), file=sys.stderr)); main()"
     )
-    done = subprocess.run([agent_line()[0], "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    line = [agent_line()[0], "-c", code, *arguments]
+    environment = os.environ | {"WEIGHIN_STATE_DIR": str(tmp_path)}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "loaded:"
