@@ -261,14 +261,16 @@ async def _serve_until_stopped(options: argparse.Namespace, config: Config) -> N
 
 def _snapshot(options: argparse.Namespace) -> None:
     require_target(options.out)
-
-    async def export(folder: Path) -> datetime:
-        with Store.open(options.data) as store:
-            return store.export(folder)
-
     refused: Mapping[str, str] = {}
     try:
-        refused = asyncio.run(write_snapshot(export, options.out, numbered_snapshots(options.data / SNAPSHOTS))).refused
+        # Held until the snapshot is in its place: what is forgotten meanwhile would come back with it.
+        with Store.open(options.data) as store:
+
+            async def export(folder: Path) -> datetime:
+                return store.export(folder)
+
+            earlier = numbered_snapshots(options.data / SNAPSHOTS)
+            refused = asyncio.run(write_snapshot(export, options.out, earlier)).refused
     except StoreBusyError as busy:
         with operating(find_server(options.data, busy)) as operator:
             copy_snapshot(operator.make_snapshot(), options.out)

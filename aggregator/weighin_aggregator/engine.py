@@ -1,6 +1,5 @@
 """What the modules of the store share of DuckDB: how its files are opened, and its errors as ours."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,6 @@ _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
 # that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest
 # supported DuckDB read the file.
 _ATTACH_OPTIONS = "(ROW_GROUP_SIZE 4096, STORAGE_VERSION 'v1.5.0')"
-_LOCK_HOLDER = re.compile(r"Could not set lock on file.*?(?:\(PID (\d+)\)|PID (\d+)|$)", re.DOTALL)
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -75,12 +73,10 @@ def quoted(path: Path | str) -> str:
 
 
 def _not_opened(path: Path, error: duckdb.Error) -> StoreError:
-    held = _LOCK_HOLDER.search(str(error))
-    if held is None:
-        return StoreError(f"cannot open {path}: {_first_line(error)}")
-    pid = next((int(group) for group in held.groups() if group), None)
-    holder = "another process" if pid is None else f"process {pid}"
-    return StoreBusyError(f"{path} is in use by {holder}; stop it first, or use another --data directory", pid)
+    # By another program, or an aggregator of before there was a lock of our own: DuckDB says which.
+    if "Could not set lock" in str(error):
+        return StoreBusyError(f"{path} is open elsewhere; stop that first: {_first_line(error)}", None)
+    return StoreError(f"cannot open {path}: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ AggregatorError
 ├── SnapshotError            a snapshot that could not be made or put in place
 └── StoreError
     ├── StoreMissingError    no store in the data directory
-    ├── StoreBusyError       another process owns the store
+    ├── StoreBusyError       another process owns the data directory
     ├── StoreVersionError    the store was made by a newer aggregator
     ├── StoreUnavailableError   the store cannot write now; the same write may succeed later
     │   ├── NoRoomError         the disk is nearly full; nothing was tried, so the store itself is sound
@@ -62,7 +62,7 @@ class StoreMissingError(StoreError):
 
 
 class StoreBusyError(StoreError):
-    """Another process owns the store; ``pid`` is its process id, None if the system does not tell."""
+    """Another process owns the data directory; ``pid`` is its process id, None where it is not known."""
 
     def __init__(self, text: str, pid: int | None) -> None:
         super().__init__(text)

@@ -15,6 +15,7 @@ import structlog
 from weighin_aggregator.backup import Backup, checked_backup
 from weighin_aggregator.copying import count_rows
 from weighin_aggregator.deletion import delete_forgotten
+from weighin_aggregator.directory import owned
 from weighin_aggregator.durable import sync
 from weighin_aggregator.engine import log_of
 from weighin_aggregator.errors import BackupError, StoreBusyError, StoreError, StoreVersionError
@@ -57,21 +58,21 @@ def restore(data: Path, source: Path) -> Restored:
             "use the aggregator that made it, or a newer one"
         )
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = _finish(data)  # an earlier restore that was interrupted
-        with ExitStack() as held:
-            before = held.enter_context(_held(data)) if (data / FILE_NAME).exists() else None
-            _prepare(data / _UNFINISHED, source, backup, before)
-            # From here on nobody else opens the store.
+        with owned(data):
+            kept = _finish(data)  # an earlier restore that was interrupted
+            with ExitStack() as opened:
+                before = opened.enter_context(_opened(data)) if (data / FILE_NAME).exists() else None
+                _prepare(data / _UNFINISHED, source, backup, before)
+            # From here on it is finished, by this process or by the next restore.
             (data / _UNFINISHED).rename(data / RESTORING)
             sync(data)
-        return Restored(backup=backup, kept=_finish(data) or kept)
+            return Restored(backup=backup, kept=_finish(data) or kept)
     except OSError as error:
         raise BackupError(f"cannot restore into {data}: {error.strerror or error}") from error
 
 
-def _held(data: Path) -> Store:
-    """Hold the store that is there, so that no server begins; one that cannot be opened is held by nobody."""
+def _opened(data: Path) -> Store:
+    """Open the store that is there as it is, of whatever version, if it can be opened."""
     store = Store(data / FILE_NAME)
     try:
         store.attach()
@@ -96,7 +97,8 @@ def _prepare(folder: Path, source: Path, backup: Backup, before: Store | None) -
         if refused is not None:
             store.transact(lambda connection: _refuse(connection, refused))
         store.checkpoint()
-    for extra in folder.glob(f"{FILE_NAME}.*"):  # the backup itself is what was before its migration
+    # The backup itself is what was before its migration; the lock is that of the data directory.
+    for extra in folder.glob(f"{FILE_NAME}.*"):
         extra.unlink()
     for path in folder.rglob("*"):
         sync(path)

@@ -1,6 +1,6 @@
 """How an operator's command finds the server that owns a data directory.
 
-The file is only a hint: it is believed when its process is the one that holds the store. What a killed server leaves
+The file is only a hint: it is believed when its process is the one that owns the directory. What a killed server leaves
 behind is therefore harmless. Who can read the data directory, and so the secret in it, is the operator.
 """
 
@@ -43,11 +43,11 @@ def announced(data: Path, serving: Serving) -> Iterator[None]:
 
 
 def find_server(data: Path, busy: StoreBusyError) -> Serving:
-    """Return the server that holds the store. Raises ``busy`` again when the holder is no server."""
+    """Return the server that owns the directory. Raises ``busy`` again when the holder is no server."""
     try:
         serving = Serving(**json.loads((data / _FILE_NAME).read_text()))
     except (OSError, ValueError, TypeError):
         raise busy from None
-    if busy.pid is not None and busy.pid != serving.pid:
+    if busy.pid != serving.pid:
         raise busy
     return serving

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ import structlog
 
 from weighin_aggregator.copying import Copy
 from weighin_aggregator.deletion import RUN_TABLES
+from weighin_aggregator.directory import LOCK, owned
 from weighin_aggregator.durable import copy_file, sync
 from weighin_aggregator.engine import attach, connect, log_of, transaction, translated
 from weighin_aggregator.errors import (
@@ -87,31 +88,33 @@ class Store:
         self._connection = connect()
         self.is_open = False
         self._copy: Copy | None = None
+        self._owning = ExitStack()
 
     @classmethod
     def open(cls, data: Path, *, create: bool = False) -> Self:
-        """Open the store of a data directory and bring it to the newest version.
+        """Open the store of a data directory, to own that until it is closed, and bring it to the newest version.
 
         ``create`` makes directory and file where they are missing; without it that raises StoreMissingError.
-        A store with runs is copied beside itself before that. Raises StoreBusyError when another process owns the file
-        and StoreVersionError when it is newer than this code.
+        A store with runs is copied beside itself before that. Raises StoreBusyError when another process owns it and
+        StoreVersionError when it is newer than this code.
         """
         path = data / FILE_NAME
-        if (data / RESTORING).exists():
-            raise StoreError(f"a restore into {data} was interrupted; run it again")
-        if create:
-            _make_directory(data)
-        elif not path.is_file():
-            raise StoreMissingError(f"no store in {data}; make one with: weighin-aggregator init --data {data}")
-        store = cls(path)
-        try:
-            store.attach()
-            if (data / RESTORING).exists():  # begun since: then this may be the file of before
-                raise StoreError(f"a restore into {data} is under way")
-            store._migrate()
-        except BaseException:  # whatever ends it, a connection left open would keep the file locked
-            store._connection.close()
-            raise
+        if not (create or (data / LOCK).is_file()):
+            _require_file(path)  # before anything is made in a folder that may be anybody's
+        with ExitStack() as owning:
+            owning.enter_context(owned(data))
+            if (data / RESTORING).exists():
+                raise StoreError(f"a restore into {data} was interrupted; run it again")
+            if not create:
+                _require_file(path)
+            store = cls(path)
+            try:
+                store.attach()
+                store._migrate()
+            except BaseException:  # whatever ends it, a connection left open would keep the file locked
+                store.close()
+                raise
+            store._owning = owning.pop_all()
         return store
 
     def __enter__(self) -> Self:
@@ -123,9 +126,10 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Give the file back. What was committed is safe with or without this."""
+        """Give the file and its directory back. What was committed is safe with or without this."""
         self._end_copy()
         self._connection.close()
+        self._owning.close()
 
     def checkpoint(self) -> None:
         """Move everything from the write-ahead log into the file."""
@@ -265,7 +269,7 @@ class Store:
         return transaction(self._connection)
 
     def attach(self) -> None:
-        """Open the file as it is: only what looks into a store without using it needs no more. Raises StoreError."""
+        """Open the file as it is, for who owns its directory. Raises StoreError."""
         attach(self._connection, self._path, "store")
         self.is_open = True
 
@@ -326,8 +330,8 @@ def _of_runs(rows: pa.Table, run_ids: Mapping[str, str]) -> pa.Table:
     return rows.filter(pc.is_in(rows["run_id"], pa.array(list(run_ids), pa.string())))
 
 
-def _make_directory(data: Path) -> None:
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot make the data directory {data}: {error.strerror}") from error
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise StoreMissingError(
+            f"no store in {path.parent}; make one with: weighin-aggregator init --data {path.parent}"
+        )

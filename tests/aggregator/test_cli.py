@@ -130,7 +130,7 @@ def test_a_missing_store_is_one_line_that_says_what_to_do(data: Path, tmp_path: 
 
 
 def test_a_file_that_is_no_store_is_one_clear_line(data: Path) -> None:
-    data.mkdir()
+    data.mkdir(mode=0o700)
     (data / "weighin.duckdb").write_bytes(b"not a database" * 1000)
     done = command("stats", "--data", data)
     assert (done.returncode, done.stdout) == (1, "")

@@ -5,11 +5,13 @@ import hashlib
 import json
 import os
 import statistics
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,22 @@ import duckdb
 import example_runs
 import grpc
 import pytest
+import stored_runs
 from aggregator_process import command, wait_until
 
 from weighin.v1 import measurement_pb2, services_pb2, services_pb2_grpc
 from weighin_aggregator import snapshot as snapshot_module
 from weighin_aggregator.assembly import Config
+from weighin_aggregator.deletion import delete_device
 from weighin_aggregator.errors import SnapshotError
+from weighin_aggregator.identity.roster import tombstone
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.ports import Endpoint
 from weighin_aggregator.server import running
 from weighin_aggregator.serving import SECRET_METADATA, Serving
 from weighin_aggregator.snapshot import Written, copy_snapshot, numbered_snapshots, write_snapshot
-from weighin_aggregator.store import Store
+from weighin_aggregator.store import Store, utc_now
+from weighin_aggregator.upkeep import Upkeep
 from weighin_analysis.fleet.views import TABLES
 
 
@@ -318,6 +324,68 @@ def judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judging:
     judges = "from weighin_analysis.fleet.judge_runs import main; sys.exit(main(sys.argv[1:]))"
     monkeypatch.setattr(snapshot_module, "_JUDGE", (sys.executable, "-c", waits + judges))
     return pipes
+
+
+def test_nobody_is_forgotten_while_a_snapshot_is_made_without_a_server(
+    data: Path, tmp_path: Path, judging: Judging
+) -> None:
+    with Store.open(data, create=True) as store:
+        store.insert(stored_runs.rows(1))
+    program = (
+        f"import sys; from weighin_aggregator import cli, snapshot; snapshot._JUDGE = {snapshot_module._JUDGE!r}; "
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    out = tmp_path / "out"
+    line = [sys.executable, "-c", program, "snapshot", "--data", str(data), "--out", str(out)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+        judging.started.read_text()
+        done = command("forget", "--data", data, example_runs.DEVICE_ID)
+        assert done.returncode == 1
+        assert f"in use by process {process.pid};" in done.stderr
+        judging.word.write_text("go")
+        process.communicate(timeout=60)
+    assert rows(out, "SELECT count(*) AS runs FROM {runs}") == [{"runs": 1}]
+    assert command("forget", "--data", data, example_runs.DEVICE_ID).returncode == 0
+
+
+def test_a_compaction_of_a_server_waits_for_the_snapshot_and_takes_it_along(
+    data: Path, judging: Judging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(data, create=True) as store:
+        store.insert(stored_runs.rows(1))
+    keepers: list[Upkeep] = []
+
+    def keep_nothing_up(upkeep: Upkeep) -> None:
+        keepers.append(upkeep)
+
+    monkeypatch.setattr(Upkeep, "start", keep_nothing_up)
+    forget = partial(
+        delete_device,
+        device_id=example_runs.DEVICE_ID,
+        digest=tombstone(example_runs.DEVICE_ID),
+        moment=utc_now(),
+    )
+
+    async def compact_while_it_judges() -> None:
+        config = Config(data=data, run=Endpoint(host="127.0.0.1", port=0), limits=Limits())
+        async with running(config) as server, Operator.of(server) as operator:
+            (upkeep,) = keepers
+            answer = asyncio.create_task(_answer(operator.create_snapshot()))
+            await asyncio.to_thread(judging.started.read_text)
+            committer = upkeep._committer
+            await asyncio.wrap_future(committer.between_commits(lambda store: store.transact(forget)))
+            keeping = asyncio.create_task(upkeep._copying(upkeep._keep_up))
+            for _ in range(20):  # a compaction that does not wait is through by then
+                await operator.get_stats()
+                assert not keeping.done()
+            drafts = list((data / "snapshots").iterdir())
+            assert drafts, "the snapshot is on its way"
+            await asyncio.to_thread(judging.word.write_text, "go")
+            await answer
+            await keeping
+            assert not (data / "snapshots").exists()
+
+    asyncio.run(compact_while_it_judges())
 
 
 def test_runs_are_stored_while_a_child_process_judges(data: Path, judging: Judging) -> None:

@@ -185,7 +185,8 @@ def test_a_copy_that_was_kept_goes_when_nobody_has_come_back_to_it_for_a_month(d
         moment = (now - timedelta(days=age_days)).replace(tzinfo=UTC).timestamp()
         os.utime(data / name, (moment, moment))
     remove_old_copies(data, 30, now)
-    assert sorted(path.name for path in data.iterdir()) == ["weighin.duckdb", "weighin.duckdb.before-5"]
+    left = sorted(path.name for path in data.iterdir())
+    assert left == ["weighin.duckdb", "weighin.duckdb.before-5", "weighin.duckdb.lock"]
 
 
 def test_without_a_server_an_operator_backs_up_forgets_and_restores(data: Path, tmp_path: Path) -> None:
