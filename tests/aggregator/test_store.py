@@ -19,7 +19,7 @@ from weighin_aggregator.store import Known, Store, utc_now
 
 
 def batch(*seeds: int) -> Batch:
-    accepted = examine([example_runs.example_envelope(seed) for seed in seeds], DEFAULT_LIMITS)
+    accepted = [examine(example_runs.example_envelope(seed), DEFAULT_LIMITS) for seed in seeds]
     return to_batch([item for item in accepted if isinstance(item, Accepted)], example_runs.DEVICE_ID, utc_now())
 
 
