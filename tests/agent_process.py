@@ -66,5 +66,6 @@ def spooled_runs(state: Path) -> Sequence[Path]:
 
 def models_left_behind(state: Path) -> list[str]:
     """What lies in a state folder beside what lasts there: synthesised models."""
-    lasting = {"credential", "enrolment.json", "identity", "last_delivery.json", "lock", "newest_run", "spool"}
-    return sorted(path.name for path in state.iterdir() if path.name not in lasting)
+    lasting = {"credential", "identity", "lock", "newest_run", "spool"}
+    records = {"enrolment.json", "last_delivery.json", "memberships.json"}
+    return sorted(path.name for path in state.iterdir() if path.name not in lasting | records)

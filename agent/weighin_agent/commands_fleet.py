@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from weighin_agent.command_line import Commands, add_command, output_console, print_json, print_text, state_of
-from weighin_agent.errors import UsageError
+from weighin_agent.errors import EnvironmentFailure, UsageError
 from weighin_agent.fleet import actions as fleet
 from weighin_agent.fleet.consent import CONSENT_TEXT, CONSENT_VERSION
 from weighin_agent.fleet.delivery import DeliveryReport
@@ -15,6 +15,7 @@ from weighin_agent.fleet.forget import forget
 from weighin_agent.fleet.preview import preview
 from weighin_agent.fleet.state import State
 from weighin_agent.fleet.token import EnrollmentToken, parse_token
+from weighin_agent.schedule.period import DEFAULT_PERIOD
 from weighin_agent.terminal_status import print_status
 
 TOKEN_VARIABLE = "WEIGHIN_TOKEN"  # noqa: S105 - where a token lies, not one
@@ -52,9 +53,20 @@ def go_on_forgetting(options: argparse.Namespace, state: State) -> int:
     report = forget(state)
     if options.json:
         print_json(asdict(report))
+    for one in report.elsewhere:
+        print(
+            f"not asked: {one.aggregator_address}, for device {one.device_id}, as whom this one enrolled there before; "
+            f"its operator deletes what is left of that with `weighin-aggregator forget {one.device_id}`",
+            file=sys.stderr,
+        )
     if report.forgotten:
         there = f" What it sent to {report.aggregator_address} is deleted there." if report.aggregator_address else ""
         print(f"forgotten: nothing of this device is left in {state.folder}.{there}", file=sys.stderr)
+        if _is_scheduled(state):
+            print(
+                "its schedule stays, and weighs in without sending; end it with `weighin-agent schedule remove`",
+                file=sys.stderr,
+            )
         return 0
     print(
         f"not forgotten yet: {report.detail}; until then nothing is measured for sending, and `weighin-agent forget` "
@@ -62,6 +74,17 @@ def go_on_forgetting(options: argparse.Namespace, state: State) -> int:
         file=sys.stderr,
     )
     return 1
+
+
+def _is_scheduled(state: State) -> bool:
+    # Here, because they load what probes, for which no other command of a fleet has a use.
+    from weighin_agent.probe.system import this_system_name  # noqa: PLC0415
+    from weighin_agent.schedule import scheduler  # noqa: PLC0415
+
+    try:
+        return bool(scheduler.installed(scheduler.plan_here(this_system_name(), state.folder, DEFAULT_PERIOD)))
+    except EnvironmentFailure:  # a system without a scheduler that is known, or files that cannot be read
+        return False
 
 
 def _add_enroll(commands: Commands) -> None:

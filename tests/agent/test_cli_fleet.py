@@ -29,6 +29,8 @@ from weighin_agent.fleet.actions import keep_run, status, working
 from weighin_agent.fleet.consent import CONSENT_VERSION
 from weighin_agent.fleet.room import Room
 from weighin_agent.fleet.state import State
+from weighin_agent.probe.system import this_system_name
+from weighin_agent.schedule import scheduler
 from weighin_agent.terminal_status import status_lines
 
 
@@ -199,6 +201,36 @@ def test_forget_asks_and_does_nothing_without_a_yes(typed: Typed, fleet: Scripte
     assert code == 0
     assert fleet.address in errors.splitlines()[-1]
     assert len(fleet.seen.deletions) == 1
+
+
+def test_forget_names_who_must_be_asked_for_what_was_sent_under_an_earlier_name(
+    typed: Typed, fleet: ScriptedFleet
+) -> None:
+    typed("enroll", fleet.token().text, *ACCEPTED)
+    before = typed.state.device_id()
+    revoked = failure(grpc.StatusCode.PERMISSION_DENIED, "DEVICE_REVOKED")
+    fleet.answers = replace(fleet.answers, enroll=revoked, only_device=before)
+    typed("enroll", fleet.token(token_id="fedcba9876543210").text, *ACCEPTED)
+    code, _, errors = typed("forget", "--yes")
+    assert code == 0
+    assert f"`weighin-aggregator forget {before}`" in errors.splitlines()[0]
+    assert errors.splitlines()[-1].startswith("forgotten")
+
+
+def test_forget_says_that_the_schedule_stays(
+    typed: Typed, fleet: ScriptedFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    typed("enroll", fleet.token().text, *ACCEPTED)
+    plan = scheduler.plan_here(this_system_name(), typed.state.folder, "1d")
+    plan.files[0].path.parent.mkdir(parents=True)
+    plan.files[0].path.write_bytes(plan.files[0].data)
+    code, _, errors = typed("forget", "--yes")
+    assert code == 0
+    assert "`weighin-agent schedule remove`" in errors.splitlines()[-1]
+    plan.files[0].path.unlink()
+    assert "schedule" not in typed("forget", "--yes")[2]
 
 
 def test_a_deletion_that_waits_is_finished_by_submit_and_by_run_without_measuring(

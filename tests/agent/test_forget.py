@@ -13,7 +13,7 @@ from scripted_fleet import ScriptedFleet, scripted_fleet
 from weighin_agent.errors import StateError
 from weighin_agent.fleet.actions import enroll, enroll_insecure, keep_run, newest_run, status, working
 from weighin_agent.fleet.forget import forget
-from weighin_agent.fleet.state import Enrolment, State
+from weighin_agent.fleet.state import Enrolment, Membership, State
 from weighin_agent.terminal_status import status_lines
 
 AWAY = failure(grpc.StatusCode.UNAVAILABLE, "OVERLOADED", 5)
@@ -88,15 +88,24 @@ def test_a_deletion_cut_short_after_its_acknowledgement_asks_nobody_again(
     assert left_behind(state) == ["lock"]
 
 
-def test_an_erasure_cut_short_halfway_is_finished_by_the_next_start(fleet: ScriptedFleet, state: State) -> None:
-    fleet.answers = replace(fleet.answers, delete=AWAY)
-    forget(state)
-    forgetting = state.forgetting()
-    assert forgetting is not None
-    state.save_forgetting(replace(forgetting, acknowledged=True))
-    (state.folder / "identity").unlink()
-    state.credential.erase()
-    assert forget(state).forgotten
+def test_an_erasure_cut_short_halfway_is_finished_by_the_next_start(
+    fleet: ScriptedFleet, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def power_cut(state: State) -> None:
+        for name in ("enrolment.json", "identity"):
+            (state.folder / name).unlink()
+        state.credential.erase()
+        raise KeyboardInterrupt
+
+    earlier = Membership(device_id="earlier", aggregator_address="127.0.0.1:1")
+    state.save_memberships((earlier, *state.memberships()))
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "erase", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            forget(state)
+    report = forget(state)
+    assert (report.forgotten, report.elsewhere) == (True, (earlier,))
+    assert len(fleet.seen.deletions) == 1
     assert left_behind(state) == ["lock"]
 
 
@@ -130,6 +139,42 @@ def test_a_device_that_was_forgotten_may_come_back_as_another(fleet: ScriptedFle
         enroll(state, spool, fleet.token(), 1)
         assert keep_run(state, spool, b"run").sequence == 1
     assert state.device_id() != before
+
+
+def test_what_it_sent_under_an_earlier_name_is_not_said_to_be_deleted(fleet: ScriptedFleet, state: State) -> None:
+    before = state.device_id()
+    revoked = failure(grpc.StatusCode.PERMISSION_DENIED, "DEVICE_REVOKED")
+    fleet.answers = replace(fleet.answers, enroll=revoked, only_device=before)
+    for _ in range(2):
+        with working(state) as spool:
+            enroll(state, spool, fleet.token(), 1)
+    assert state.device_id() != before
+    report = forget(state)
+    assert report.forgotten
+    assert report.elsewhere == (Membership(device_id=before, aggregator_address=fleet.address),)
+    assert fleet.seen.devices == [fleet.seen.enrolments[-1].device_id], "nobody was asked under the earlier name"
+    assert left_behind(state) == ["lock"]
+
+
+def test_what_it_sent_to_an_earlier_aggregator_is_not_said_to_be_deleted(fleet: ScriptedFleet, state: State) -> None:
+    with scripted_fleet() as other:
+        with working(state) as spool:
+            enroll(state, spool, other.token(), 1)
+        expected = (Membership(device_id=state.device_id(), aggregator_address=fleet.address),)
+        other.answers = replace(other.answers, delete=AWAY)
+        assert forget(state).elsewhere == expected
+        other.answers = replace(other.answers, delete=None)
+        assert forget(state).elsewhere == expected, "said again, for whoever was not there the first time"
+    assert forget(state).elsewhere == ()
+
+
+@pytest.mark.parametrize("record", [b"\0", b"{}", b'[{"device_id": 1}]'])
+def test_a_damaged_record_of_earlier_names_is_set_aside(fleet: ScriptedFleet, state: State, record: bytes) -> None:
+    (state.folder / "memberships.json").write_bytes(record)
+    with working(state) as spool:
+        enroll(state, spool, fleet.token(), 1)
+    assert state.memberships() == (Membership(device_id=state.device_id(), aggregator_address=fleet.address),)
+    assert state.damaged() == ("memberships.json.damaged",)
 
 
 def test_a_device_that_never_enrolled_asks_nobody(tmp_path: Path) -> None:

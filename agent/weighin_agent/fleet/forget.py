@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from weighin_agent.errors import DeliveryError
 from weighin_agent.fleet.line import open_line
-from weighin_agent.fleet.state import Enrolment, Forgetting, State
+from weighin_agent.fleet.state import Enrolment, Forgetting, Membership, State
 
 _ALREADY_FORGOTTEN = "DEVICE_FORGOTTEN"
 
@@ -17,12 +17,15 @@ class ForgetReport:
     """Whether the device is forgotten, here and at ``aggregator_address``, None where it was not enrolled.
 
     If not, ``reason`` is an upper-case constant and ``detail`` one line for a person: the deletion waits for it.
+    ``elsewhere`` is where this device was enrolled under another name, or with another aggregator: it cannot prove that
+    any more, so what it sent there is not deleted by this.
     """
 
     forgotten: bool
     aggregator_address: str | None
     reason: str | None
     detail: str | None
+    elsewhere: tuple[Membership, ...]
 
 
 def forget(state: State, now_seconds: Callable[[], float] = time.time) -> ForgetReport:
@@ -32,21 +35,30 @@ def forget(state: State, now_seconds: Callable[[], float] = time.time) -> Forget
     aggregator has acknowledged the deletion: until then they are the proof of who asks for it.
     """
     if not state.folder.is_dir():
-        return ForgetReport(forgotten=True, aggregator_address=None, reason=None, detail=None)
+        return ForgetReport(forgotten=True, aggregator_address=None, reason=None, detail=None, elsewhere=())
     with state.locked():
         forgetting = state.forgetting() or _ask_for_it(state, now_seconds())
         state.erase_spool()
         enrolment = state.enrolment()
         address = enrolment.aggregator_address if enrolment else None
+        here = (state.device_id(), address)
+        elsewhere = tuple(one for one in state.memberships() if (one.device_id, one.aggregator_address) != here)
         if not forgetting.acknowledged:
             try:
                 _delete_there(state, enrolment, forgetting.request_id)
             except DeliveryError as error:
-                return ForgetReport(forgotten=False, aggregator_address=address, reason=error.reason, detail=str(error))
+                return ForgetReport(
+                    forgotten=False,
+                    aggregator_address=address,
+                    reason=error.reason,
+                    detail=str(error),
+                    elsewhere=elsewhere,
+                )
+            state.save_memberships(elsewhere)
             # Said before the key goes: after a crash in between nobody could ask the aggregator again.
             state.save_forgetting(replace(forgetting, acknowledged=True))
         state.erase()
-    return ForgetReport(forgotten=True, aggregator_address=address, reason=None, detail=None)
+    return ForgetReport(forgotten=True, aggregator_address=address, reason=None, detail=None, elsewhere=elsewhere)
 
 
 def _ask_for_it(state: State, now_seconds: float) -> Forgetting:

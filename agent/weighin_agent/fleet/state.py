@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,6 +42,14 @@ class Enrolment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """The name that this device had, or has, at an aggregator where it enrolled."""
+
+    device_id: str
+    aggregator_address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forgetting:
     """That this device is to be forgotten.
 
@@ -70,6 +78,7 @@ class State:
         self._new_uuid = new_uuid
         self._identity_path = folder / "identity"
         self._enrolment_path = folder / "enrolment.json"
+        self._memberships_path = folder / "memberships.json"
         self._last_delivery_path = folder / "last_delivery.json"
         self._newest_run_path = folder / "newest_run"
         self._forgetting_path = folder / "forgetting.json"
@@ -158,8 +167,30 @@ class State:
         return self.enrolment() is None and self._enrolment_path.name + _DAMAGED_SUFFIX in self.damaged()
 
     def save_enrolment(self, enrolment: Enrolment) -> None:
-        """Remember where this device is enrolled."""
+        """Remember where this device is enrolled, and for ``memberships`` under which name."""
+        here = Membership(device_id=self.device_id(), aggregator_address=enrolment.aggregator_address)
+        known = self.memberships()
+        if here not in known:
+            self.save_memberships((*known, here))
         self._write_json(self._enrolment_path, asdict(enrolment))
+
+    def memberships(self) -> tuple[Membership, ...]:
+        """Read where this device ever enrolled, the newest last: it may be another now, or enrolled elsewhere."""
+        record = self._read_json(self._memberships_path)
+        found = []
+        for one in record if isinstance(record, list) else ():
+            match one:
+                case {"device_id": str(device_id), "aggregator_address": str(address)}:
+                    found.append(Membership(device_id=device_id, aggregator_address=address))
+        return tuple(found)
+
+    def save_memberships(self, memberships: Sequence[Membership]) -> None:
+        """Remember these alone."""
+        if memberships:
+            self._write_json(self._memberships_path, [asdict(one) for one in memberships])
+        else:
+            with self._translated():
+                self._memberships_path.unlink(missing_ok=True)
 
     def enrolment_request_id(self, token_id: str) -> str:
         """Return the UUID that names the enrolment with a token: the same one until ``forget_enrolment_request``."""
@@ -212,6 +243,7 @@ class State:
             self._pending_enrolment_path,
             self._last_delivery_path,
             self._identity_path,
+            self._memberships_path,
         )
         with self._translated():
             for path in (*records, *(self.folder / name for name in self.damaged())):
@@ -257,6 +289,8 @@ class State:
                 leftover.unlink(missing_ok=True)
             if self.enrolment() is None:
                 self._set_aside(self._enrolment_path)
+            if not self.memberships():
+                self._set_aside(self._memberships_path)
             if self.forgetting() is None and self._forgetting_path.exists():
                 # Damaged: what was asked for holds all the same, under another name.
                 asked = self._forgetting_path.stat().st_mtime
@@ -286,7 +320,7 @@ class State:
             raise self._refused(error) from error
         return record
 
-    def _write_json(self, path: Path, record: Mapping[str, object]) -> None:
+    def _write_json(self, path: Path, record: Mapping[str, object] | Sequence[object]) -> None:
         with self._translated():
             files.write_durably(path, json.dumps(record, indent=1).encode() + b"\n")
 
