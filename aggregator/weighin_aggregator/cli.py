@@ -17,6 +17,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 bad usage, 130 ended by Ctrl-C."""
     os.umask(0o077)  # What it writes holds what devices sent, or keys.
+    # At the first parameter of a statement DuckDB imports pandas, where it is installed: half a second, for its kinds
+    # of nothing, which we never hand over.
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
     try:
         # Loading takes most of a second, in which Ctrl-C must be as quiet as later.
         from weighin_aggregator import commands  # noqa: PLC0415
