@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.abc import MetaPathFinder
 
 from weighin_aggregator.errors import AggregatorError, UsageError
 
@@ -14,12 +15,23 @@ _INTERRUPTED = 130
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
+class WithoutPandas(MetaPathFinder):
+    """Refuses to import pandas, for the length of a process.
+
+    Where it is installed, DuckDB and pyarrow import it at the first value that they are handed: half a second, to look
+    whether that is one of its kinds of nothing.
+    """
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        """Find nothing."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not loaded here", name=name)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 bad usage, 130 ended by Ctrl-C."""
     os.umask(0o077)  # What it writes holds what devices sent, or keys.
-    # At the first parameter of a statement DuckDB imports pandas, where it is installed: half a second, for its kinds
-    # of nothing, which we never hand over.
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, WithoutPandas())
     try:
         # Loading takes most of a second, in which Ctrl-C must be as quiet as later.
         from weighin_aggregator import commands  # noqa: PLC0415

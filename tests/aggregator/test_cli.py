@@ -72,6 +72,16 @@ def answering_into(output: int, *arguments: str | Path) -> subprocess.CompletedP
     return subprocess.run(line, stdout=output, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
 
 
+def test_what_opens_the_store_loads_no_pandas(data: Path) -> None:
+    code = (
+        "import atexit, sys; from weighin_aggregator.cli import main; "
+        "atexit.register(lambda: print('pandas' in sys.modules, file=sys.stderr)); sys.exit(main())"
+    )
+    line = [sys.executable, "-c", code, "init", "--data", str(data)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "False")
+
+
 def test_serve_on_all_networks_needs_one_name_that_devices_know(data: Path) -> None:
     done = command("serve", "--data", data, "--listen", "0.0.0.0:0")
     assert (done.returncode, done.stdout) == (2, "")
