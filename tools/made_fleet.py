@@ -23,7 +23,7 @@ from weighin_aggregator.schema import MIGRATIONS
 from weighin_analysis.catalog import architecture, size_classes
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.fleet.expressions import text
-from weighin_analysis.fleet.folder import Manifest, Part, part_of, publishing, write_manifest
+from weighin_analysis.fleet.folder import PARQUET, Manifest, Part, part_of, publishing, write_manifest
 from weighin_analysis.fleet.regrade import tiers_query, verdicts_query
 from weighin_analysis.fleet.views import FACTS, TABLES, VIEWS
 from weighin_analysis.footprint import KV_BYTES_PER_ELEMENT, bytes_read_per_token, download_bytes, memory_bytes
@@ -169,7 +169,7 @@ def _write(
     query = f"SELECT {', '.join(chosen)} " + (f"FROM made_{table}" if made else "WHERE false")
     path = work / table / f"{number:04d}.parquet"
     path.parent.mkdir(exist_ok=True)
-    copy = f"COPY ({query}) TO {text(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+    copy = f"COPY ({query}) TO {text(str(path))} {PARQUET}"
     (rows,) = connection.execute(copy).fetchone() or (0,)
     return part_of(work, f"{table}/{path.name}", rows)
 

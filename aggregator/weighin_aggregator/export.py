@@ -14,6 +14,7 @@ import duckdb
 
 from weighin_aggregator.engine import quoted
 from weighin_aggregator.schema import PUBLIC_QUERIES
+from weighin_analysis.fleet.folder import PARQUET
 
 _NOTHING_NEW = """
 CREATE OR REPLACE TEMP TABLE new_run(run_id UUID, run_number BIGINT);
@@ -49,7 +50,7 @@ def export_new(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     for table, query in PUBLIC_QUERIES.items():
         (folder / table).mkdir(exist_ok=True)
         path = folder / table / f"{max(numbers, default=0) + 1:06}.parquet"
-        connection.execute(f"COPY ({query}) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)")
+        connection.execute(f"COPY ({query}) TO {quoted(path)} {PARQUET}")
 
 
 def _continues(connection: duckdb.DuckDBPyConnection, held: Mapping[str, str]) -> bool:

@@ -86,7 +86,7 @@ def test_an_error_about_a_snapshot_does_not_drive_the_terminal_either(tmp_path: 
     folder = make_snapshot(tmp_path, [])
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["tables"]["runs"]["files"][0]["file"] = "\x1b[2J\n\x9b"
+    manifest["tables"]["tiers"]["files"][0]["file"] = "\x1b[2J\n\x9b"
     path.write_text(json.dumps(manifest))
     done = run("tiers", "--snapshot", folder)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)

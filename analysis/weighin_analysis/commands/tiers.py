@@ -27,8 +27,10 @@ def tiers(options: argparse.Namespace, *, shortened: bool) -> Iterator[str]:
     # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
     from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
     from weighin_analysis.fleet.tiers import tiers_of  # noqa: PLC0415
+    from weighin_analysis.fleet.views import TABLES  # noqa: PLC0415
 
-    with Fleet(options.snapshot) as fleet, fleet.asking():
+    judged = ("devices", "tiers")  # by the snapshot's own limits
+    with Fleet(options.snapshot, tables=TABLES if options.limits else judged) as fleet, fleet.asking():
         limits = fleet.limits([options.limits])[0] if options.limits else None
         found = tiers_of(fleet, limits=limits, source=options.source)
         yield from _json(found, fleet) if options.json else map(printable, _text(found, shortened=shortened))

@@ -22,6 +22,7 @@ from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import architectures
 from weighin_analysis.errors import CatalogError, EstimateError, QuestionError
 from weighin_analysis.fleet.coverage import FloatArray, reached, share_of, weighted_quantiles
+from weighin_analysis.fleet.expressions import text_list
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.grade import NO_VERDICT, REACH_COLUMNS, VERDICTS, EstimateColumns, Grades, grade
 from weighin_analysis.fleet.model_speed import Speeds, bytes_read, kv_bytes_per_element, speeds
@@ -38,7 +39,7 @@ _QUARTILES = (0.25, 0.5, 0.75)
 _GROUPS = """
     SELECT runtime, execution_provider, scheme, architecture, max(bytes_read_per_token)::DOUBLE AS bytes_read
     FROM estimates
-    WHERE source IN (SELECT unnest($1::VARCHAR[])) AND architecture_kind = 'decoder' AND counts
+    WHERE list_contains({sources}, source) AND architecture_kind = 'decoder' AND counts
         AND bytes_read_per_token > 0
     GROUP BY ALL ORDER BY ALL
 """
@@ -132,9 +133,8 @@ def _label(way: Way) -> tuple[str | None, str]:
 def _groups(connection: duckdb.DuckDBPyConnection, sources: Sequence[str]) -> list[Group]:
     """Return the groups of estimates of devices of some sources."""
     found: dict[tuple[str, str, str], dict[str, float]] = {}
-    for runtime, provider, scheme, architecture, weight_bytes in connection.execute(
-        _GROUPS, [list(sources)]
-    ).fetchall():
+    rows = connection.execute(_GROUPS.format(sources=text_list(sources))).fetchall()
+    for runtime, provider, scheme, architecture, weight_bytes in rows:
         if architecture in architectures():
             found.setdefault((runtime, provider, scheme), {})[architecture] = weight_bytes
     return [

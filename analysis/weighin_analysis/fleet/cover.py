@@ -3,7 +3,9 @@
 SQL picks the rows, numpy grades and counts them.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import duckdb
@@ -12,7 +14,7 @@ import numpy as np
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.catalog import size_classes
 from weighin_analysis.fleet.baseline import baseline_devices, class_speed
-from weighin_analysis.fleet.coverage import INTERVAL_PROBABILITY, effective_device_count, share_of
+from weighin_analysis.fleet.coverage import INTERVAL_PROBABILITY, FloatArray, effective_device_count, share_of
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.heat import verdict_counts
 from weighin_analysis.fleet.population import Population
@@ -93,32 +95,58 @@ def _under(fleet: Fleet, limits: Limits, scope: Scope) -> _UnderLimits:
     names, schemes = _classes(downloads), _schemes(downloads)
     found = standings(fleet.connection, limits, names, schemes, scope.device_count)
     weights = scope.cells.weights()
-    rows: list[CoverageRow] = []
-    classes: list[ClassStanding] = []
-    judged = np.zeros(scope.device_count, dtype=np.bool_)
-    for size_class in names:
+
+    def of_class(size_class: str) -> _OfClass:
         candidates = [
             (scheme, downloads[size_class, scheme], found.pop((size_class, scheme)))
             for scheme in schemes
             if (size_class, scheme) in found
         ]
-        if not candidates:  # only on devices that are not in question
-            continue
-        best = Standing.nobody(scope.device_count)
-        for _, _, one in candidates:
-            best.take(one)
-        judged |= best.judged
-        by_scheme = [(None, best), *((scheme, one) for scheme, _, one in candidates)]
-        rows += _coverage_rows(limits.version, size_class, by_scheme, scope)
-        classes.append(ClassStanding(size_class=size_class, best=best, choice=choice_of(candidates, weights)))
-    speeds = (class_speed(one.size_class, one.best, weights) for one in classes)
+        return _of_class(limits.version, size_class, candidates, scope, weights)
+
+    # Only on devices that are in question.
+    present = [name for name in names if any((name, scheme) in found for scheme in schemes)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        by_class = list(threads.map(of_class, present))
+    classes = [one.standing for one in by_class]
+    judged = np.zeros(scope.device_count, dtype=np.bool_)
+    for one in classes:
+        judged |= one.best.judged
     return _UnderLimits(
-        rows=tuple(rows),
+        rows=tuple(row for one in by_class for row in one.rows),
         ship=ship_table(limits.version, classes, judged, scope.cells),
         baselines=baseline_devices(fleet.connection, limits.version, classes, judged, weights),
-        speeds=tuple(one for one in speeds if one),
+        speeds=tuple(one.speed for one in by_class if one.speed),
         unjudged_count=int((~judged).sum()),
         verdict_counts=verdict_counts(limits.version, classes),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfClass:
+    """What follows from how the devices stand towards one class."""
+
+    standing: ClassStanding
+    rows: tuple[CoverageRow, ...]
+    speed: ClassSpeed | None
+
+
+def _of_class(
+    limits_version: str,
+    size_class: str,
+    candidates: Sequence[tuple[str, int | None, Standing]],
+    scope: Scope,
+    weights: FloatArray,
+) -> _OfClass:
+    """Return what the best scheme of every device says, and each by itself; see ``choice_of`` for ``candidates``."""
+    best = Standing.nobody(scope.device_count)
+    for _, _, one in candidates:
+        best.take(one)
+    by_scheme = [(None, best), *((scheme, one) for scheme, _, one in candidates)]
+    return _OfClass(
+        standing=ClassStanding(size_class=size_class, best=best, choice=choice_of(candidates, weights)),
+        rows=tuple(_coverage_rows(limits_version, size_class, by_scheme, scope)),
+        speed=class_speed(size_class, best, weights),
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.fleet.expressions import text, texts
-from weighin_analysis.fleet.folder import Manifest, part_of, write_manifest
+from weighin_analysis.fleet.folder import PARQUET, Manifest, part_of, write_manifest
 from weighin_analysis.fleet.rows import Row
 from weighin_analysis.fleet.views import FACTS, TABLES, View
 from weighin_analysis.limits import current_limits
@@ -81,7 +81,7 @@ class Draft:
         """Give the writer of a part for tables of a view; the file is there also if nothing is written."""
         path = self._folder / view.name / name
         path.parent.mkdir(exist_ok=True)
-        with pq.ParquetWriter(path, _schema(view), compression="zstd") as writer:
+        with pq.ParquetWriter(path, _schema(view), compression="lz4") as writer:
             yield writer
 
     def collect(self, view: View) -> None:
@@ -108,7 +108,7 @@ class Draft:
         (self._folder / table).mkdir(exist_ok=True)
         # Under a name of its own: the old parts may be links to those of an earlier snapshot.
         new = self._folder / table / "new"
-        self._connection.execute(f"COPY ({query}) TO {text(str(new))} (FORMAT parquet, COMPRESSION zstd)")
+        self._connection.execute(f"COPY ({query}) TO {text(str(new))} {PARQUET}")
         for path in old:
             path.unlink()
         new.rename(self._folder / table / name)

@@ -138,6 +138,11 @@ def texts(values: Iterable[str]) -> str:
     return ", ".join(map(text, values))
 
 
+def text_list(values: Iterable[str]) -> str:
+    """Return a list of texts, which may be empty. To pass one as a parameter, DuckDB's client imports all of pandas."""
+    return f"[{texts(values)}]::VARCHAR[]"
+
+
 def identifier(name: str) -> str:
     """Return a name, quoted."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,7 +1,7 @@
 """A snapshot that is open: its tables behind SQL, and the judgements over its devices."""
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import duckdb
 from weighin_analysis.errors import LimitsError, SnapshotError
 from weighin_analysis.fleet.answer import Answer
 from weighin_analysis.fleet.folder import Manifest, checked_files, read_manifest
-from weighin_analysis.fleet.views import VIEWS, VIEWS_VERSION
+from weighin_analysis.fleet.views import TABLES, VIEWS, VIEWS_VERSION
 from weighin_analysis.limits import Limits, load_several_limits, shipped_versions
 
 _TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --data DIR --out DIR`"
@@ -26,8 +26,11 @@ class Fleet:
     nothing else, loads no extension and changes no setting.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open a snapshot; SnapshotError in one line where it is missing, damaged or of another version."""
+    def __init__(self, folder: Path, *, tables: Collection[str] = TABLES) -> None:
+        """Open a snapshot; SnapshotError in one line where it is missing, damaged or of another version.
+
+        Nothing but ``tables`` can be asked, and only their files are looked at: those of a large fleet are gigabytes.
+        """
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
         if self.manifest.views_version != VIEWS_VERSION:
@@ -35,7 +38,7 @@ class Fleet:
                 f"{folder}: its views are version {self.manifest.views_version}, this program reads {VIEWS_VERSION}; "
                 "use matching versions of both"
             )
-        self.files = checked_files(folder, self.manifest)
+        self.files = checked_files(folder, self.manifest, tables)
         self.connection = _connected(folder, self.files)
 
     def __enter__(self) -> Self:
@@ -117,7 +120,7 @@ def _connected(folder: Path, files: Mapping[str, Sequence[Path]]) -> duckdb.Duck
         connection.execute("SET lock_configuration = true")
         for table, paths in files.items():
             connection.read_parquet([glob.escape(str(path.resolve())) for path in paths]).create_view(table)
-        _check_columns(connection, folder)
+        _check_columns(connection, folder, files)
     except duckdb.Error as cause:
         connection.close()
         reason = str(cause).splitlines()[0]
@@ -128,9 +131,9 @@ def _connected(folder: Path, files: Mapping[str, Sequence[Path]]) -> duckdb.Duck
     return connection
 
 
-def _check_columns(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+def _check_columns(connection: duckdb.DuckDBPyConnection, folder: Path, tables: Collection[str]) -> None:
     """Pass only views that have their columns; a later version of a view may have more."""
-    for view in VIEWS:
+    for view in (one for one in VIEWS if one.name in tables):
         relation = connection.view(view.name)
         kinds = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
         for column in view.columns:

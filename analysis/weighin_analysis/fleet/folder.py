@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -19,6 +19,9 @@ from weighin_analysis.errors import SnapshotError
 from weighin_analysis.fleet.views import TABLES, VIEWS_VERSION
 
 MANIFEST = "manifest.json"
+# How DuckDB writes a part. With lz4 it is read in little more than half the time that zstd takes, for a seventh more
+# bytes of measurements and a fourteenth of estimates.
+PARQUET = "(FORMAT parquet, COMPRESSION lz4_raw)"
 SCHEMA_VERSION = 3
 
 # In the name of a folder whose snapshot is being made, behind that of its target.
@@ -92,11 +95,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise SnapshotError(f"{path}: names no usable files ({cause!r:.80}); {_TAKE_ANOTHER}") from cause
 
 
-def checked_files(folder: Path, manifest: Manifest) -> dict[str, tuple[Path, ...]]:
-    """Return the files of every table once their bytes match the manifest; SnapshotError names one that does not."""
+def checked_files(folder: Path, manifest: Manifest, tables: Iterable[str] = TABLES) -> dict[str, tuple[Path, ...]]:
+    """Return the files of these tables once their bytes match the manifest; SnapshotError names one that does not."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # the hashes are most of what opening a large snapshot takes
-        tables = manifest.tables.items()
-        found = {table: threads.map(partial(_checked_file, folder), parts) for table, parts in tables}
+        found = {table: threads.map(partial(_checked_file, folder), manifest.tables[table]) for table in tables}
         return {table: tuple(files) for table, files in found.items()}
 
 

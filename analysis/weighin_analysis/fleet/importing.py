@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from weighin_analysis.fleet.column_types import column_types
+from weighin_analysis.fleet.expressions import text, texts
 from weighin_analysis.fleet.external import (
     Imported,
     Row,
@@ -24,6 +25,7 @@ from weighin_analysis.fleet.external import (
 from weighin_analysis.fleet.external_estimates import FORMULA_VERSION, estimate_rows, left_out
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.folder import (
+    PARQUET,
     Manifest,
     Part,
     part_of,
@@ -124,7 +126,7 @@ def _make_table(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequenc
 
 def _number_on(connection: duckdb.DuckDBPyConnection, tables: Iterable[str], base: Base) -> None:
     """Let the numbers of the new runs follow those of the runs that are kept."""
-    runs = f"read_parquet([{', '.join(_text(glob.escape(str(path))) for path in base.files['runs'])}])"
+    runs = f"read_parquet([{texts(glob.escape(str(path)) for path in base.files['runs'])}])"
     kept = f"SELECT coalesce(max(run_number), 0) FROM {runs} ANTI JOIN devices USING (device_id)"  # noqa: S608 - our own files
     (last,) = connection.execute(kept).fetchone() or (0,)
     for table in tables:
@@ -137,7 +139,7 @@ def _kept(connection: duckdb.DuckDBPyConnection, table: str, files: Sequence[Pat
     parts = []
     for number, path in enumerate(files, start=1):
         name = f"{table}/{number:06}.parquet"
-        held = f"FROM read_parquet({_text(glob.escape(str(path)))})"  # DuckDB takes every name for a pattern
+        held = f"FROM read_parquet({text(glob.escape(str(path)))})"  # DuckDB takes every name for a pattern
         if (
             has_devices
             and connection.execute(f"SELECT 1 {held} SEMI JOIN devices USING (device_id) LIMIT 1").fetchone()
@@ -152,10 +154,5 @@ def _kept(connection: duckdb.DuckDBPyConnection, table: str, files: Sequence[Pat
 
 def _write(connection: duckdb.DuckDBPyConnection, query: str, work: Path, name: str) -> Part:
     """Write the rows of a query as a part of the snapshot."""
-    copied = connection.execute(f"COPY ({query}) TO {_text(work / name)} (FORMAT parquet, COMPRESSION zstd)").fetchone()
+    copied = connection.execute(f"COPY ({query}) TO {text(str(work / name))} {PARQUET}").fetchone()
     return part_of(work, name, copied[0] if copied else 0)
-
-
-def _text(path: Path | str) -> str:
-    """Write a path as a SQL text."""
-    return "'" + str(path).replace("'", "''") + "'"

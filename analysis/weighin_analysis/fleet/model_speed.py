@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from weighin_analysis.architecture import Architecture
 from weighin_analysis.catalog import architectures
 from weighin_analysis.fleet.coverage import FloatArray
+from weighin_analysis.fleet.expressions import text_list
 from weighin_analysis.fleet.grade import log_sd
 from weighin_analysis.fleet.ways import NATIVE_RUNTIME, Group
 from weighin_analysis.footprint import KV_BYTES_PER_ELEMENT
@@ -28,9 +29,9 @@ _ENDS = ("", "_low", "_high")
 _RATES = {Phase.DECODE: "decode_tokens_per_second", Phase.PREFILL: "prefill_tokens_per_second"}
 
 _ROWS = """
-    SELECT place, list_position($4::VARCHAR[], architecture) - 1 AS number, memory_available_bytes, {columns}
+    SELECT place, list_position({names}, architecture) - 1 AS number, memory_available_bytes, {columns}
     FROM estimates JOIN coverage_devices USING (run_number)
-    WHERE runtime = $1 AND execution_provider = $2 AND scheme = $3 AND counts AND architecture IN (SELECT unnest($4))
+    WHERE runtime = $1 AND execution_provider = $2 AND scheme = $3 AND counts AND list_contains({names}, architecture)
 """
 
 
@@ -108,9 +109,8 @@ def _read(
     DuckDB picks the rows and numpy puts them side by side: as many filtered aggregates take four times as long.
     """
     names = ["memory_available_bytes", *(f"{rate}{end}" for rate in _RATES.values() for end in _ENDS)]
-    query = _ROWS.format(columns=", ".join(names[1:]))
-    parameters = [group.runtime, group.execution_provider, group.scheme, [one.name for one in references]]
-    found = connection.execute(query, parameters).fetchnumpy()
+    query = _ROWS.format(columns=", ".join(names[1:]), names=text_list(one.name for one in references))
+    found = connection.execute(query, [group.runtime, group.execution_provider, group.scheme]).fetchnumpy()
     places, row_of = np.unique(np.asarray(found["place"], dtype=np.int64), return_inverse=True)
     number = np.asarray(found["number"], dtype=np.int64)
     columns = {name: np.full((len(references), len(places)), np.nan) for name in names}

@@ -8,6 +8,7 @@ import numpy as np
 
 from weighin_analysis.errors import QuestionError
 from weighin_analysis.fleet.coverage import Cells
+from weighin_analysis.fleet.expressions import text_list
 from weighin_analysis.fleet.population import Population, PopulationCell
 
 SOURCES = ("native", "browser", "external")
@@ -24,7 +25,7 @@ _SCOPE = """
         AND (wanted.accelerator IS NULL OR wanted.accelerator = devices.accelerator_kind)
         AND (above_bytes IS NULL OR memory_total_bytes > above_bytes)
         AND (most_bytes IS NULL OR memory_total_bytes <= most_bytes)
-    WHERE source IN (SELECT unnest($1::VARCHAR[])) AND (cell IS NOT NULL OR NOT EXISTS (FROM coverage_population))
+    WHERE list_contains({sources}, source) AND (cell IS NOT NULL OR NOT EXISTS (FROM coverage_population))
 """
 
 
@@ -76,7 +77,7 @@ def choose(connection: duckdb.DuckDBPyConnection, sources: Sequence[str], popula
         band = cell.memory
         row = [number, cell.form_factor, cell.accelerator, band and band.above_bytes, band and band.most_bytes]
         connection.execute("INSERT INTO coverage_population VALUES ($1, $2, $3, $4, $5)", row)
-    connection.execute(_SCOPE, [list(sources)])
+    connection.execute(_SCOPE.format(sources=text_list(sources)))
     cell_of = (
         connection.execute("SELECT cell FROM coverage_devices ORDER BY place").fetchnumpy()["cell"].astype(np.int64)
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.fleet.coverage import BoolArray, FloatArray, Reached, reached
-from weighin_analysis.fleet.expressions import IS_STOPPED
+from weighin_analysis.fleet.expressions import IS_STOPPED, text_list
 from weighin_analysis.fleet.grade import NO_VERDICT, REACH_COLUMNS, EstimateColumns, grade, log_sd
 from weighin_analysis.fleet.values import Level
 from weighin_analysis.limits import Limits
@@ -35,11 +35,11 @@ _NUMBERS = (*_SPEEDS, *(f"{name}_{end}" for name in _BOUND for end in ("low", "h
             "memory_bytes", "memory_available_bytes")  # fmt: skip
 # Joining devices here would take as long as reading; the rows of a run lie together, so numpy finds it once for all.
 _ROWS = f"""
-    SELECT run_number, class_number, list_position($2::VARCHAR[], scheme)::USMALLINT AS scheme_number,
-        list_position($3::VARCHAR[], execution_provider)::USMALLINT AS provider_number,
+    SELECT run_number, class_number, list_position({{schemes}}, scheme)::USMALLINT AS scheme_number,
+        list_position({{providers}}, execution_provider)::USMALLINT AS provider_number,
         {", ".join(f"{name}::DOUBLE AS {name}" for name in _NUMBERS)},
         {IS_STOPPED} AS stopped
-    FROM (SELECT *, list_position($1::VARCHAR[], size_class)::USMALLINT AS class_number FROM estimates
+    FROM (SELECT *, list_position({{classes}}, size_class)::USMALLINT AS class_number FROM estimates
         WHERE architecture_kind = '{ArchitectureKind.DECODER}' AND counts AND class_number IS NOT NULL)
 """  # noqa: S608  (no text of anybody else)
 
@@ -130,7 +130,8 @@ def standings(
         for (name,) in connection.execute("SELECT DISTINCT execution_provider FROM estimates ORDER BY 1").fetchall()
     ]
     runs = connection.execute("SELECT run_number FROM coverage_devices ORDER BY place").fetchnumpy()["run_number"]
-    reader = connection.execute(_ROWS, [list(size_classes), list(schemes), providers]).to_arrow_reader(_BATCH_ROWS)
+    numbers = {"classes": text_list(size_classes), "schemes": text_list(schemes), "providers": text_list(providers)}
+    reader = connection.execute(_ROWS.format(**numbers)).to_arrow_reader(_BATCH_ROWS)
     found: dict[tuple[str, str], Standing] = {}
     # DuckDB reads, numpy grades, and this thread takes, each a batch ahead of the next.
     for rows in _ahead(_Rows.of(batch, runs, limits) for batch in _ahead(reader)):

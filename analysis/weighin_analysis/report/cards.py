@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from weighin_analysis.card import Basis, Estimate, Verdict
 from weighin_analysis.conditions import Conditions
 from weighin_analysis.errors import RowError
+from weighin_analysis.fleet.expressions import text_list
 from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.rows import Row, build, failure_of, hardware_of, reading_rows
 from weighin_analysis.report.findings import DeviceLine
@@ -22,7 +23,7 @@ _T = TypeVar("_T")
 
 # A view of verdicts does not tell the threads. Of two rows that differ in them alone the faster has the better verdict.
 _ROWS = f"""
-    WITH asked AS (SELECT run_number FROM devices WHERE list_contains($1::VARCHAR[], run_id)),
+    WITH asked AS (SELECT run_number FROM devices WHERE list_contains({{runs}}, run_id)),
     e AS (
         SELECT *, row_number() OVER (PARTITION BY run_id, size_class, architecture, scheme, execution_provider
             ORDER BY decode_tokens_per_second DESC NULLS LAST, latency_seconds) AS place
@@ -40,7 +41,7 @@ _ROWS = f"""
 """
 _FOREIGN = """
     SELECT run_id, median(foreign_cpu_share) FROM series
-    WHERE list_contains($1::VARCHAR[], run_id) AND NOT isnan(foreign_cpu_share) GROUP BY ALL
+    WHERE list_contains({runs}, run_id) AND NOT isnan(foreign_cpu_share) GROUP BY ALL
 """
 
 
@@ -118,17 +119,17 @@ class DeviceDetail:
 
 def device_details(fleet: Fleet, graded: Graded, lines: Sequence[DeviceLine]) -> tuple[DeviceDetail, ...]:
     """Return everything about these devices, in this order."""
-    runs = [line.run_id for line in lines]
-    rows = _by_run(dicts(fleet, _ROWS.format(verdicts=graded.verdicts), [runs]))
-    facts = _by_run(dicts(fleet, "FROM runs WHERE list_contains($1::VARCHAR[], run_id)", [runs]))
+    runs = text_list(line.run_id for line in lines)
+    rows = _by_run(dicts(fleet, _ROWS.format(runs=runs, verdicts=graded.verdicts)))
+    facts = _by_run(dicts(fleet, f"FROM runs WHERE list_contains({runs}, run_id)"))
     failures, gaps = (
-        _by_run(dicts(fleet, f"FROM {table} WHERE list_contains($1::VARCHAR[], run_id) ORDER BY run_id, ord", [runs]))
+        _by_run(dicts(fleet, f"FROM {table} WHERE list_contains({runs}, run_id) ORDER BY run_id, ord"))
         for table in ("case_failures", "probe_gaps")
     )
-    kinds = [line.hardware_id for line in lines if line.hardware_id]
-    query = "FROM hardware WHERE list_contains($1::VARCHAR[], hardware_id)"
-    hardware = {row["hardware_id"]: [row] for row in dicts(fleet, query, [kinds])}
-    foreign = {row["run_id"]: row["median(foreign_cpu_share)"] for row in dicts(fleet, _FOREIGN, [runs])}
+    kinds = text_list(line.hardware_id for line in lines if line.hardware_id)
+    query = f"FROM hardware WHERE list_contains({kinds}, hardware_id)"
+    hardware = {row["hardware_id"]: [row] for row in dicts(fleet, query)}
+    foreign = {row["run_id"]: row["median(foreign_cpu_share)"] for row in dicts(fleet, _FOREIGN.format(runs=runs))}
     found = []
     for line in lines:
         reader = _Reader()

@@ -1,6 +1,7 @@
 """Write the report of a fleet into a folder: the page, the same as Markdown, numbers as CSV and JSON, the charts."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,19 +60,16 @@ def write_report(
     findings = findings_of(fleet, graded, source=source, population=population)
     details = device_details(fleet, graded[0], findings.devices[:MAX_SECTIONS])
     page = build_page(findings, details)
-    drawings = _drawings(page)
     files: dict[str, bytes] = {name: text.encode() for name, text in csv_files(findings).items()}
-    for anchor, drawing in drawings.items():
-        picture = to_standalone(drawing.wide, light_palette())
-        files[f"{CHARTS}/{anchor}.svg"] = picture.encode()
-        files[f"{CHARTS}/{anchor}.png"] = to_png(picture)
     files["report.md"] = to_markdown(page, CHARTS).encode()
     files["report.json"] = to_json(findings, page.headline).encode()
-    files[PAGE] = render(page, drawings).encode()
     try:
         (folder / CHARTS).mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "devices.csv") as unfinished:
-            write_devices(fleet, graded, unfinished)
+        with ThreadPoolExecutor(max_workers=1) as drawing:  # which needs no DuckDB, while that writes
+            drawn = drawing.submit(_drawn_files, page)
+            with replacing(folder / "devices.csv") as unfinished:
+                write_devices(fleet, graded, unfinished)
+            files |= drawn.result()
         for name, content in files.items():
             with replacing(folder / name) as unfinished:
                 unfinished.write_bytes(content)
@@ -81,6 +79,17 @@ def write_report(
     except OSError as cause:
         raise ReportError(f"{folder}: cannot write the report ({cause.strerror}); choose another --out") from cause
     return Written(page=folder / PAGE, device_count=findings.coverage.sample.device_count)
+
+
+def _drawn_files(page: Page) -> dict[str, bytes]:
+    """Return the charts and, last, the page."""
+    drawings = _drawings(page)
+    files: dict[str, bytes] = {}
+    for anchor, drawing in drawings.items():
+        picture = to_standalone(drawing.wide, light_palette())
+        files[f"{CHARTS}/{anchor}.svg"] = picture.encode()
+        files[f"{CHARTS}/{anchor}.png"] = to_png(picture)
+    return {**files, PAGE: render(page, drawings).encode()}
 
 
 def _drawings(page: Page) -> Mapping[str, Drawing]:

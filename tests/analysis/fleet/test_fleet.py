@@ -17,6 +17,7 @@ from made_fleet import make_fleet
 import weighin_analysis
 from weighin_analysis.cli import main
 from weighin_analysis.errors import LimitsError, QueryError, SnapshotError
+from weighin_analysis.fleet.fleet import Fleet
 from weighin_analysis.fleet.views import TABLES, VIEWS
 from weighin_analysis.limits import CURRENT_VERSION, shipped_text
 
@@ -219,6 +220,17 @@ def test_a_truncated_file_is_named(snapshot: Path) -> None:
     path = snapshot / "estimates" / "0001.parquet"
     path.write_bytes(path.read_bytes()[:-100])
     assert "estimates/0001.parquet: damaged" in refusal(snapshot)
+
+
+def test_of_a_part_of_the_tables_only_their_files_are_looked_at_and_nothing_else_can_be_asked(snapshot: Path) -> None:
+    (snapshot / "estimates" / "0001.parquet").unlink()
+    with Fleet(snapshot, tables=("devices", "tiers")) as fleet:
+        assert fleet.sql("SELECT count(*) FROM tiers JOIN devices USING (run_number)").rows() == [(DEVICES,)]
+        with pytest.raises(QueryError, match="estimates"):
+            fleet.sql("FROM estimates")
+    (snapshot / "tiers" / "0001.parquet").unlink()
+    with pytest.raises(SnapshotError, match=r"tiers/0001\.parquet"):
+        Fleet(snapshot, tables=("devices", "tiers"))
 
 
 def test_one_flipped_bit_is_found(snapshot: Path) -> None:
