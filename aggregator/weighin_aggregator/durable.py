@@ -7,8 +7,6 @@ from pathlib import Path
 
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk. Raises OSError."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folder
-        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
