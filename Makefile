@@ -32,12 +32,14 @@ $(BIN)/.dev: $(BIN)/.members pyproject.toml
 demo: $(BIN)/.members ## weigh this machine in and write the report to .demo/report/index.html
 	@$(BIN)/python tools/demo.py $(DEMO)
 
-# What measures has the machine for itself; all others share the cores.
+# What measures has the machine for itself; all others share the cores. First those that are long or set much up, so that
+# no core is left with one of them at the end.
 MEASURING := $(wildcard tests/agent/test_bench_*.py) \
-  $(addprefix tests/agent/test_,cli_run.py probe_bandwidth.py shared_weights.py verify.py)
-SHARING := tests/analysis tests/aggregator tests/faults tests/proto \
-  $(filter-out $(MEASURING),$(wildcard tests/agent/test_*.py)) \
-  $(addprefix tests/end_to_end/test_,enrolled_device.py light_agent.py node_client.py privacy.py report_page.py)
+  $(addprefix tests/agent/test_,cli_run.py probe_bandwidth.py shared_weights.py verify.py) \
+  $(addprefix tests/end_to_end/test_,bench_accuracy.py bench_check.py demo.py standard_suite.py weigh_in.py)
+LONG := tests/end_to_end/test_deploy.py tests/test_docs.py tests/end_to_end/test_privacy.py tests/faults
+SHARING := $(LONG) $(filter-out $(MEASURING) $(LONG),$(wildcard tests/end_to_end/test_*.py tests/test_*.py)) \
+  $(filter-out $(MEASURING),$(wildcard tests/agent/test_*.py)) tests/aggregator tests/analysis tests/proto
 test: $(BIN)/.dev $(AXE) $(NODE_CLIENT) ## run every test that this machine can run
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(SHARING); shared=$$?; \
 	$(BIN)/python -m pytest $(addprefix --ignore=,$(SHARING)) && exit $$shared

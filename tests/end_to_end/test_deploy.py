@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,18 +151,20 @@ def devices(server: Server, archive: Path, tmp_path_factory: pytest.TempPathFact
     """Three devices that were installed, enrolled and weighed in by the document; the server is still there."""
     with server.started():
         server.follow(BLOCKS["The server"][2])
-        assert (server.machine.home / "token.txt").stat().st_mode & 0o077 == 0
-        found: dict[str, Machine] = {}
-        for name in DEVICES:
-            found[name] = device(tmp_path_factory.mktemp(name), archive, server.machine.home / "token.txt")
-            if name == "first":
-                found[name].shell(BLOCKS["Each device"][0])
-            else:
-                # The same program as on the first: only what it does on this device is done again.
-                (found[name].home / INSTALLED).parent.mkdir(parents=True)
-                (found[name].home / INSTALLED).symlink_to(found["first"].home / INSTALLED)
-                lines = BLOCKS["Each device"][0].splitlines()
-                found[name].shell("\n".join(line for line in lines if "weighin-agent/bin" in line))
+        token = server.machine.home / "token.txt"
+        assert token.stat().st_mode & 0o077 == 0
+        found = {name: device(tmp_path_factory.mktemp(name), archive, token) for name in DEVICES}
+        first, *others = found.values()
+        steps = BLOCKS["Each device"][0]
+        first.shell(steps)
+        for other in others:
+            # The same program as on the first: only what it does on this device is done again.
+            (other.home / INSTALLED).parent.mkdir(parents=True)
+            (other.home / INSTALLED).symlink_to(first.home / INSTALLED)
+        own = "\n".join(line for line in steps.splitlines() if "weighin-agent/bin" in line)
+        with ThreadPoolExecutor(len(others)) as pool:  # beside each other: what they measure is not looked at
+            for _ in pool.map(lambda other: other.shell(own), others):
+                pass
         yield found
 
 
@@ -189,6 +192,25 @@ def test_the_program_is_that_of_the_bundle_alone(devices: dict[str, Machine]) ->
     home = devices["first"].home
     printed = devices["first"].shell(f"{INSTALLED}/bin/python -c '{code}'")
     assert [path.startswith(str(home)) for path in printed.split()] == [True, True]
+
+
+def test_the_agent_brings_no_store_no_charts_and_no_aggregator(devices: dict[str, Machine]) -> None:
+    python = devices["first"].home / INSTALLED / "bin" / "python"
+    for module in ("duckdb", "pyarrow", "altair", "jinja2", "weighin_aggregator"):
+        done = subprocess.run([python, "-c", f"import {module}"], env={}, capture_output=True, check=False)
+        assert done.returncode == 1, module
+        assert b"ModuleNotFoundError" in done.stderr
+
+
+def test_it_judges_with_the_light_core_and_says_what_the_report_needs(devices: dict[str, Machine]) -> None:
+    first = devices["first"]
+    first.shell(f"{INSTALLED}/bin/python -c 'import weighin_analysis.judge'")
+    program = str(first.home / INSTALLED / "bin" / "weighin-analysis")
+    line = [program, "report", "--snapshot", "x", "--out", "y"]
+    done = subprocess.run(line, env=first.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == done.stderr.strip().splitlines()[0]
+    assert "weighin-analysis[report]" in done.stderr
 
 
 def fired(machine: Machine, *, on: Path | None = None) -> str:
