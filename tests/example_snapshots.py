@@ -14,6 +14,7 @@ from example_runs import envelope, run_id
 from weighin.v1 import run_pb2, services_pb2
 from weighin_aggregator.intake import Accepted, examine
 from weighin_aggregator.limits import Limits
+from weighin_aggregator.reading import reread
 from weighin_aggregator.records import to_batch
 from weighin_aggregator.store import Store
 from weighin_analysis.fleet.folder import publishing
@@ -114,4 +115,4 @@ def part_path(folder: Path, table: str) -> Path:
 
 
 def _accepted(sent: services_pb2.RunEnvelope, run: run_pb2.Run) -> Accepted:
-    return Accepted(run_id=sent.run_id, sequence=sent.sequence, sha256=sent.run_sha256, raw=sent.run, run=run)
+    return Accepted(run_id=sent.run_id, sequence=sent.sequence, sha256=sent.run_sha256, raw=sent.run, run=reread(run))

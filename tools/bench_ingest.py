@@ -20,7 +20,7 @@ import pyarrow as pa
 from ingest_load import MODES, put_load
 
 from weighin.v1 import services_pb2
-from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.intake import Accepted, examine_all
 from weighin_aggregator.limits import DEFAULT_LIMITS
 from weighin_aggregator.records import to_batch
 from weighin_aggregator.store import Store, utc_now
@@ -104,7 +104,7 @@ def _envelope(number: int) -> services_pb2.RunEnvelope:
 def _in_process(runs: int) -> float:
     """Commit rows that are ready, the last group whole too; returns runs per second."""
     group = DEFAULT_LIMITS.group_runs
-    examined = [examine(_envelope(number), DEFAULT_LIMITS) for number in range(group)]
+    examined = examine_all([_envelope(number) for number in range(group)], DEFAULT_LIMITS)
     accepted = [item for item in examined if isinstance(item, Accepted)]
     tables = to_batch(accepted, example_runs.DEVICE_ID, utc_now()).tables
     stored, seconds = 0, 0.0

@@ -1,7 +1,7 @@
 """What becomes of one envelope before the store sees it: accepted, or refused with a reason."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -9,9 +9,10 @@ from google.protobuf.message import DecodeError
 from weighin.v1 import measurement_pb2, run_pb2, services_pb2
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.peer import is_lower_case_uuid
+from weighin_aggregator.reading import Reading, read, reread
 from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.rules import at_least
-from weighin_aggregator.validate import violations
+from weighin_aggregator.validate import are_sound, violations
 
 SCHEMA_VERSION = 2
 
@@ -27,7 +28,7 @@ class Accepted:
     sequence: int
     sha256: bytes
     raw: bytes
-    run: run_pb2.Run
+    run: Reading
     attempt_count: int = 0
 
 
@@ -41,18 +42,41 @@ class Refused:
 
 
 def examine(envelope: services_pb2.RunEnvelope, limits: Limits) -> Accepted | Refused:
-    """Check one envelope by itself. Raises Refusal for the whole call when its run carries no consent."""
-    if not is_lower_case_uuid(envelope.run_id):
+    """Check one envelope. Raises Refusal for the whole call when its run carries no consent."""
+    return examine_all([envelope], limits)[0]
+
+
+def examine_all(envelopes: Sequence[services_pb2.RunEnvelope], limits: Limits) -> list[Accepted | Refused]:
+    """Check the envelopes of a call, each by itself; of two with one run_id the second is refused.
+
+    Raises Refusal for the whole call when a run carries no consent.
+    """
+    seen: set[str] = set()
+    faults = [_fault(envelope, seen, limits) for envelope in envelopes]
+    whole = [envelope for envelope, fault in zip(envelopes, faults, strict=True) if fault is None]
+    sound = _quickly_read(whole, limits)
+    return [
+        fault or _judged(envelope, sound.get(envelope.run_id) or _read(envelope, limits))
+        for envelope, fault in zip(envelopes, faults, strict=True)
+    ]
+
+
+def _fault(envelope: services_pb2.RunEnvelope, seen: set[str], limits: Limits) -> Refused | None:
+    """Find what is wrong with an envelope before its run is looked at; ``seen`` are the run_ids before it."""
+    if envelope.run_id in seen or not is_lower_case_uuid(envelope.run_id):
         return Refused(reason=Reason.RUN_ID_INVALID)
+    seen.add(envelope.run_id)
     if len(envelope.run) > limits.run_bytes:
         return _invalid(f"run: must have at most {limits.run_bytes} bytes")
     if hashlib.sha256(envelope.run).digest() != envelope.run_sha256:
         return Refused(reason=Reason.CHECKSUM_MISMATCH, retry=True)
-    try:
-        run = run_pb2.Run.FromString(envelope.run)
-    except DecodeError:
-        return Refused(reason=Reason.MALFORMED_RUN)
-    return _refuse(run, envelope, limits) or Accepted(
+    return None
+
+
+def _judged(envelope: services_pb2.RunEnvelope, run: Reading | Refused) -> Accepted | Refused:
+    if isinstance(run, Refused):
+        return run
+    return Accepted(
         run_id=envelope.run_id,
         sequence=envelope.sequence,
         sha256=envelope.run_sha256,
@@ -62,8 +86,27 @@ def examine(envelope: services_pb2.RunEnvelope, limits: Limits) -> Accepted | Re
     )
 
 
-def _refuse(run: run_pb2.Run, envelope: services_pb2.RunEnvelope, limits: Limits) -> Refused | None:
-    """Find the first reason not to take a run that decodes, None if there is none."""
+def _quickly_read(envelopes: Sequence[services_pb2.RunEnvelope], limits: Limits) -> Mapping[str, Reading]:
+    """Read together, by run_id, the runs of this contract that are as they should be; of others ``_read`` must say."""
+    readings = {
+        envelope.run_id: reading
+        for envelope in envelopes
+        if not any(_envelope_violations(envelope)) and (reading := read(envelope.run)) and _is_current(reading.head)
+    }
+    sound = are_sound(list(readings.values()), limits)
+    return {run_id: reading for (run_id, reading), is_sound in zip(readings.items(), sound, strict=True) if is_sound}
+
+
+def _is_current(run: run_pb2.Run) -> bool:
+    return run.schema_version == SCHEMA_VERSION and run.consent_version >= 1
+
+
+def _read(envelope: services_pb2.RunEnvelope, limits: Limits) -> Reading | Refused:
+    """Read any run, or find the first reason not to take it."""
+    try:
+        run = run_pb2.Run.FromString(envelope.run)
+    except DecodeError:
+        return Refused(reason=Reason.MALFORMED_RUN)
     if run.schema_version > SCHEMA_VERSION:
         return Refused(reason=Reason.SCHEMA_TOO_NEW, retry=True)
     if run.schema_version < 1:
@@ -75,7 +118,7 @@ def _refuse(run: run_pb2.Run, envelope: services_pb2.RunEnvelope, limits: Limits
     if run.schema_version == 1:
         _say_what_version_1_left_unsaid(run)
     broken = [*_envelope_violations(envelope), *violations(run, limits)][: limits.violations]
-    return _invalid(*broken) if broken else None
+    return _invalid(*broken) if broken else reread(run)
 
 
 def _say_what_version_1_left_unsaid(run: run_pb2.Run) -> None:

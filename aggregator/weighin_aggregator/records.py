@@ -22,6 +22,8 @@ from weighin.v1 import device_pb2, measurement_pb2, run_pb2
 from weighin_aggregator import columns
 from weighin_aggregator.hardware import lasting_part
 from weighin_aggregator.intake import Accepted
+from weighin_aggregator.reading import MeasurementColumns, columns_of
+from weighin_aggregator.wire import Flags, Integers
 
 Row = tuple[Any, ...]
 
@@ -84,26 +86,35 @@ class Batch:
 def to_batch(
     accepted: Sequence[Accepted], device_id: str, receive_time: datetime, sending: Sending = _NOTHING_SAID
 ) -> Batch:
-    """All rows of the given runs. ``receive_time`` is the server's clock, UTC without a zone."""
-    hardware = [lasting_part(item.run.device) for item in accepted]
+    """All rows of the given runs. ``receive_time`` is the server's clock, UTC without a zone.
+
+    Raises ValueError for numbers that no accepted run holds: its measurements are not ``plain``.
+    """
+    hardware = [lasting_part(item.run.head.device) for item in accepted]
     hardware_rows = {part: _hardware_row(device_pb2.Device.FromString(part)) for part in set(hardware)}
     runs = [
         _run_row(item, device_id, receive_time, hardware_rows[part][0], sending)
         for item, part in zip(accepted, hardware, strict=True)
     ]
     failures = [
-        _failure_row(item.run_id, ord_, failure) for item in accepted for ord_, failure in enumerate(item.run.failures)
+        _failure_row(item.run_id, ord_, failure)
+        for item in accepted
+        for ord_, failure in enumerate(item.run.head.failures)
     ]
     gaps = [
         (item.run_id, ord_, gap.fact, _GAP_REASONS[gap.reason], gap.detail)
         for item in accepted
-        for ord_, gap in enumerate(item.run.probe_gaps)
+        for ord_, gap in enumerate(item.run.head.probe_gaps)
     ]
+    run_ids = pa.array([item.run_id for item in accepted], pa.string())
+    measurements = columns_of([item.run for item in accepted])
+    if not (measurements.plain.all() and measurements.series.plain.all()):
+        raise ValueError("a run that was accepted cannot be read")
     tables = {
         "run": _table(runs, columns.RUN),
         "hardware": _table(list(hardware_rows.values()), columns.HARDWARE),
-        "measurement": _measurement_table(accepted),
-        "series": _series_table(accepted),
+        "measurement": _measurement_table(run_ids, measurements),
+        "series": _series_table(run_ids, measurements),
         "case_failure": _table(failures, columns.CASE_FAILURE),
         "probe_gap": _table(gaps, columns.PROBE_GAP),
     }
@@ -133,7 +144,7 @@ def _seconds(duration: duration_pb2.Duration) -> float:
 
 
 def _run_row(item: Accepted, device_id: str, receive_time: datetime, hardware_id: str, sending: Sending) -> Row:
-    run = item.run
+    run = item.run.head
     memory = run.device.memory
     return (
         item.run_id,
@@ -266,34 +277,25 @@ def _architecture(architecture: measurement_pb2.Architecture) -> dict[str, Any]:
     }
 
 
-def _measurement_table(accepted: Sequence[Accepted]) -> pa.Table:
+def _measurement_table(run_ids: pa.StringArray, measurements: MeasurementColumns) -> pa.Table:
     """One row per measurement. A case is converted once for all of its measurements: a fleet runs the same few."""
-    rows: list[Row] = []
-    cases: dict[bytes, int] = {}
-    case_numbers: list[int] = []
-    for item in accepted:
-        for ord_, measurement in enumerate(item.run.measurements):
-            case_numbers.append(cases.setdefault(measurement.case.SerializeToString(), len(cases)))
-            rows.append(_measurement_row(item.run_id, ord_, measurement))
+    cases = {data: number for number, data in enumerate(dict.fromkeys(measurements.case))}
     case_rows = [_case_row(measurement_pb2.Case.FromString(data)) for data in cases]
-    of_cases = _table(case_rows, columns.MEASURED_CASE).take(pa.array(case_numbers, pa.int32()))
-    own = _table(rows, columns.OF_MEASUREMENT)
-    arrays = [(own if name in columns.OF_MEASUREMENT.names else of_cases)[name] for name in columns.MEASUREMENT.names]
+    case_numbers = pa.array([cases[data] for data in measurements.case], pa.int32())
+    of_cases = _table(case_rows, columns.MEASURED_CASE).take(case_numbers)
+    own = {
+        "run_id": run_ids.take(pa.array(measurements.owner, pa.int64())),
+        "ord": _int32(measurements.ord),
+        "execution_provider": pa.array(measurements.execution_provider, pa.string()),
+        "phase": _spelled(measurements.phase, _PHASES),
+        "token_count": _int32(measurements.token_count),
+        "context_depth": _int32(measurements.context_depth),
+        "peak_memory_bytes": _where(measurements.has_peak_memory_bytes, measurements.peak_memory_bytes),
+        "output_correlation": _where(measurements.has_output_correlation, measurements.output_correlation),
+        "output_relative_rms": _where(measurements.has_output_relative_rms, measurements.output_relative_rms),
+    }
+    arrays = [own[name] if name in own else of_cases[name] for name in columns.MEASUREMENT.names]
     return pa.Table.from_arrays(arrays, schema=columns.MEASUREMENT)
-
-
-def _measurement_row(run_id: str, ord_: int, measurement: measurement_pb2.Measurement) -> Row:
-    return (
-        run_id,
-        ord_,
-        measurement.execution_provider,
-        _PHASES[measurement.phase],
-        measurement.token_count,
-        measurement.context_depth,
-        _present(measurement, "peak_memory_bytes"),
-        _present(measurement, "output_correlation"),
-        _present(measurement, "output_relative_rms"),
-    )
 
 
 def _case_row(case: measurement_pb2.Case) -> Row:
@@ -328,41 +330,39 @@ def _failure_row(run_id: str, ord_: int, failure: measurement_pb2.CaseFailure) -
     )
 
 
-def _series_table(accepted: Sequence[Accepted]) -> pa.Table:
+def _series_table(run_ids: pa.StringArray, measurements: MeasurementColumns) -> pa.Table:
     """One row per series; samples stay one flat array, since most of a run is samples."""
-    rows: list[Row] = []
-    samples: list[float] = []
-    offsets = [0]
-    for item in accepted:
-        for measurement_ord, measurement in enumerate(item.run.measurements):
-            for ord_, series in enumerate(measurement.series):
-                rows.append(_series_row(item.run_id, measurement_ord, ord_, series))
-                samples += series.sample_seconds[:]  # A slice is a list, made at once.
-                offsets.append(len(samples))
-    if not rows:
-        return columns.SERIES.empty_table()
-    flat, bounds = np.array(samples, np.float32), np.array(offsets, np.int32)
+    series = measurements.series
+    bounds = np.concatenate(([0], series.sample_ends)).astype(np.int32)
     arrays = [
-        pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), columns.SERIES, strict=False)
+        run_ids.take(pa.array(measurements.owner[series.owner], pa.int64())),
+        _int32(measurements.ord[series.owner]),
+        _int32(series.ord),
+        _spelled(series.part, _PARTS),
+        _int32(series.round),
+        _spelled(series.phase, _PHASES),
+        _int32(series.token_count),
+        _int32(series.context_depth),
+        _spelled(series.clock, _CLOCKS),
+        _where(series.has_foreign_cpu_share, series.foreign_cpu_share),
+        medians(series.sample_seconds, bounds),
+        pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(series.sample_seconds, pa.float32())),
     ]
-    arrays.append(medians(flat, bounds))
-    arrays.append(pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(flat, pa.float32())))
     return pa.Table.from_arrays(arrays, schema=columns.SERIES)
 
 
-def _series_row(run_id: str, measurement_ord: int, ord_: int, series: measurement_pb2.Series) -> Row:
-    return (
-        run_id,
-        measurement_ord,
-        ord_,
-        _PARTS[series.part],
-        series.round,
-        _PHASES[series.phase],
-        series.token_count,
-        series.context_depth,
-        _CLOCKS[series.clock],
-        series.foreign_cpu_share if series.HasField("foreign_cpu_share") else None,
-    )
+def _where(present: Flags, values: npt.NDArray[Any]) -> Any:
+    """Take the values that are present, NULL in place of the others."""
+    return pa.array(values, mask=~present)
+
+
+def _int32(numbers: Integers) -> pa.Int32Array:
+    return pa.array(numbers.astype(np.int32), pa.int32())
+
+
+def _spelled(numbers: Integers, words: Mapping[int, str | None]) -> pa.StringArray:
+    """Write the numbers of an enum as its words: they count from 0 without a gap."""
+    return pa.array([words[number] for number in range(len(words))], pa.string()).take(pa.array(numbers, pa.int64()))
 
 
 def medians(samples: npt.NDArray[np.float32], offsets: npt.NDArray[np.int32]) -> pa.FloatArray:

@@ -12,7 +12,7 @@ from weighin_aggregator.admission import Admission
 from weighin_aggregator.commit import Committer, Decision, Decisions
 from weighin_aggregator.errors import StoreRefusedError, StoreUnavailableError
 from weighin_aggregator.gate import Gate
-from weighin_aggregator.intake import Accepted, Refused, examine
+from weighin_aggregator.intake import Accepted, Refused, examine_all
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.records import Batch, Sending, to_batch
 from weighin_aggregator.refusal import Reason, Refusal
@@ -47,7 +47,7 @@ class RunService:
             raise Refusal(Reason.OVERLOADED)
         request = _decode(data, self._limits)
         self._admission.take(len(request.envelopes))
-        examined = _examine_all(request.envelopes, self._limits)
+        examined = examine_all(request.envelopes, self._limits)
         accepted = [item for item in examined if isinstance(item, Accepted)]
         decisions = await self._store_counted(accepted, device, _sending(request)) if accepted else {}
         results = [
@@ -110,19 +110,6 @@ def _converted(accepted: Sequence[Accepted], device: str, sending: Sending) -> B
         return to_batch(accepted, device, utc_now(), sending)
     except Exception as error:  # Whatever a run does here, the same run would do again at every attempt.
         raise StoreRefusedError(f"no rows can be made: {type(error).__name__}") from error
-
-
-def _examine_all(envelopes: Sequence[services_pb2.RunEnvelope], limits: Limits) -> list[Accepted | Refused]:
-    """Check every envelope by itself; of two with one run_id the second is refused."""
-    seen: set[str] = set()
-    examined: list[Accepted | Refused] = []
-    for envelope in envelopes:
-        if envelope.run_id in seen:
-            examined.append(Refused(reason=Reason.RUN_ID_INVALID))
-            continue
-        seen.add(envelope.run_id)
-        examined.append(examine(envelope, limits))
-    return examined
 
 
 def _result(run_id: str, item: Accepted | Refused, decisions: Decisions) -> services_pb2.RunResult:

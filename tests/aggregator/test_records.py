@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from weighin.v1 import device_pb2, run_pb2
 from weighin_aggregator.intake import Accepted, examine
 from weighin_aggregator.limits import DEFAULT_LIMITS
+from weighin_aggregator.reading import reread
 from weighin_aggregator.records import Sending, medians, to_batch
 from weighin_aggregator.store import utc_now
 
@@ -31,7 +32,7 @@ def test_a_median_is_that_of_its_own_series_and_absent_where_a_sample_is_impossi
 
 
 def hardware_id(run: run_pb2.Run) -> str:
-    item = Accepted(run_id=example_runs.run_id(1), sequence=1, sha256=bytes(32), raw=b"", run=run)
+    item = Accepted(run_id=example_runs.run_id(1), sequence=1, sha256=bytes(32), raw=b"", run=reread(run))
     batch = to_batch([item], example_runs.DEVICE_ID, utc_now())
     (row,) = batch.tables["hardware"].to_pylist()
     assert batch.tables["run"]["hardware_id"].to_pylist() == [row["hardware_id"]]
@@ -91,7 +92,7 @@ def test_a_run_without_anything_optional_becomes_rows_with_nulls() -> None:
     for name in ("before", "after", "probe_gaps", "measurements"):
         run.ClearField(name)
     run.device.Clear()
-    item = Accepted(run_id=example_runs.run_id(1), sequence=1, sha256=bytes(32), raw=b"", run=run)
+    item = Accepted(run_id=example_runs.run_id(1), sequence=1, sha256=bytes(32), raw=b"", run=reread(run))
     tables = to_batch([item], example_runs.DEVICE_ID, utc_now()).tables
     (row,) = tables["run"].to_pylist()
     assert (row["before"], row["storage_free_bytes"], row["read_bandwidth_bytes_per_second"]) == (None, None, None)

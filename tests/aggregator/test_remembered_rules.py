@@ -13,6 +13,7 @@ from weighin.v1 import measurement_pb2, run_pb2
 from weighin_aggregator import rules, validate, validate_device
 from weighin_aggregator.intake import Accepted
 from weighin_aggregator.limits import DEFAULT_LIMITS
+from weighin_aggregator.reading import reread
 from weighin_aggregator.records import to_batch
 from weighin_aggregator.store import utc_now
 
@@ -31,6 +32,7 @@ def forget() -> None:
         rules._broken_by_name,
         rules._broken_by_line,
         validate._broken_by_serialized_case,
+        validate._threads_of_small_case,
         validate_device._broken_by_lasting_part,
     ):
         remembering.cache_clear()
@@ -76,11 +78,13 @@ def measurements(draw: st.DrawFn) -> measurement_pb2.Measurement:
 
 @patient
 @given(measurements())
-def test_the_quick_look_at_a_measurement_passes_exactly_those_that_break_no_rule(
+def test_the_quick_look_at_a_run_passes_exactly_those_that_break_no_rule(
     measurement: measurement_pb2.Measurement,
 ) -> None:
-    broken = list(validate.measurement_violations("m", measurement, DEFAULT_LIMITS))
-    assert validate.is_sound(measurement, DEFAULT_LIMITS) == (not broken)
+    run = run_pb2.Run.FromString(RECORDED)
+    run.measurements[1].CopyFrom(measurement)
+    broken = validate.violations(run, DEFAULT_LIMITS)
+    assert validate.are_sound([reread(run)], DEFAULT_LIMITS) == [not broken]
 
 
 @patient
@@ -122,7 +126,7 @@ def test_runs_of_one_call_become_the_rows_of_each_by_itself(chance: random.Rando
                 sequence=number + 1,
                 sha256=bytes(32),
                 raw=run.SerializeToString(),
-                run=run,
+                run=reread(run),
             )
         )
     now = utc_now()
