@@ -88,13 +88,24 @@ def normal_cdf(x: FloatArray) -> FloatArray:
 
     Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.2.17.
     """
-    t = 1 / (1 + PHI_SCALE * np.abs(x))
-    upper = np.zeros_like(t)
-    for coefficient in reversed(PHI_COEFFICIENTS):  # in place: new arrays would take most of the time
-        upper += coefficient
-        upper *= t
-    upper *= np.exp(x * x / -2) / math.sqrt(2 * math.pi)
-    return 0.5 + np.copysign(0.5 - upper, x)
+    # In place: to map the pages of new arrays into memory would take most of the time.
+    t = np.abs(x)
+    t *= PHI_SCALE
+    t += 1
+    np.reciprocal(t, out=t)
+    found = np.zeros_like(t)
+    for coefficient in reversed(PHI_COEFFICIENTS):
+        found += coefficient
+        found *= t
+    np.multiply(x, x, out=t)
+    t /= -2
+    np.exp(t, out=t)
+    t /= math.sqrt(2 * math.pi)
+    found *= t
+    np.subtract(0.5, found, out=found)
+    np.copysign(found, x, out=found)
+    found += 0.5
+    return found
 
 
 def grade(columns: EstimateColumns, limits: Limits) -> Grades:
@@ -106,17 +117,22 @@ def grade(columns: EstimateColumns, limits: Limits) -> Grades:
     does_not_fit = columns.stopped | (memory < 1)  # memory that is not known is no reason against
     verdict = np.select(
         [does_not_fit, np.isnan(usable), comfortable >= 0, usable >= 0],
-        [VERDICTS.index(Verdict.DOES_NOT_FIT), NO_VERDICT, VERDICTS.index(Verdict.COMFORTABLE),
-         VERDICTS.index(Verdict.USABLE)],
-        VERDICTS.index(Verdict.TOO_SLOW),
-    )  # fmt: skip
-    return Grades(
-        verdict=verdict.astype(np.int8),
-        comfortable_margin_sds=np.where(does_not_fit, -np.inf, comfortable),
-        comfortable_probability=np.where(does_not_fit, 0.0, comfortable_probability),
-        usable_margin_sds=np.where(does_not_fit, -np.inf, usable),
-        usable_probability=np.where(does_not_fit, 0.0, usable_probability),
+        [_code(Verdict.DOES_NOT_FIT), np.int8(NO_VERDICT), _code(Verdict.COMFORTABLE), _code(Verdict.USABLE)],
+        _code(Verdict.TOO_SLOW),
     )
+    comfortable[does_not_fit] = usable[does_not_fit] = -np.inf
+    comfortable_probability[does_not_fit] = usable_probability[does_not_fit] = 0.0
+    return Grades(
+        verdict=verdict,
+        comfortable_margin_sds=comfortable,
+        comfortable_probability=comfortable_probability,
+        usable_margin_sds=usable,
+        usable_probability=usable_probability,
+    )
+
+
+def _code(verdict: Verdict) -> np.int8:
+    return np.int8(VERDICTS.index(verdict))
 
 
 def _reached(columns: EstimateColumns, verdict: Verdict, limits: Limits) -> tuple[FloatArray, FloatArray]:
@@ -140,4 +156,7 @@ def _reached(columns: EstimateColumns, verdict: Verdict, limits: Limits) -> tupl
 def _in_sds(margin: FloatArray, log_sd: FloatArray) -> FloatArray:
     """Return how many standard deviations a margin is from 1; NaN where it or its spread is not known."""
     known = (margin > 0) & np.isfinite(margin) & (log_sd >= 0) & np.isfinite(log_sd)
-    return np.where(known, np.log(margin) / np.maximum(log_sd, LEAST_LOG_SD), np.nan)
+    sds = np.log(margin)
+    sds /= np.maximum(log_sd, LEAST_LOG_SD)
+    sds[~known] = np.nan
+    return sds
