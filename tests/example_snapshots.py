@@ -12,11 +12,11 @@ import duckdb
 from example_runs import envelope, run_id
 
 from weighin.v1 import run_pb2, services_pb2
-from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.intake.examine import Accepted, examine
+from weighin_aggregator.intake.reading import reread
+from weighin_aggregator.intake.records import to_batch
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.reading import reread
-from weighin_aggregator.records import to_batch
-from weighin_aggregator.store import Store
+from weighin_aggregator.store.store import Store
 from weighin_analysis.fleet.folder import publishing
 from weighin_analysis.fleet.judge_runs import judge_folder
 from weighin_analysis.fleet.rows import hardware_of, run_with

@@ -16,14 +16,14 @@ from typing import Any, Self
 
 import example_runs
 
-from weighin_aggregator import copying, engine, store, upkeep
-from weighin_aggregator.backup import write_backup
 from weighin_aggregator.cli import WithoutPandas
-from weighin_aggregator.deletion import delete_device
+from weighin_aggregator.commands.upkeep import alone
 from weighin_aggregator.identity.roster import tombstone
-from weighin_aggregator.restore import restore
-from weighin_aggregator.store import Store, utc_now
-from weighin_aggregator.upkeep_commands import alone
+from weighin_aggregator.store import copying, engine, store, upkeep
+from weighin_aggregator.store.backup import write_backup
+from weighin_aggregator.store.deletion import delete_device
+from weighin_aggregator.store.restore import restore
+from weighin_aggregator.store.store import Store, utc_now
 
 _STATEMENTS = {"ATTACH", "BEGIN", "COMMIT", "CHECKPOINT", "DETACH"}
 _EVENTS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from weighin_aggregator.schema import MIGRATIONS, VERSION_TABLE
+from weighin_aggregator.store.schema import MIGRATIONS, VERSION_TABLE
 
 
 def packed(value: str, names: str) -> str:

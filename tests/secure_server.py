@@ -12,13 +12,13 @@ import aggregator_process
 import grpc
 from enrolling import Device, secure_channel
 
-from weighin_aggregator.assembly import Config, Secure
+from weighin_aggregator.commands.operator_client import Operator, operating
 from weighin_aggregator.identity.terms import Terms
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.operator_client import Operator, operating
-from weighin_aggregator.ports import Endpoint
-from weighin_aggregator.server import running
-from weighin_aggregator.serving import Serving
+from weighin_aggregator.serve.assembly import Config, Secure
+from weighin_aggregator.serve.ports import Endpoint
+from weighin_aggregator.serve.server import running
+from weighin_aggregator.serve.serving import Serving
 
 # Every test of a server calls from one address, often and in vain.
 UNHURRIED = Limits(failures_per_minute=100_000, calls_per_minute=100_000)

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from weighin_aggregator.store import Store
+from weighin_aggregator.store.store import Store
 
 if __name__ == "__main__":
     with Store.open(Path(sys.argv[1])):

@@ -5,10 +5,10 @@ from datetime import datetime
 import example_runs
 import pyarrow as pa
 
-from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.intake.examine import Accepted, examine
+from weighin_aggregator.intake.records import to_batch
 from weighin_aggregator.limits import DEFAULT_LIMITS
-from weighin_aggregator.records import to_batch
-from weighin_aggregator.store import utc_now
+from weighin_aggregator.store.store import utc_now
 
 
 def rows(

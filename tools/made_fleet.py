@@ -19,7 +19,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from weighin_aggregator.schema import MIGRATIONS
+from weighin_aggregator.store.schema import MIGRATIONS
 from weighin_analysis.catalog import architecture, size_classes
 from weighin_analysis.estimate import FORMULA_VERSION
 from weighin_analysis.fleet.expressions import text

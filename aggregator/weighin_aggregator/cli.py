@@ -34,10 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     sys.meta_path.insert(0, WithoutPandas())
     try:
         # Loading takes most of a second, in which Ctrl-C must be as quiet as later.
-        from weighin_aggregator import commands  # noqa: PLC0415
+        from weighin_aggregator.commands import command_line  # noqa: PLC0415
 
         try:
-            commands.run(arguments)
+            command_line.run(arguments)
         finally:
             # The interpreter itself would flush --help and --version, too late for an error to be one line.
             print(end="", flush=True)

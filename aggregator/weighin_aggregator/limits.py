@@ -44,7 +44,7 @@ class Limits:
     group_runs: int = 1_000
     drain_seconds: float = 20.0
 
-    # A checkpoint writes at most what the write-ahead log holds (16 MB); four times that must be free.
+    # A checkpoint writes about what the log holds (8 MB and a group more); several times that must be free.
     free_disk_bytes: int = 64 << 20
     kept_snapshots: int = 3
 

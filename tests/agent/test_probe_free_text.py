@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from weighin_agent.probe.text import clean_processor_name, clean_text
+from weighin_aggregator.intake.rules import version
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.rules import version
 
 PIECES = st.sampled_from(
     [

@@ -12,8 +12,8 @@ from aggregator_process import new_run_id, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighin_aggregator.admission import Admission
 from weighin_aggregator.refusal import Reason, Refusal
+from weighin_aggregator.serve.admission import Admission
 
 
 @dataclass(slots=True)

@@ -14,12 +14,12 @@ import store_holder
 from example_runs import DEVICE_ID, OTHER_DEVICE_ID
 from stored_runs import rows
 
-from weighin_aggregator.backup import Backup, checked_backup, take_backup, write_backup
-from weighin_aggregator.copying import Copy
-from weighin_aggregator.deletion import RUN_TABLES, delete_device
 from weighin_aggregator.errors import BackupError, StoreBusyError, StoreError, StoreVersionError
-from weighin_aggregator.restore import restore
-from weighin_aggregator.store import Store, utc_now
+from weighin_aggregator.store.backup import Backup, checked_backup, take_backup, write_backup
+from weighin_aggregator.store.copying import Copy
+from weighin_aggregator.store.deletion import RUN_TABLES, delete_device
+from weighin_aggregator.store.restore import restore
+from weighin_aggregator.store.store import Store, utc_now
 
 TABLES = ("run", "hardware", "device", "device_event", "enrollment_use", "forgotten_device", *RUN_TABLES)
 
@@ -250,7 +250,7 @@ def test_what_was_refused_since_the_backup_stays_refused(data: Path, backup: Pat
 def test_a_restore_that_was_interrupted_refuses_to_serve_until_it_is_run_again(
     data: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weighin_aggregator.restore._finish", lambda data: None)
+    monkeypatch.setattr("weighin_aggregator.store.restore._finish", lambda data: None)
     restore(data, backup)
     monkeypatch.undo()
     with pytest.raises(StoreError, match="run it again"):

@@ -14,7 +14,7 @@ import example_runs
 import pytest
 from aggregator_process import command
 
-from weighin_aggregator.schema import MIGRATIONS
+from weighin_aggregator.store.schema import MIGRATIONS
 
 SERVE = ("--insecure", "--listen", "127.0.0.1:0")
 

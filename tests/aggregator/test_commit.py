@@ -9,13 +9,13 @@ from pathlib import Path
 import example_runs
 import pytest
 
-from weighin_aggregator.commit import Committer, Decision
 from weighin_aggregator.errors import NoRoomError, StoreRefusedError, StoreUnavailableError
-from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.intake.examine import Accepted, examine
+from weighin_aggregator.intake.records import Batch, to_batch
 from weighin_aggregator.limits import DEFAULT_LIMITS, Limits
-from weighin_aggregator.records import Batch, to_batch
 from weighin_aggregator.refusal import Reason, Refusal
-from weighin_aggregator.store import Store, utc_now
+from weighin_aggregator.store.commit import Committer, Decision
+from weighin_aggregator.store.store import Store, utc_now
 
 SECONDS = 30
 

@@ -9,9 +9,9 @@ import pytest
 from example_runs import DEVICE_ID, LAPTOP, OTHER_DEVICE_ID, SMALL_BOARD
 from stored_runs import rows
 
-from weighin_aggregator.deletion import RUN_TABLES, delete_device, delete_received_before, is_erasure_due
 from weighin_aggregator.errors import CopyOvertakenError
-from weighin_aggregator.store import Store
+from weighin_aggregator.store.deletion import RUN_TABLES, delete_device, delete_received_before, is_erasure_due
+from weighin_aggregator.store.store import Store
 
 NOW = datetime(2026, 11, 22, 12)
 PLANTED = b"planted bytes of a device that will be forgotten"

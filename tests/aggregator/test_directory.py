@@ -18,15 +18,15 @@ from example_runs import DEVICE_ID
 from old_store import make_store_of_the_first_version
 from stored_runs import rows
 
-from weighin_aggregator.backup import write_backup
-from weighin_aggregator.deletion import delete_device
-from weighin_aggregator.directory import owned
+from weighin_aggregator.commands.upkeep import alone
 from weighin_aggregator.errors import StoreBusyError, StoreError, StoreMissingError
 from weighin_aggregator.identity.roster import tombstone
-from weighin_aggregator.restore import restore
-from weighin_aggregator.store import Store, utc_now
-from weighin_aggregator.upkeep import compact
-from weighin_aggregator.upkeep_commands import alone
+from weighin_aggregator.store.backup import write_backup
+from weighin_aggregator.store.deletion import delete_device
+from weighin_aggregator.store.directory import owned
+from weighin_aggregator.store.restore import restore
+from weighin_aggregator.store.store import Store, utc_now
+from weighin_aggregator.store.upkeep import compact
 
 LOCK = "weighin.duckdb.lock"
 

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from secure_server import SecureServer, secure_server
 
 from weighin.v1 import services_pb2, services_pb2_grpc
-from weighin_aggregator.deletion import delete_device
 from weighin_aggregator.errors import ServerError
 from weighin_aggregator.identity import register
 from weighin_aggregator.identity.authority import Authority
@@ -33,7 +32,8 @@ from weighin_aggregator.identity.terms import Terms, make_token
 from weighin_aggregator.identity.token import read as read_token
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.refusal import Refusal
-from weighin_aggregator.store import Store, utc_now
+from weighin_aggregator.store.deletion import delete_device
+from weighin_aggregator.store.store import Store, utc_now
 
 ENROLL = "/weighin.v1.EnrollmentService/Enroll"
 TOKEN_INVALID = (grpc.StatusCode.UNAUTHENTICATED, "ENROLLMENT_TOKEN_INVALID", None)
@@ -373,7 +373,7 @@ def test_an_accident_of_the_server_counts_as_a_failed_attempt(tmp_path: Path, mo
 
     with secure_server(tmp_path / "data", Limits()) as server:
         request = Device().request(server.token()).SerializeToString()
-        monkeypatch.setattr("weighin_aggregator.enrollment_service.requested_key", accident)
+        monkeypatch.setattr("weighin_aggregator.serve.enrollment_service.requested_key", accident)
         assert outcomes_at_once(server, [request] * 12) == {"INTERNAL_ERROR": 10, "TOO_MANY_FAILURES": 2}
 
 

@@ -19,10 +19,10 @@ from weighin_aggregator.errors import AuthorityError
 from weighin_aggregator.identity import token
 from weighin_aggregator.identity.authority import Authority
 from weighin_aggregator.identity.certificates import has_signed, requested_key
+from weighin_aggregator.identity.peer import address
 from weighin_aggregator.identity.rate import Allowance
 from weighin_aggregator.identity.server_certificate import ServerCertificate, renew_time
 from weighin_aggregator.identity.terms import Terms
-from weighin_aggregator.peer import address
 
 FINGERPRINT = "ab" * 32
 
@@ -98,12 +98,13 @@ def test_a_key_of_another_kind_is_not_taken(key: ec.EllipticCurvePrivateKey | rs
 # A serial number below zero, of which the library warns.
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 @given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
-def test_a_certificate_with_a_changed_byte_is_nobodys(place: int, flip: int) -> None:
+def test_a_certificate_with_a_changed_byte_is_nobodys_or_says_the_same(place: int, flip: int) -> None:
     chain = AUTHORITY.admit(KEY.public_key(), str(uuid.uuid4())).chain_pem
     der = bytearray(x509.load_pem_x509_certificate(chain).public_bytes(serialization.Encoding.DER))
     der[place % len(der)] ^= flip
     changed = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
-    assert AUTHORITY.vouched(changed) is None
+    # One byte is signed by nobody and says nothing: how many bits of the signature's last byte are left unused.
+    assert AUTHORITY.vouched(changed) in (None, AUTHORITY.vouched(chain))
     assert AUTHORITY.vouched(chain) is not None
 
 

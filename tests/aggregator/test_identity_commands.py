@@ -11,7 +11,7 @@ import pytest
 from aggregator_process import Server, command
 from enrolling import Device
 
-from weighin_aggregator import commands
+from weighin_aggregator.commands import command_line
 from weighin_aggregator.errors import AggregatorError, AuthorityError, DeviceUnknownError, UsageError
 
 UNKNOWN = "0b6f1c1e-6a51-4d0c-9d7e-2f4f5a7c9b10"
@@ -41,13 +41,13 @@ def answer(*arguments: str | Path) -> str:
 @pytest.fixture(autouse=True)
 def _unconfigured_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that runs in this process leaves the log of other tests alone."""
-    monkeypatch.setattr(commands, "_configure_log", lambda: None)
+    monkeypatch.setattr(command_line, "_configure_log", lambda: None)
 
 
 def failure(kind: type[AggregatorError], *arguments: str | Path) -> str:
     """The text of the error that ends a command, in this process: a process of its own takes a second."""
     with pytest.raises(kind) as caught:
-        commands.run([*map(str, arguments)])
+        command_line.run([*map(str, arguments)])
     return str(caught.value)
 
 
@@ -107,7 +107,7 @@ def test_everything_works_on_the_store_while_no_server_runs_and_counts_for_the_n
 @pytest.mark.parametrize("serving", [True, False], ids=["serving", "alone"])
 def test_a_device_that_is_not_enrolled_cannot_be_revoked(server: Server, data: Path, serving: bool) -> None:
     if not serving:
-        commands.run(["init", "--data", str(data)])
+        command_line.run(["init", "--data", str(data)])
     where = data_of(server) if serving else data
     told = failure(DeviceUnknownError, "revoke", "--data", where, UNKNOWN)
     assert told == f"no device {UNKNOWN} is enrolled; list them with: devices"
@@ -180,7 +180,7 @@ def test_an_enrolment_port_in_use_is_told_with_the_option_that_changes_it(data: 
 
 
 def test_an_unreadable_authority_is_one_line_that_says_what_to_do(data: Path) -> None:
-    commands.run(["init", "--data", str(data)])
+    command_line.run(["init", "--data", str(data)])
     (data / "authority" / "ca.key").write_text("spoilt")
     code, line = complaint("serve", "--data", data, "--listen", "127.0.0.1:0")
     assert code == 1

@@ -23,8 +23,8 @@ from secure_server import UNHURRIED, SecureServer, secure_server
 
 from weighin.v1 import services_pb2, services_pb2_grpc
 from weighin_aggregator.identity.authority import Authority
+from weighin_aggregator.identity.peer import by_certificate
 from weighin_aggregator.identity.private_file import write_private
-from weighin_aggregator.peer import by_certificate
 from weighin_aggregator.refusal import Refusal
 
 CREDENTIAL_INVALID = (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID", None)

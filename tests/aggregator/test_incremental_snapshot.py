@@ -10,11 +10,11 @@ import pytest
 from example_runs import LAPTOP, SMALL_BOARD, Machine, envelope, example_run, run_id
 from example_snapshots import RECEIVE_TIME, device_id, edit_manifest, replace_table
 
-from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.intake.examine import Accepted, examine
+from weighin_aggregator.intake.records import to_batch
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.records import to_batch
-from weighin_aggregator.schema import PUBLIC_QUERIES
-from weighin_aggregator.store import Store
+from weighin_aggregator.store.schema import PUBLIC_QUERIES
+from weighin_aggregator.store.store import Store
 from weighin_analysis.fleet import draft as draft_module
 from weighin_analysis.fleet.earlier import take_over
 from weighin_analysis.fleet.folder import checked_files, publishing, read_manifest

@@ -13,10 +13,10 @@ from example_runs import DEVICE_ID, OTHER_DEVICE_ID, run_id
 from old_store import make_store_of_the_first_version
 from stored_runs import rows
 
-from weighin_aggregator.backup import checked_backup
 from weighin_aggregator.errors import StoreError
-from weighin_aggregator.restore import restore
-from weighin_aggregator.store import Store
+from weighin_aggregator.store.backup import checked_backup
+from weighin_aggregator.store.restore import restore
+from weighin_aggregator.store.store import Store
 
 PLANTED = b"planted bytes of a device that will be forgotten"
 # Of the base of every test: two runs of a device, and one of another.

@@ -8,13 +8,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from weighin.v1 import measurement_pb2, run_pb2, services_pb2
-from weighin_aggregator import intake
-from weighin_aggregator.intake import Accepted, Refused, examine, examine_all
+from weighin_aggregator.intake import examine as intake
+from weighin_aggregator.intake.examine import Accepted, Refused, examine, examine_all
+from weighin_aggregator.intake.reading import columns_of, read
+from weighin_aggregator.intake.records import to_batch
+from weighin_aggregator.intake.validate import are_sound
 from weighin_aggregator.limits import DEFAULT_LIMITS
-from weighin_aggregator.reading import columns_of, read
-from weighin_aggregator.records import to_batch
-from weighin_aggregator.store import utc_now
-from weighin_aggregator.validate import are_sound
+from weighin_aggregator.store.store import utc_now
 
 RECORDED = run_pb2.Run.FromString((Path(__file__).parents[1] / "data" / "standard.run").read_bytes())
 patient = settings(deadline=None)
@@ -204,7 +204,7 @@ def test_no_bytes_stop_the_reading_of_others(stray: Sequence[bytes]) -> None:
     recorded = read(RECORDED.SerializeToString())
     assert recorded is not None
     spoiled = type(recorded)(head=recorded.head, measurements=stray)
-    columns = columns_of([recorded, spoiled, recorded])
+    columns = columns_of((recorded, spoiled, recorded))
     whole = len(recorded.measurements)
     assert columns.plain[:whole].all()
     assert columns.plain[whole + len(stray) :].all()

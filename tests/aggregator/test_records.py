@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighin.v1 import device_pb2, run_pb2
-from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.intake.examine import Accepted, examine
+from weighin_aggregator.intake.reading import reread
+from weighin_aggregator.intake.records import Sending, medians, to_batch
 from weighin_aggregator.limits import DEFAULT_LIMITS
-from weighin_aggregator.reading import reread
-from weighin_aggregator.records import Sending, medians, to_batch
-from weighin_aggregator.store import utc_now
+from weighin_aggregator.store.store import utc_now
 
 floats = st.floats(width=32)
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighin.v1 import measurement_pb2, run_pb2
-from weighin_aggregator import rules, validate, validate_device
-from weighin_aggregator.intake import Accepted
+from weighin_aggregator.intake import rules, validate, validate_device
+from weighin_aggregator.intake.examine import Accepted
+from weighin_aggregator.intake.reading import reread
+from weighin_aggregator.intake.records import to_batch
 from weighin_aggregator.limits import DEFAULT_LIMITS
-from weighin_aggregator.reading import reread
-from weighin_aggregator.records import to_batch
-from weighin_aggregator.store import utc_now
+from weighin_aggregator.store.store import utc_now
 
 RECORDED = (Path(__file__).parents[1] / "data" / "standard.run").read_bytes()
 NUMBERS = st.sampled_from([-1, 0, 1, 2, 3, 33, (1 << 31) - 1])

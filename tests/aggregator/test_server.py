@@ -15,11 +15,11 @@ from aggregator_process import Client, Server, command, new_run_id, outcomes, re
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from weighin.v1 import services_pb2
-from weighin_aggregator.assembly import Config
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.ports import Endpoint
-from weighin_aggregator.server import running
-from weighin_aggregator.store import Known, Store
+from weighin_aggregator.serve.assembly import Config
+from weighin_aggregator.serve.ports import Endpoint
+from weighin_aggregator.serve.server import running
+from weighin_aggregator.store.store import Known, Store
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -128,7 +128,7 @@ def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(data: Path, tmp_pa
         aggregator_process.client(server.address) as client,
     ):
         acknowledged = {result.run_id for result in client.submit(*new_envelopes(3))}
-        # The log is emptied at 16 MB: below that the log itself meets the limit, above it the file does.
+        # The log is emptied at 8 MB: below that the log itself meets the limit, above it the file does.
         file_size_limit(server, (20 if in_checkpoint else 1) << 20)
         sent: list[services_pb2.RunEnvelope] = []
 

@@ -24,18 +24,18 @@ import stored_runs
 from aggregator_process import command, wait_until
 
 from weighin.v1 import measurement_pb2, services_pb2, services_pb2_grpc
-from weighin_aggregator import snapshot as snapshot_module
-from weighin_aggregator.assembly import Config
-from weighin_aggregator.deletion import delete_device
 from weighin_aggregator.errors import SnapshotError
 from weighin_aggregator.identity.roster import tombstone
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.ports import Endpoint
-from weighin_aggregator.server import running
-from weighin_aggregator.serving import SECRET_METADATA, Serving
-from weighin_aggregator.snapshot import Written, copy_snapshot, numbered_snapshots, write_snapshot
-from weighin_aggregator.store import Store, utc_now
-from weighin_aggregator.upkeep import Upkeep
+from weighin_aggregator.serve.assembly import Config
+from weighin_aggregator.serve.ports import Endpoint
+from weighin_aggregator.serve.server import running
+from weighin_aggregator.serve.serving import SECRET_METADATA, Serving
+from weighin_aggregator.store import snapshot as snapshot_module
+from weighin_aggregator.store.deletion import delete_device
+from weighin_aggregator.store.snapshot import Written, copy_snapshot, numbered_snapshots, write_snapshot
+from weighin_aggregator.store.store import Store, utc_now
+from weighin_aggregator.store.upkeep import Upkeep
 from weighin_analysis.fleet.views import TABLES
 
 
@@ -332,8 +332,8 @@ def test_nobody_is_forgotten_while_a_snapshot_is_made_without_a_server(
     with Store.open(data, create=True) as store:
         store.insert(stored_runs.rows(1))
     program = (
-        f"import sys; from weighin_aggregator import cli, snapshot; snapshot._JUDGE = {snapshot_module._JUDGE!r}; "
-        "sys.exit(cli.main(sys.argv[1:]))"
+        "import sys; from weighin_aggregator import cli; from weighin_aggregator.store import snapshot; "
+        f"snapshot._JUDGE = {snapshot_module._JUDGE!r}; sys.exit(cli.main(sys.argv[1:]))"
     )
     out = tmp_path / "out"
     line = [sys.executable, "-c", program, "snapshot", "--data", str(data), "--out", str(out)]

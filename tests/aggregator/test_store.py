@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 from old_store import FIRST_COLUMNS, make_store_of_the_first_version
 
-from weighin_aggregator import columns
-from weighin_aggregator import store as store_module
 from weighin_aggregator.errors import StoreError, StoreMissingError, StoreRefusedError, StoreVersionError
-from weighin_aggregator.intake import Accepted, examine
+from weighin_aggregator.intake import columns
+from weighin_aggregator.intake.examine import Accepted, examine
+from weighin_aggregator.intake.records import Batch, to_batch
 from weighin_aggregator.limits import DEFAULT_LIMITS
-from weighin_aggregator.records import Batch, to_batch
-from weighin_aggregator.schema import MIGRATIONS
-from weighin_aggregator.store import Known, Store, utc_now
+from weighin_aggregator.store import store as store_module
+from weighin_aggregator.store.schema import MIGRATIONS
+from weighin_aggregator.store.store import Known, Store, utc_now
 
 
 def batch(*seeds: int) -> Batch:
@@ -160,6 +160,17 @@ def test_what_is_known_is_told_and_only_the_rest_is_stored(data: Path) -> None:
     for table in ("measurement", "series", "case_failure", "probe_gap"):
         assert ask(data, f"SELECT count(DISTINCT run_id) FROM {table}") == [(3,)]
         assert ask(data, f"SELECT count(DISTINCT n) FROM (SELECT count(*) AS n FROM {table} GROUP BY run_id)") == [(1,)]
+
+
+def test_a_run_that_is_known_brings_no_hardware(data: Path) -> None:
+    old = example_runs.example_envelope(1)
+    other = example_runs.envelope(example_runs.example_run(1, example_runs.SMALL_BOARD), old.run_id)
+    claimed = examine(other, DEFAULT_LIMITS)
+    assert isinstance(claimed, Accepted)
+    with Store.open(data, create=True) as store:
+        store.insert(batch(1).tables)
+        assert list(store.insert(to_batch([claimed], example_runs.OTHER_DEVICE_ID, utc_now()).tables)) == [old.run_id]
+    assert ask(data, "SELECT hardware_id FROM hardware") == ask(data, "SELECT hardware_id FROM run")
 
 
 def test_rows_that_fit_no_table_leave_nothing_behind(data: Path) -> None:

@@ -15,10 +15,10 @@ import pytest
 from aggregator_process import Client, new_run_id, outcomes, refusal
 
 from weighin.v1 import run_pb2, services_pb2, services_pb2_grpc
-from weighin_aggregator import columns, validate_device
-from weighin_aggregator.assembly import Config
-from weighin_aggregator.ports import Endpoint
-from weighin_aggregator.server import running
+from weighin_aggregator.intake import columns, validate_device
+from weighin_aggregator.serve.assembly import Config
+from weighin_aggregator.serve.ports import Endpoint
+from weighin_aggregator.serve.server import running
 
 STORED, DUPLICATE = ("STORED", ""), ("DUPLICATE", "")
 RUN_BYTES = 256 << 10

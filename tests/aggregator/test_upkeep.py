@@ -19,10 +19,10 @@ from example_runs import DEVICE_ID, OTHER_DEVICE_ID
 from stored_runs import rows
 
 from weighin.v1 import services_pb2
+from weighin_aggregator.commands.upkeep import alone
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.store import Store, utc_now
-from weighin_aggregator.upkeep import compact, delete_expired, remove_old_copies
-from weighin_aggregator.upkeep_commands import alone
+from weighin_aggregator.store.store import Store, utc_now
+from weighin_aggregator.store.upkeep import compact, delete_expired, remove_old_copies
 
 DELETE = "/weighin.v1.RunService/DeleteDeviceData"
 PLANTED = "planted words of a device that will be forgotten"

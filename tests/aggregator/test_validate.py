@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighin.v1 import device_pb2, measurement_pb2, run_pb2
+from weighin_aggregator.intake.validate import violations
 from weighin_aggregator.limits import DEFAULT_LIMITS
-from weighin_aggregator.validate import violations
 
 Change = Callable[[run_pb2.Run], object]
 KNOWN = "must be a known value"

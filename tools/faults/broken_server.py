@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from weighin_aggregator import cli
-from weighin_aggregator.store import Store
+from weighin_aggregator.store.store import Store
 
 BEFORE_COMMIT, AFTER_COMMIT, IN_CHECKPOINT = "before commit", "after commit", "in checkpoint"
 BLIND = "blind to a full disk"

@@ -15,11 +15,11 @@ import atheris  # type: ignore[import-untyped]
 import psutil
 
 with atheris.instrument_imports(include=["weighin_aggregator"]):
-    from weighin_aggregator.intake import Accepted, Refused, examine
+    from weighin_aggregator.intake.examine import Accepted, Refused, examine
+    from weighin_aggregator.intake.records import Sending, to_batch
     from weighin_aggregator.limits import DEFAULT_LIMITS
-    from weighin_aggregator.records import Sending, to_batch
     from weighin_aggregator.refusal import Refusal
-    from weighin_aggregator.store import Store, utc_now
+    from weighin_aggregator.store.store import Store, utc_now
 
 from aggregator_process import new_run_id
 from example_runs import DEVICE_ID, envelope

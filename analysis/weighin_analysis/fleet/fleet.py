@@ -12,11 +12,9 @@ import duckdb
 
 from weighin_analysis.errors import LimitsError, SnapshotError
 from weighin_analysis.fleet.answer import Answer
-from weighin_analysis.fleet.folder import Manifest, checked_files, read_manifest
+from weighin_analysis.fleet.folder import TAKE_ANOTHER, Manifest, checked_files, read_manifest
 from weighin_analysis.fleet.views import TABLES, VIEWS, VIEWS_VERSION
 from weighin_analysis.limits import Limits, load_several_limits, shipped_versions
-
-_TAKE_ANOTHER = "take a new one with `weighin-aggregator snapshot --data DIR --out DIR`"
 
 
 class Fleet:
@@ -124,7 +122,7 @@ def _connected(folder: Path, files: Mapping[str, Sequence[Path]]) -> duckdb.Duck
     except duckdb.Error as cause:
         connection.close()
         reason = str(cause).splitlines()[0]
-        raise SnapshotError(f"{folder}: a table cannot be read ({reason}); {_TAKE_ANOTHER}") from cause
+        raise SnapshotError(f"{folder}: a table cannot be read ({reason}); {TAKE_ANOTHER}") from cause
     except SnapshotError:
         connection.close()
         raise
@@ -140,5 +138,5 @@ def _check_columns(connection: duckdb.DuckDBPyConnection, folder: Path, tables: 
             found = kinds.get(column.name, "missing")
             if found.partition("(")[0] != column.type:
                 raise SnapshotError(
-                    f"{folder / view.name}: column {column.name} is {found}, not {column.type}; {_TAKE_ANOTHER}"
+                    f"{folder / view.name}: column {column.name} is {found}, not {column.type}; {TAKE_ANOTHER}"
                 )

@@ -23,6 +23,7 @@ from weighin_analysis.fleet.expressions import (
     probability,
     reasons,
     text,
+    text_list,
     texts,
 )
 from weighin_analysis.limits import Limits
@@ -117,7 +118,7 @@ def tiers_query(limits: Limits) -> str:
 def _decoders(estimates: str, limits: Limits) -> str:
     """Return the estimates that may count in a tier, with what orders them and what is kept of the best."""
     return f"""
-        SELECT *, list_position([{texts(one.name for one in size_classes())}], size_class) AS rank,
+        SELECT *, list_position({text_list(one.name for one in size_classes())}, size_class) AS rank,
             basis NOT IN ({texts((Basis.MEASURED, Basis.LAYER_PROBE))}) AND NOT stopped AS computed,
             {{computed: computed, slowness: -coalesce(decode_tokens_per_second, 0), scheme: scheme,
                 execution_provider: execution_provider}} AS place,

@@ -204,6 +204,12 @@ def test_another_version_of_the_folder_is_told(snapshot: Path, version: object) 
     assert "schema version" in refusal(snapshot)
 
 
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("file", ["../secret.parquet", "/etc/passwd", "a\\b.parquet"])
 def test_a_manifest_cannot_lead_out_of_the_folder(snapshot: Path, file: str) -> None:
     edit_manifest(snapshot, lambda document: document["tables"]["tiers"]["files"][0].update(file=file))
@@ -222,22 +228,25 @@ def test_a_truncated_file_is_named(snapshot: Path) -> None:
     assert "estimates/0001.parquet: damaged" in refusal(snapshot)
 
 
-def test_of_a_part_of_the_tables_only_their_files_are_looked_at_and_nothing_else_can_be_asked(snapshot: Path) -> None:
-    (snapshot / "estimates" / "0001.parquet").unlink()
+def test_of_a_part_of_the_tables_only_their_bytes_are_read_and_nothing_else_can_be_asked(snapshot: Path) -> None:
+    flip_a_bit(snapshot / "estimates" / "0001.parquet")
     with Fleet(snapshot, tables=("devices", "tiers")) as fleet:
         assert fleet.sql("SELECT count(*) FROM tiers JOIN devices USING (run_number)").rows() == [(DEVICES,)]
         with pytest.raises(QueryError, match="estimates"):
             fleet.sql("FROM estimates")
-    (snapshot / "tiers" / "0001.parquet").unlink()
+    flip_a_bit(snapshot / "tiers" / "0001.parquet")
     with pytest.raises(SnapshotError, match=r"tiers/0001\.parquet"):
         Fleet(snapshot, tables=("devices", "tiers"))
 
 
+def test_a_file_of_a_table_that_is_not_read_must_be_there_too(snapshot: Path) -> None:
+    (snapshot / "estimates" / "0001.parquet").unlink()
+    with pytest.raises(SnapshotError, match=r"estimates/0001\.parquet: cannot be opened"):
+        Fleet(snapshot, tables=("devices", "tiers"))
+
+
 def test_one_flipped_bit_is_found(snapshot: Path) -> None:
-    path = snapshot / "devices" / "0001.parquet"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    flip_a_bit(snapshot / "devices" / "0001.parquet")
     assert "devices/0001.parquet: damaged" in refusal(snapshot)
 
 

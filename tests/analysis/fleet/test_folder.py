@@ -160,7 +160,12 @@ def test_a_manifest_that_is_no_json_is_refused(made: Path, text: str) -> None:
     assert "cannot be read as JSON" in refusal(made)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"schema_version": 2}'])
+def test_a_manifest_that_is_no_object_is_refused(made: Path) -> None:
+    (made / "manifest.json").write_text("[]")
+    assert "is no manifest; take a new one" in refusal(made)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"schema_version": 2}'])
 def test_a_manifest_of_another_version_is_refused(made: Path, text: str) -> None:
     (made / "manifest.json").write_text(text)
     assert "this program reads 3" in refusal(made)

@@ -11,7 +11,7 @@ import pytest
 from example_snapshots import replace_table
 from made_fleet import make_fleet
 
-from weighin_aggregator.schema import MIGRATIONS
+from weighin_aggregator.store.schema import MIGRATIONS
 from weighin_analysis.cli import main
 from weighin_analysis.fleet.column_types import column_types
 from weighin_analysis.fleet.fleet import Fleet

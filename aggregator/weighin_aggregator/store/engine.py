@@ -1,0 +1,84 @@
+"""What the modules of the store share of DuckDB: how its files are opened, and its errors as ours."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from weighin_aggregator.errors import StoreBusyError, StoreError, StoreRefusedError, StoreUnavailableError
+
+# One thread inserts faster than two; nothing may be downloaded; a small write-ahead log keeps each checkpoint short,
+# and with it the longest wait for an answer: 8 MB take about half as long as 16, and 4 no less.
+_SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
+    "threads": 1,
+    "checkpoint_threshold": "8MB",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+# A checkpoint rewrites every row group that it touches, and a row of `run` is as large as its run: small groups bound
+# that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest
+# supported DuckDB read the file.
+_ATTACH_OPTIONS = "(ROW_GROUP_SIZE 4096, STORAGE_VERSION 'v1.5.0')"
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """Start an instance of DuckDB with no file attached."""
+    return duckdb.connect(config=dict(_SETTINGS))
+
+
+def attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
+    """Open a file, or make it, and use it. Raises StoreBusyError, StoreError."""
+    try:
+        connection.execute(f"ATTACH {quoted(path)} AS {name} {_ATTACH_OPTIONS}")
+        connection.execute(f"USE {name}")
+    except duckdb.IOException as error:
+        raise _not_opened(path, error) from error
+    except duckdb.Error as error:
+        raise StoreError(f"cannot open {path}: {_first_line(error)}") from error
+
+
+def log_of(path: Path) -> Path:
+    """Return where DuckDB keeps the write-ahead log of a file."""
+    return path.with_name(f"{path.name}.wal")
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit what the block does, or nothing of it. Raises StoreRefusedError, StoreUnavailableError."""
+    with translated():
+        connection.execute("BEGIN")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:  # whatever ends it, the next transaction must find none open
+            with suppress(duckdb.Error):  # A failed COMMIT has ended the transaction already.
+                connection.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """DuckDB's errors as ours: rows that can never be stored apart from a store that cannot write now."""
+    try:
+        yield
+    except (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError) as error:
+        raise StoreRefusedError(_first_line(error)) from error
+    except duckdb.Error as error:
+        raise StoreUnavailableError(_first_line(error)) from error
+
+
+def quoted(path: Path | str) -> str:
+    """Write a path as a SQL text."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _not_opened(path: Path, error: duckdb.Error) -> StoreError:
+    # By another program, or an aggregator of before there was a lock of our own: DuckDB says which.
+    if "Could not set lock" in str(error):
+        return StoreBusyError(f"{path} is open elsewhere; stop that first: {_first_line(error)}", None)
+    return StoreError(f"cannot open {path}: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
