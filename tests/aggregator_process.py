@@ -79,7 +79,7 @@ def start(
     line = process.stdout.readline() if readable else ""
     if not line.startswith("listening on "):
         process.kill()
-        process.wait()
+        process.communicate()  # closes its pipe, too: left open, it would fail another test
         raise AssertionError(f"the server did not start: {log.read_text()}")
     enrolling = process.stdout.readline() if "--insecure" not in mode else ""
     process.stdout.close()

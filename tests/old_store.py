@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
+from weighin_aggregator.store.engine import attach, connect
 from weighin_aggregator.store.schema import MIGRATIONS, VERSION_TABLE
 
 
@@ -34,7 +34,8 @@ FIRST_COLUMNS = {
 def make_store_of_the_first_version(data: Path, rows: Mapping[str, pa.Table]) -> None:
     """Make a data directory as the first aggregator left it, with these rows."""
     data.mkdir()
-    with duckdb.connect(str(data / "weighin.duckdb")) as connection:
+    with connect() as connection:
+        attach(connection, data / "weighin.duckdb", "store")
         connection.execute(VERSION_TABLE)
         connection.execute(MIGRATIONS[0])
         connection.execute("INSERT INTO migration VALUES (1, now()::TIMESTAMP)")

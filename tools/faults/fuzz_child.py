@@ -5,6 +5,7 @@ it at once, with the input beside it. The random numbers are libFuzzer's; FOLDER
 """
 
 import json
+import os
 import random
 import shutil
 import sys
@@ -12,7 +13,6 @@ import time
 from pathlib import Path
 
 import atheris  # type: ignore[import-untyped]
-import psutil
 
 with atheris.instrument_imports(include=["weighin_aggregator"]):
     from weighin_aggregator.intake.examine import Accepted, Refused, examine
@@ -25,6 +25,7 @@ from aggregator_process import new_run_id
 from example_runs import DEVICE_ID, envelope
 from google.protobuf.message import DecodeError
 
+from faults.memory import peak_bytes
 from faults.mutations import VALID, edited_message
 from weighin.v1 import run_pb2
 
@@ -48,7 +49,6 @@ class Target:
         self._answers: dict[str, int] = {}
         self._longest_seconds = 0.0
         self._warm_bytes = 0
-        self._process = psutil.Process()
 
     def take(self, run: bytes) -> None:
         """Examine one run as the server does. Raises what is no answer."""
@@ -62,7 +62,7 @@ class Target:
             self._commit()
         if self._inputs == int(self._wanted * _WARM_SHARE):
             self._commit()
-            self._warm_bytes = self._process.memory_info().rss
+            self._warm_bytes = peak_bytes(os.getpid())
         if self._inputs % 1_000 == 0 or self._inputs >= self._wanted:
             self._commit()
             self._save()
@@ -80,6 +80,7 @@ class Target:
     def _commit(self) -> None:
         if self._group:
             self._store.insert(to_batch(self._group, DEVICE_ID, utc_now(), _SENDING).tables)
+            self._store.checkpoint_if_due()
             self._stored += len(self._group)
             self._group.clear()
         if self._stored - self._stored_before > STORE_RUNS:
@@ -100,7 +101,7 @@ class Target:
                     "stored": self._stored,
                     "answers": self._answers,
                     "longest_seconds": self._longest_seconds,
-                    "growth_bytes": self._process.memory_info().rss - (self._warm_bytes or 1 << 62),
+                    "growth_bytes": peak_bytes(os.getpid()) - (self._warm_bytes or 1 << 62),
                 }
             )
         )

@@ -23,7 +23,7 @@ class Fuzzing:
     """``answers`` counts them by reason, and ``stored`` runs were accepted and went through DuckDB in groups.
 
     ``crash`` is what ended the fuzzer before its time. ``longest`` is time of the processor for one input;
-    ``growth_bytes`` is of resident memory since a tenth of the inputs.
+    ``growth_bytes`` is of the most resident memory, since a tenth of the inputs.
     """
 
     inputs_wanted: int

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from faults import server
+from faults.memory import peak_bytes
 from faults.mutations import VALID, edited_bytes, hostile_run
+from weighin_aggregator.store.store import FILE_NAME
 
 RUNS_PER_CALL = 50
-WARM_CALLS = 40
 # One input in ten is a whole request.
 REQUEST_SHARE = 0.1
 MOST_SECONDS = 1.0
@@ -48,9 +49,9 @@ _GENERATE = (Phase.explicit, Phase.generate)
 class HostileInput:
     """``answers`` counts every answer by its name; ``undocumented`` tells of those that the contract does not have.
 
-    ``growth_bytes`` is of the server's resident memory, after some valid runs and a tenth of the inputs; of the rows
-    that it stores DuckDB keeps what it can in memory, so ``growth_of_store_bytes`` stands beside it. ``hangs`` took the
-    server over a second of processor time, twice; a call without an answer is not documented.
+    ``growth_bytes`` is of the most memory that the server ever had, after two checkpoints and a tenth of the inputs; of
+    the rows that it stores DuckDB keeps what it can in memory, so ``growth_of_store_bytes`` stands beside it. ``hangs``
+    took the server over a second of processor time, twice; a call without an answer is not documented.
     """
 
     inputs: int
@@ -83,11 +84,16 @@ class _Attack:
     hangs: int = 0
     longest_seconds: float = 0.0
 
-    def warm_up(self) -> None:
-        """Send valid runs until the server has in memory what it always has."""
-        for _ in range(WARM_CALLS):
-            ids = [aggregator_process.new_run_id() for _ in range(RUNS_PER_CALL)]
-            self.client.submit(*(example_runs.envelope(VALID, run_id) for run_id in ids))
+    def warm_up(self, store: Path) -> None:
+        """Send valid runs through two checkpoints: before each, rows of the log lie in memory, too."""
+        for _ in range(2):
+            size_bytes = store.stat().st_size
+            while store.stat().st_size == size_bytes:
+                self._send_valid()
+
+    def _send_valid(self) -> None:
+        ids = [aggregator_process.new_run_id() for _ in range(RUNS_PER_CALL)]
+        self.client.submit(*(example_runs.envelope(VALID, run_id) for run_id in ids))
 
     def send_request(self, number: int) -> None:
         """Send bytes that are no request, or hardly."""
@@ -153,16 +159,16 @@ def inject(folder: Path, size: int, chance: random.Random) -> HostileInput:
         aggregator_process.client(process.address) as client,
     ):
         attack = _Attack(client=client, process=psutil.Process(process.process.pid))
-        attack.warm_up()
+        attack.warm_up(data / FILE_NAME)
         drawn = seed(chance.getrandbits(64))
         drawn(_many(requests)(given(_SEEDS)(attack.send_request)))()
         batches = st.lists(_SEEDS, min_size=RUNS_PER_CALL, max_size=RUNS_PER_CALL)
         drawn(_many(size // 10 // RUNS_PER_CALL)(given(batches)(attack.send_runs)))()
-        warm_bytes, warm_store_bytes = attack.process.memory_info().rss, _folder_bytes(data)
+        warm_bytes, warm_store_bytes = peak_bytes(attack.process.pid), _folder_bytes(data)
         # Hypothesis leaves out what it has drawn before, so that it may take more than one round.
         while (left := size - attack.answers.total()) > 0:
             drawn(_many(-(-left // RUNS_PER_CALL))(given(batches)(attack.send_runs)))()
-        growth_bytes = attack.process.memory_info().rss - warm_bytes
+        growth_bytes = peak_bytes(attack.process.pid) - warm_bytes
         growth_of_store_bytes = _folder_bytes(data) - warm_store_bytes
     return HostileInput(
         inputs=attack.answers.total(),

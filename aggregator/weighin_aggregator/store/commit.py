@@ -144,6 +144,7 @@ class Committer:
                     self._try_again()
                 case jobs:
                     self._commit(jobs)
+            self._shorten_log()
 
     def _take(self) -> list[_Job] | _Chore | None:
         """Wait for work: a group of jobs or a chore; no job when a sick store is due for a try; None at the end."""
@@ -246,6 +247,16 @@ class Committer:
             return
         if self._recover():
             self._report_writable(True)
+
+    def _shorten_log(self) -> None:
+        """Behind the answers, so that nobody's own waits for it."""
+        if not self._writable:
+            return
+        try:
+            self._store.checkpoint_if_due()
+        except StoreError as error:
+            self._report_writable(False, str(error))
+            self._recover()
 
     def _report_writable(self, writable: bool, why: str = "") -> None:
         if writable != self._writable:

@@ -22,7 +22,7 @@ _OWN_NAMES = (
     ".serving.json*",
     "snapshots",
     "backups",
-    "restoring",
+    "restoring*",
     "restore.unfinished",
     "before-restore-*",
     "lost+found",  # of a disk of its own

@@ -19,10 +19,13 @@ from weighin_aggregator.store.copying import count_rows
 from weighin_aggregator.store.deletion import delete_forgotten
 from weighin_aggregator.store.directory import owned
 from weighin_aggregator.store.engine import log_of
+from weighin_aggregator.store.journal import journal_of
 from weighin_aggregator.store.schema import MIGRATIONS
 from weighin_aggregator.store.store import FILE_NAME, RESTORING, Store, utc_now
 
 _UNFINISHED = "restore.unfinished"
+# What was there before, until all of it has made room.
+_REPLACED = "restoring.before"
 _Rows = list[tuple[Any, ...]]
 
 _log = structlog.get_logger()
@@ -109,17 +112,20 @@ def _finish(data: Path) -> Path | None:
     prepared = data / RESTORING
     if not prepared.is_dir():
         return None
-    kept = data / f"before-restore-{utc_now():%Y%m%dT%H%M%S.%fZ}"
+    replaced = data / _REPLACED
     for fresh in sorted(prepared.iterdir()):
-        for old in (data / fresh.name, log_of(data / fresh.name)):
+        for old in (data / fresh.name, log_of(data / fresh.name), journal_of(data / fresh.name)):
             if old.exists():
-                kept.mkdir(mode=0o700, exist_ok=True)
-                old.rename(kept / old.name)
+                replaced.mkdir(mode=0o700, exist_ok=True)
+                old.rename(replaced / old.name)
         fresh.rename(data / fresh.name)
+    kept = data / f"before-restore-{utc_now():%Y%m%dT%H%M%S.%fZ}" if replaced.exists() else None
+    if kept is not None:
+        replaced.rename(kept)
     sync(data)
     prepared.rmdir()
     sync(data)
-    return kept if kept.exists() else None
+    return kept
 
 
 def _read_refused(store: Store) -> _Refused | None:
