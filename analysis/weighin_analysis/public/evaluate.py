@@ -127,8 +127,8 @@ def evaluate(rows: Sequence[PublicRow], phase: Phase, *, hard: bool, fold: Fold 
     answerable = {pair.cell for pair in pairs}
     if len({fold(pair.cell) for pair in pairs}) < 2:
         raise PublicDataError(
-            f"nothing to evaluate: {len(found)} usable {phase} rows, but not two devices with three models each on one "
-            "runtime, backend and quantization"
+            "nothing to evaluate: this takes two devices with three models each on one runtime, backend and "
+            f"quantization; usable {phase} rows: {len(found)}"
         )
     singles = from_one(runs)
     laws = _laws(pairs, singles, fold)

@@ -69,7 +69,7 @@ def test_what_the_documentation_shows_is_what_is_printed(capsys: pytest.CaptureF
         (csv_of(tokens_per_s="nan"), "line 2, column tokens_per_s: 'nan' is not a number above 0"),
         (csv_of(tokens_per_s="-1"), "line 2, column tokens_per_s: '-1' is not a number above 0"),
         (csv_of().replace("tokens_per_s", "speed"), "line 1: column tokens_per_s is missing"),
-        (csv_of(), "nothing to evaluate: 1 usable decode rows"),
+        (csv_of(), "usable decode rows: 1"),
     ],
 )
 def test_a_file_that_says_nothing_is_one_clear_line(
