@@ -7,7 +7,6 @@ it at once, with the input beside it. The random numbers are libFuzzer's; FOLDER
 import dis
 import json
 import operator
-import os
 import random
 import shutil
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import atheris  # type: ignore[import-untyped]
 import numpy as np
+import psutil
 
 with atheris.instrument_imports(include=["weighin_aggregator"]):
     from weighin_aggregator.intake.examine import Accepted, Refused, examine
@@ -29,7 +29,6 @@ from aggregator_process import new_run_id
 from example_runs import DEVICE_ID, envelope
 from google.protobuf.message import DecodeError
 
-from faults.memory import peak_bytes
 from faults.mutations import VALID, edited_message
 from weighin.v1 import run_pb2
 
@@ -75,11 +74,12 @@ class Target:
         if len(self._group) == GROUP_RUNS:
             self._commit()
         if self._inputs == int(self._wanted * _WARM_SHARE):
+            self._warm_bytes = self._resident_bytes()
+        if self._inputs >= self._wanted:
+            self._save(self._resident_bytes() - self._warm_bytes)
+        elif self._inputs % 1_000 == 0:
             self._commit()
-            self._warm_bytes = peak_bytes(os.getpid())
-        if self._inputs % 1_000 == 0 or self._inputs >= self._wanted:
-            self._commit()
-            self._save()
+            self._save(None)
 
     def _answer(self, run: bytes) -> str:
         try:
@@ -107,7 +107,13 @@ class Target:
         shutil.rmtree(self._data)
         self._store = Store.open(self._data, create=True)
 
-    def _save(self) -> None:
+    def _resident_bytes(self) -> int:
+        """Read how much memory this process has, with an empty store: what rows take depends on the moment."""
+        self._commit()
+        self._renew()
+        return int(psutil.Process().memory_info().rss)
+
+    def _save(self, growth_bytes: int | None) -> None:
         self._counts_file.write_text(
             json.dumps(
                 {
@@ -115,7 +121,7 @@ class Target:
                     "stored": self._stored,
                     "answers": self._answers,
                     "longest_seconds": self._longest_seconds,
-                    "growth_bytes": peak_bytes(os.getpid()) - (self._warm_bytes or 1 << 62),
+                    "growth_bytes": growth_bytes,
                 }
             )
         )

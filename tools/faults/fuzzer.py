@@ -23,7 +23,7 @@ class Fuzzing:
     """``answers`` counts them by reason, and ``stored`` runs were accepted and went through DuckDB in groups.
 
     ``crash`` is what ended the fuzzer before its time. ``longest`` is time of the processor for one input;
-    ``growth_bytes`` is of the most resident memory, since a tenth of the inputs.
+    ``growth_bytes`` is of resident memory since a tenth of the inputs, None where the end was not reached.
     """
 
     inputs_wanted: int
@@ -33,7 +33,7 @@ class Fuzzing:
     answers: dict[str, int]
     crash: str | None
     longest_seconds: float
-    growth_bytes: int
+    growth_bytes: int | None
 
     @property
     def missed(self) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class Fuzzing:
             missed.append(f"only {self.inputs} of {self.inputs_wanted} inputs were tried")
         if self.longest_seconds > MOST_SECONDS:
             missed.append(f"an input took {self.longest_seconds:.1f} s")
-        if self.growth_bytes > MOST_GROWTH_BYTES:
+        if self.growth_bytes is not None and self.growth_bytes > MOST_GROWTH_BYTES:
             missed.append(f"memory grew by {self.growth_bytes / 2**20:.0f} MiB")
         return tuple(missed)
 
