@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stored_runs import rows
 
-from weighin_aggregator.errors import StoreError
+from weighin_aggregator.errors import StoreError, StoreUnavailableError
 from weighin_aggregator.store.engine import log_of
 from weighin_aggregator.store.journal import Journal, journal_of
 from weighin_aggregator.store.store import FILE_NAME, Store
@@ -139,3 +139,39 @@ def test_a_journal_that_was_cut_off_is_of_no_checkpoint(
     checkpoint: Checkpoint, opened: Callable[..., set[str]], kept: int
 ) -> None:
     assert opened(checkpoint.before, log=checkpoint.log, journal=checkpoint.journal[:kept]) == ALL
+
+
+def test_a_checkpoint_without_its_journal_does_not_begin_and_the_store_recovers(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data", create=True) as store:
+        path = tmp_path / "data" / FILE_NAME
+        store.insert(rows(1))
+        before = path.read_bytes()
+        journal_of(path).mkdir()
+        with pytest.raises(StoreUnavailableError, match="journal"):
+            store.checkpoint()
+        assert path.read_bytes() == before
+        with pytest.raises(StoreUnavailableError, match="not open"):
+            store.insert(rows(2))
+        journal_of(path).rmdir()
+        store.recover()
+        store.insert(rows(2))
+        store.checkpoint()
+        assert store.stats().runs == 2
+
+
+def test_a_journal_that_was_not_rolled_back_is_never_replaced(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with Store.open(tmp_path, create=True) as store:
+        store.insert(rows(1))
+        journal_of(tmp_path / FILE_NAME).write_bytes(checkpoint.journal)
+        with pytest.raises(StoreUnavailableError, match="journal"):
+            store.checkpoint()
+        assert journal_of(tmp_path / FILE_NAME).read_bytes() == checkpoint.journal
+
+
+def test_a_file_that_cannot_be_opened_keeps_its_journal(
+    checkpoint: Checkpoint, opened: Callable[..., set[str]], tmp_path: Path
+) -> None:
+    spoiled = checkpoint.after[:HEADERS_BYTES] + bytes(len(checkpoint.after) - HEADERS_BYTES)
+    with pytest.raises(StoreError, match="checksum"):
+        opened(spoiled, log=None, journal=checkpoint.journal)
+    assert journal_of(tmp_path / "data" / FILE_NAME).read_bytes() == checkpoint.journal

@@ -227,7 +227,7 @@ class Committer:
         if self._store.free_disk_bytes() < self._limits.free_disk_bytes:
             raise NoRoomError("the disk is nearly full")
 
-    def _mend(self, error: StoreUnavailableError) -> None:
+    def _mend(self, error: StoreError) -> None:
         """Open the store anew if a write has failed."""
         if not isinstance(error, NoRoomError):
             self._recover()
@@ -253,10 +253,11 @@ class Committer:
         if not self._writable:
             return
         try:
+            self._require_room()
             self._store.checkpoint_if_due()
         except StoreError as error:
             self._report_writable(False, str(error))
-            self._recover()
+            self._mend(error)
 
     def _report_writable(self, writable: bool, why: str = "") -> None:
         if writable != self._writable:
@@ -272,7 +273,7 @@ class Committer:
                 self._require_room()
             answer = chore.call(self._store)
         except StoreUnavailableError as error:
-            if chore.needs_room:
+            if chore.needs_room or not self._store.is_open:
                 self._report_writable(False, str(error))
                 self._mend(error)
             chore.done.set_exception(error)

@@ -41,11 +41,14 @@ class Journal:
             self._descriptor = None
 
     def begin(self, block_ids: Iterable[int], block_bytes: int) -> None:
-        """Keep these blocks as they are, on disk, before a checkpoint overwrites them."""
+        """Keep these blocks as they are, on disk, before a checkpoint overwrites them.
+
+        What an earlier checkpoint kept and did not end is never replaced: it may be the only whole copy.
+        """
         assert self._descriptor is not None, "the journal of a file that is not open"
         pieces = [(0, _HEADERS_BYTES), *((_HEADERS_BYTES + number * block_bytes, block_bytes) for number in block_ids)]
         hashed = hashlib.sha256()
-        with self._journal.open("wb") as file:
+        with self._journal.open("xb") as file:
             self._journal.chmod(0o600)
             file.write(bytes(_HASH_BYTES))
             for position, length in pieces:
@@ -61,21 +64,20 @@ class Journal:
         sync(self._journal.parent)
 
     def end(self) -> None:
-        """Forget what was kept: the checkpoint has ended."""
+        """Forget what was kept: the checkpoint has ended, or was rolled back."""
         self._journal.unlink(missing_ok=True)
 
     def roll_back(self) -> bool:
         """Undo a checkpoint that did not end, before DuckDB opens the file; tell whether there was one.
 
-        Its last step is a header. While the headers are the kept ones, the file is as the checkpoint found it, but for
-        the kept blocks and for blocks that no header names.
+        The journal stays until the file has been opened. The last step of a checkpoint is a header. While the headers
+        are the kept ones, the file is as the checkpoint found it, but for the kept blocks and for blocks that no header
+        names.
         """
         if not self._journal.exists():
             return False
         pieces = _read(self._journal)
-        rolled_back = bool(pieces) and _put_back(self._path, *pieces)
-        self.end()
-        return rolled_back
+        return bool(pieces) and _put_back(self._path, *pieces)
 
 
 def journal_of(path: Path) -> Path:

@@ -121,6 +121,7 @@ def _finish(data: Path) -> Path | None:
         fresh.rename(data / fresh.name)
     kept = data / f"before-restore-{utc_now():%Y%m%dT%H%M%S.%fZ}" if replaced.exists() else None
     if kept is not None:
+        sync(replaced)
         replaced.rename(kept)
     sync(data)
     prepared.rmdir()

@@ -138,9 +138,13 @@ class Store:
         self._owning.close()
 
     def checkpoint(self) -> None:
-        """Move everything from the write-ahead log into the file, which is the one before or after whatever ends it."""
+        """Move everything from the write-ahead log into the file.
+
+        Whatever ends it, what was committed is there; but after an error nothing can be done before ``recover``.
+        """
         if not self.is_open:
             raise StoreUnavailableError(f"{self._path} is not open")
+        self.is_open = False
         try:
             with translated():
                 self._journal.begin(*self._overwritten_blocks())
@@ -148,6 +152,7 @@ class Store:
             self._journal.end()
         except OSError as error:
             raise StoreUnavailableError(f"cannot keep a journal beside {self._path}: {error.strerror}") from error
+        self.is_open = True
 
     def checkpoint_if_due(self) -> None:
         """Keep the write-ahead log short; between two transactions, when nobody waits for an answer."""
@@ -301,6 +306,7 @@ class Store:
                 _log.warning("checkpoint_rolled_back", file=self._path.name)
             attach(self._connection, self._path, "store")
             self._journal.open()
+            self._journal.end()
         except OSError as error:
             raise StoreUnavailableError(f"cannot open {self._path}: {error.strerror}") from error
         self.is_open = True
@@ -352,7 +358,12 @@ def utc_now() -> datetime:
 
 
 def _size_bytes(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StoreUnavailableError(f"cannot read the size of {path}: {error.strerror}") from error
 
 
 def _free_disk_bytes(folder: Path) -> int:

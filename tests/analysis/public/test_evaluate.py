@@ -154,7 +154,9 @@ def test_a_prefill_from_two_runs_beats_the_line_and_from_one_is_no_worse_than_a_
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few_rows_are_one_clear_line(count: int) -> None:
-    with pytest.raises(PublicDataError, match=rf"^nothing to evaluate: this takes two devices .*; usable decode rows: {count}$"):
+    with pytest.raises(
+        PublicDataError, match=rf"^nothing to evaluate: this takes two devices .*; usable decode rows: {count}$"
+    ):
         evaluate([row_of()] * count, Phase.DECODE, hard=False)
 
 
