@@ -91,7 +91,7 @@ def inject(folder: Path, size: int, chance: random.Random) -> Overload:
     process = server.start(data, server.free_port(), options=cap)
     try:
         start = time.monotonic()
-        _send(calls, process.address, gap_seconds, answers)
+        sending_seconds = _send(calls, process.address, gap_seconds, answers)
         seconds = time.monotonic() - start
     finally:
         process.stop()
@@ -99,7 +99,7 @@ def inject(folder: Path, size: int, chance: random.Random) -> Overload:
     return Overload(
         seconds=seconds,
         cap_runs_per_second=CAP_RUNS_PER_SECOND,
-        offered_runs_per_second=len(calls) * _RUNS_PER_CALL / size,
+        offered_runs_per_second=len(calls) * _RUNS_PER_CALL / sending_seconds,
         goodput_runs_per_second=len(answers.ledger.acknowledged) / seconds,
         answers=dict(answers.by_name.most_common()),
         acknowledgement_p99_seconds=answers.seconds[int(0.99 * len(answers.seconds))] if answers.seconds else None,
@@ -117,8 +117,8 @@ def _request(chance: random.Random) -> tuple[bytes, tuple[tuple[str, str]]]:
 
 def _send(
     calls: list[tuple[bytes, tuple[tuple[str, str]]]], address: str, gap_seconds: float, answers: _Answers
-) -> None:
-    """Begin one call after the other at its moment, and wait for the last answer."""
+) -> float:
+    """Begin one call after the other at its moment, and wait for the last answer; seconds that the sending took."""
     answered = threading.Semaphore(0)
     with ExitStack() as stack:
         channels = [
@@ -139,5 +139,7 @@ def _send(
                 answered.release()
 
             call.add_done_callback(done)
+        sending_seconds = time.monotonic() - begin
         for _ in calls:
             answered.acquire()
+    return sending_seconds
