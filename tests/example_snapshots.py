@@ -17,9 +17,9 @@ from weighin_aggregator.intake.reading import reread
 from weighin_aggregator.intake.records import to_batch
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.store.store import Store
-from weighin_analysis.fleet.folder import publishing
-from weighin_analysis.fleet.judge_runs import judge_folder
-from weighin_analysis.fleet.rows import hardware_of, run_with
+from weighin_analysis.fleet.judging.judge_runs import judge_folder
+from weighin_analysis.fleet.snapshot.folder import publishing
+from weighin_analysis.fleet.snapshot.rows import hardware_of, run_with
 from weighin_analysis.snapshot import Hardware, RunRecord
 
 RECEIVE_TIME = datetime(2026, 2, 28, 10, 0)

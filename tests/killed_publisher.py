@@ -9,8 +9,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from weighin_analysis.fleet.folder import Manifest, part_of, publishing, write_manifest
-from weighin_analysis.fleet.views import TABLES
+from weighin_analysis.fleet.snapshot.folder import Manifest, part_of, publishing, write_manifest
+from weighin_analysis.fleet.snapshot.views import TABLES
 
 _STEPS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.scandir", "shutil.rmtree", "tempfile.mkdtemp"}
 

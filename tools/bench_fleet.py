@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import weighin_analysis
-from weighin_analysis.fleet.folder import is_snapshot
+from weighin_analysis.fleet.snapshot.folder import is_snapshot
 
 FLEETS = Path(".bench/fleets")
 SIZES = (10_000, 100_000, 1_000_000)

@@ -22,10 +22,10 @@ import pyarrow as pa
 from weighin_aggregator.store.schema import MIGRATIONS
 from weighin_analysis.catalog import architecture, size_classes
 from weighin_analysis.estimate import FORMULA_VERSION
-from weighin_analysis.fleet.expressions import text
-from weighin_analysis.fleet.folder import PARQUET, Manifest, Part, part_of, publishing, write_manifest
-from weighin_analysis.fleet.regrade import tiers_query, verdicts_query
-from weighin_analysis.fleet.views import FACTS, TABLES, VIEWS
+from weighin_analysis.fleet.grading.expressions import text
+from weighin_analysis.fleet.grading.regrade import tiers_query, verdicts_query
+from weighin_analysis.fleet.snapshot.folder import PARQUET, Manifest, Part, part_of, publishing, write_manifest
+from weighin_analysis.fleet.snapshot.views import FACTS, TABLES, VIEWS
 from weighin_analysis.footprint import KV_BYTES_PER_ELEMENT, bytes_read_per_token, download_bytes, memory_bytes
 from weighin_analysis.limits import Limits, current_limits
 from weighin_analysis.scheme import Scheme

@@ -21,9 +21,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from weighin_analysis.fleet.coverage import COMMON_VARIANCE, BoolArray, Cells, FloatArray, reached, share_of
-from weighin_analysis.fleet.grade import EstimateColumns, grade
-from weighin_analysis.fleet.values import Share
+from weighin_analysis.fleet.coverage.shares import COMMON_VARIANCE, BoolArray, Cells, FloatArray, reached, share_of
+from weighin_analysis.fleet.coverage.values import Share
+from weighin_analysis.fleet.grading.grade import EstimateColumns, grade
 from weighin_analysis.limits import current_limits
 
 IntArray = NDArray[np.int64]

@@ -1,14 +1,14 @@
-"""Write the tables of docs/views.md from weighin_analysis/fleet/views.py; --check only tells whether they differ."""
+"""Write the tables of docs/views.md from fleet/snapshot/views.py; --check only tells whether they differ."""
 
 import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from weighin_analysis.fleet.views import VIEWS, VIEWS_VERSION
+from weighin_analysis.fleet.snapshot.views import VIEWS, VIEWS_VERSION
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "views.md"
-MARK = "<!-- From here on written by `tools/views_doc.py` from `weighin_analysis/fleet/views.py`. -->\n"
+MARK = "<!-- From here on written by `tools/views_doc.py` from `weighin_analysis/fleet/snapshot/views.py`. -->\n"
 
 
 def text_with_tables(text: str) -> str:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from weighin_analysis.fleet.check_model import check_model
-from weighin_analysis.fleet.cover import coverage_of
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.population import Population, read_population
-from weighin_analysis.fleet.tiers import Tiers, tiers_of
-from weighin_analysis.fleet.values import Coverage, ModelCheck
+from weighin_analysis.fleet.check.check_model import check_model
+from weighin_analysis.fleet.coverage.cover import coverage_of
+from weighin_analysis.fleet.coverage.population import Population, read_population
+from weighin_analysis.fleet.coverage.tiers import Tiers, tiers_of
+from weighin_analysis.fleet.coverage.values import Coverage, ModelCheck
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import Limits
 
 _Path = str | PathLike[str]

@@ -1,4 +1,4 @@
-"""What a snapshot says about a fleet: hardware and runs, as `fleet/rows.py` makes them of its rows.
+"""What a snapshot says about a fleet: hardware and runs, as `fleet/snapshot/rows.py` makes them of its rows.
 
 Facts only. What could not be read on a device is None here, and its ``ProbeGap`` says why. Bytes are integers, shares
 are 0 to 1, times are aware and in UTC.

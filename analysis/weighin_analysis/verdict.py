@@ -1,7 +1,7 @@
 """The rule from estimates to a verdict. Every limit is a margin: 1 or more reaches it.
 
 The same margins tell what a device runs out of first, and with an interval how probable a verdict is
-(``fleet/grade.py``).
+(``fleet/grading/grade.py``).
 """
 
 from collections.abc import Mapping

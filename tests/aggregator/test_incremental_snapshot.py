@@ -15,11 +15,11 @@ from weighin_aggregator.intake.records import to_batch
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.store.schema import PUBLIC_QUERIES
 from weighin_aggregator.store.store import Store
-from weighin_analysis.fleet import draft as draft_module
-from weighin_analysis.fleet.earlier import take_over
-from weighin_analysis.fleet.folder import checked_files, publishing, read_manifest
-from weighin_analysis.fleet.judge_runs import Judged, judge_folder
-from weighin_analysis.fleet.views import FACTS, JUDGEMENTS, TABLES, VIEWS
+from weighin_analysis.fleet.judging.judge_runs import Judged, judge_folder
+from weighin_analysis.fleet.snapshot import draft as draft_module
+from weighin_analysis.fleet.snapshot.earlier import take_over
+from weighin_analysis.fleet.snapshot.folder import checked_files, publishing, read_manifest
+from weighin_analysis.fleet.snapshot.views import FACTS, JUDGEMENTS, TABLES, VIEWS
 
 
 def add(store: Store, number: int, device: int, *, sequence: int | None = None, machine: Machine = LAPTOP) -> None:

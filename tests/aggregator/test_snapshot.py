@@ -36,7 +36,7 @@ from weighin_aggregator.store.deletion import delete_device
 from weighin_aggregator.store.snapshot import Written, copy_snapshot, numbered_snapshots, write_snapshot
 from weighin_aggregator.store.store import Store, utc_now
 from weighin_aggregator.store.upkeep import Upkeep
-from weighin_analysis.fleet.views import TABLES
+from weighin_analysis.fleet.snapshot.views import TABLES
 
 
 def write(store: Store, target: Path) -> Written:
@@ -321,7 +321,7 @@ def judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judging:
     os.mkfifo(pipes.started)
     os.mkfifo(pipes.word)
     waits = f"import sys; open({str(pipes.started)!r}, 'w').close(); open({str(pipes.word)!r}).read(); "
-    judges = "from weighin_analysis.fleet.judge_runs import main; sys.exit(main(sys.argv[1:]))"
+    judges = "from weighin_analysis.fleet.judging.judge_runs import main; sys.exit(main(sys.argv[1:]))"
     monkeypatch.setattr(snapshot_module, "_JUDGE", (sys.executable, "-c", waits + judges))
     return pipes
 

@@ -94,7 +94,7 @@ def test_an_error_about_a_snapshot_does_not_drive_the_terminal_either(tmp_path: 
 
 
 @BOTH
-@pytest.mark.parametrize("module", ["weighin_analysis.fleet.fleet", "weighin_analysis.judge", "duckdb"])
+@pytest.mark.parametrize("module", ["weighin_analysis.fleet.query.fleet", "weighin_analysis.judge", "duckdb"])
 def test_ctrl_c_is_one_line_also_while_modules_are_imported(
     name: str, module: str, snapshot: Path, tmp_path: Path
 ) -> None:

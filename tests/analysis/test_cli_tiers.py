@@ -14,7 +14,7 @@ from made_fleet import make_fleet
 
 from weighin_analysis.cli import main
 from weighin_analysis.commands.tiers import MOST_SHOWN
-from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import CURRENT_VERSION, current_limits, parse_limits, shipped_text
 
 FAST = replace(Machine(), read_bandwidth_bytes_per_second=200e9, multiply_adds_per_second=2e12)

@@ -8,7 +8,7 @@ from example_runs import SMALL_BOARD, example_run, run_id
 from example_snapshots import device_id, make_snapshot, replace_table
 
 from weighin_analysis.cli import main
-from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.query.fleet import Fleet
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from weighin_analysis.fleet.values import Coverage, Sample, Share, ShipRow
+from weighin_analysis.fleet.coverage.values import Coverage, Sample, Share, ShipRow
 from weighin_analysis.report.decision import fallback_choice, fleet_headline, main_choice
 
 

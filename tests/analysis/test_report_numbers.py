@@ -3,7 +3,7 @@
 import pytest
 
 from weighin_analysis.card import Estimate
-from weighin_analysis.fleet.values import Share
+from weighin_analysis.fleet.coverage.values import Share
 from weighin_analysis.report import numbers
 
 

@@ -17,7 +17,7 @@ from made_fleet import make_fleet
 
 import weighin_analysis
 from weighin.v1 import device_pb2, measurement_pb2, run_pb2
-from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import current_limits
 from weighin_analysis.report import write
 from weighin_analysis.report.write import ReportError, write_report

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from made_fleet import make_fleet
 
-from weighin_analysis.fleet.cover import count
-from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.coverage.cover import count
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.report.queries import STOCK_SHARES, free_memory, memory_needs, select_estimates
 
 

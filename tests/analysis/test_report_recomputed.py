@@ -22,10 +22,10 @@ from made_fleet import make_fleet
 import weighin_analysis
 from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import class_rank, size_classes
-from weighin_analysis.fleet.cover import coverage_of
-from weighin_analysis.fleet.coverage import Cells, reached, share_of
-from weighin_analysis.fleet.importing import import_rows
-from weighin_analysis.fleet.values import Coverage, Level, Share
+from weighin_analysis.fleet.coverage.cover import coverage_of
+from weighin_analysis.fleet.coverage.shares import Cells, reached, share_of
+from weighin_analysis.fleet.coverage.values import Coverage, Level, Share
+from weighin_analysis.fleet.external.importing import import_rows
 from weighin_analysis.limits import Limits, current_limits
 from weighin_analysis.numbers import number
 from weighin_analysis.public.rows import read_rows

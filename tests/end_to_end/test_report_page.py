@@ -16,7 +16,7 @@ from example_snapshots import device_id, make_snapshot
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import weighin_analysis
-from weighin_analysis.fleet.importing import import_rows, open_base
+from weighin_analysis.fleet.external.importing import import_rows, open_base
 from weighin_analysis.limits import current_limits
 from weighin_analysis.public.rows import read_rows
 from weighin_analysis.report.write import write_report

@@ -45,7 +45,7 @@ from weighin_aggregator.store.snapshot import (
     write_snapshot,
 )
 from weighin_aggregator.store.store import Stats, Store
-from weighin_analysis.fleet.folder import MANIFEST
+from weighin_analysis.fleet.snapshot.folder import MANIFEST
 
 
 def run(arguments: list[str] | None) -> None:

@@ -14,7 +14,7 @@ import duckdb
 
 from weighin_aggregator.store.engine import quoted
 from weighin_aggregator.store.schema import PUBLIC_QUERIES
-from weighin_analysis.fleet.folder import PARQUET
+from weighin_analysis.fleet.snapshot.folder import PARQUET
 
 _NOTHING_NEW = """
 CREATE OR REPLACE TEMP TABLE new_run(run_id UUID, run_number BIGINT);

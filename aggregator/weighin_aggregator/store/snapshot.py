@@ -18,9 +18,9 @@ from typing import Any
 from weighin_aggregator.errors import SnapshotError
 from weighin_aggregator.store.store import utc_now
 from weighin_analysis import errors as analysis_errors
-from weighin_analysis.fleet.earlier import link_or_copy, take_over
-from weighin_analysis.fleet.folder import is_snapshot, publishing
-from weighin_analysis.fleet.folder import require_target as require_folder
+from weighin_analysis.fleet.snapshot.earlier import link_or_copy, take_over
+from weighin_analysis.fleet.snapshot.folder import is_snapshot, publishing
+from weighin_analysis.fleet.snapshot.folder import require_target as require_folder
 
 # Where in the data directory the operator's snapshots lie.
 SNAPSHOTS = "snapshots"
@@ -28,7 +28,7 @@ SNAPSHOTS = "snapshots"
 # Adds what is new to the folder of a snapshot and returns of which moment (UTC) it is, as `Store.export`.
 Export = Callable[[Path], Awaitable[datetime]]
 
-_JUDGE = (sys.executable, "-P", "-m", "weighin_analysis.fleet.judge_runs")
+_JUDGE = (sys.executable, "-P", "-m", "weighin_analysis.fleet.judging.judge_runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from weighin_analysis.commands.fleet_options import add_fleet_options
 from weighin_analysis.commands.question import context_length
-from weighin_analysis.fleet.values import ModelCheck, ModelShares, Share
+from weighin_analysis.fleet.coverage.values import ModelCheck, ModelShares, Share
 from weighin_analysis.naming.identify import say_parameters
 from weighin_analysis.numbers import gb, gib, number
 from weighin_analysis.report.numbers import counted, share_text
@@ -18,9 +18,9 @@ EXAMPLE = "weighin-analysis check Qwen2.5-1.5B --snapshot snapshot/"
 def check(options: argparse.Namespace) -> tuple[str, int]:
     """Return what to print, and 0; an AnalysisError where it cannot be told."""
     # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
-    from weighin_analysis.fleet.check_model import check_model  # noqa: PLC0415
-    from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
-    from weighin_analysis.fleet.population import read_population  # noqa: PLC0415
+    from weighin_analysis.fleet.check.check_model import check_model  # noqa: PLC0415
+    from weighin_analysis.fleet.coverage.population import read_population  # noqa: PLC0415
+    from weighin_analysis.fleet.query.fleet import Fleet  # noqa: PLC0415
 
     with Fleet(options.snapshot) as fleet, fleet.asking():
         found = check_model(

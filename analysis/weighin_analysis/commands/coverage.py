@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from weighin_analysis.catalog import size_classes
 from weighin_analysis.commands.fleet_options import add_fleet_options
 from weighin_analysis.errors import QuestionError
-from weighin_analysis.fleet.values import Coverage, CoverageRow, Level, Sample, Share
+from weighin_analysis.fleet.coverage.values import Coverage, CoverageRow, Level, Sample, Share
 from weighin_analysis.numbers import gb, gib, number
 from weighin_analysis.report.numbers import counted, percent, share_text
 
@@ -18,10 +18,10 @@ EXAMPLE = "weighin-analysis coverage --snapshot snapshot/ --class 2B --populatio
 def coverage(options: argparse.Namespace) -> tuple[str, int]:
     """Return what to print, and 0; an AnalysisError where it cannot be told."""
     # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
-    from weighin_analysis.fleet.cover import coverage_of  # noqa: PLC0415
-    from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
-    from weighin_analysis.fleet.population import read_population  # noqa: PLC0415
-    from weighin_analysis.fleet.suppress import LEAST_DEVICES, suppressed  # noqa: PLC0415
+    from weighin_analysis.fleet.coverage.cover import coverage_of  # noqa: PLC0415
+    from weighin_analysis.fleet.coverage.population import read_population  # noqa: PLC0415
+    from weighin_analysis.fleet.coverage.suppress import LEAST_DEVICES, suppressed  # noqa: PLC0415
+    from weighin_analysis.fleet.query.fleet import Fleet  # noqa: PLC0415
 
     names = [one.name for one in size_classes()]
     if options.size_class and options.size_class not in names:

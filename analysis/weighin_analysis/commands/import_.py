@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from weighin_analysis.fleet.external import Imported
+from weighin_analysis.fleet.external.published import Imported
 from weighin_analysis.limits import current_limits, load_limits
 from weighin_analysis.public.rows import decode_rows, read_content
 from weighin_analysis.report.numbers import counted
@@ -19,7 +19,7 @@ EXAMPLE = "weighin-analysis import throughput.csv --out public/"
 def import_(options: argparse.Namespace) -> tuple[str, int]:
     """Return what to print and 0; PublicDataError or SnapshotError where a file cannot be read or written."""
     # Imported here: it needs the [report] extra.
-    from weighin_analysis.fleet.importing import import_rows, open_base  # noqa: PLC0415
+    from weighin_analysis.fleet.external.importing import import_rows, open_base  # noqa: PLC0415
 
     content = read_content(options.throughput)  # once: a pipe gives it no second time
     rows = decode_rows(content, str(options.throughput))

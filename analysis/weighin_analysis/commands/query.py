@@ -12,7 +12,7 @@ from weighin_analysis.errors import QuestionError
 from weighin_analysis.replacing import replacing
 
 if TYPE_CHECKING:
-    from weighin_analysis.fleet.answer import Answer
+    from weighin_analysis.fleet.query.answer import Answer
 
 EXAMPLES = """examples:
   weighin-analysis query 'SELECT tier, count(*) AS devices FROM tiers GROUP BY tier' --snapshot snapshot/
@@ -42,7 +42,7 @@ def query(options: argparse.Namespace, output: IO[bytes], terminal_columns: int 
     SnapshotError, QueryError and QuestionError in one line; an answer that fails leaves no file.
     """
     # Imported here: the extra [report] is needed to ask, not to read the help.
-    from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
+    from weighin_analysis.fleet.query.fleet import Fleet  # noqa: PLC0415
 
     if options.out:
         terminal_columns = None
@@ -54,7 +54,7 @@ def query(options: argparse.Namespace, output: IO[bytes], terminal_columns: int 
 
 
 def _write(answer: "Answer", form: Format, file: IO[bytes], terminal_columns: int | None) -> str:
-    from weighin_analysis.fleet.formats import csv_text, json_text, table, write_parquet  # noqa: PLC0415
+    from weighin_analysis.fleet.query.formats import csv_text, json_text, table, write_parquet  # noqa: PLC0415
 
     note = ""
     match form:

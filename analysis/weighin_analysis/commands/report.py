@@ -12,8 +12,8 @@ EXAMPLE = "weighin-analysis report --snapshot snapshot/ --out report/"
 def report(options: argparse.Namespace) -> tuple[str, int]:
     """Return where the page is, and 0; an AnalysisError where there can be none."""
     # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
-    from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
-    from weighin_analysis.fleet.population import read_population  # noqa: PLC0415
+    from weighin_analysis.fleet.coverage.population import read_population  # noqa: PLC0415
+    from weighin_analysis.fleet.query.fleet import Fleet  # noqa: PLC0415
     from weighin_analysis.report.numbers import counted  # noqa: PLC0415
     from weighin_analysis.report.write import write_report  # noqa: PLC0415
 

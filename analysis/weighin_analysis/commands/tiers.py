@@ -12,8 +12,8 @@ from weighin_analysis.commands.printable import printable
 from weighin_analysis.report.numbers import counted, percent
 
 if TYPE_CHECKING:
-    from weighin_analysis.fleet.fleet import Fleet
-    from weighin_analysis.fleet.tiers import Tiers
+    from weighin_analysis.fleet.coverage.tiers import Tiers
+    from weighin_analysis.fleet.query.fleet import Fleet
 
 EXAMPLE = "weighin-analysis tiers --snapshot snapshot/ --json"
 MOST_SHOWN = 50
@@ -25,9 +25,9 @@ _NOT_PLAIN = re.compile(r"[^\n -~]")
 def tiers(options: argparse.Namespace, *, shortened: bool) -> Iterator[str]:
     """Yield what to print; ``shortened`` shows the first devices of many. An AnalysisError where none is."""
     # Imported here: they need the [report] extra, and importing them takes longer than printing the help.
-    from weighin_analysis.fleet.fleet import Fleet  # noqa: PLC0415
-    from weighin_analysis.fleet.tiers import tiers_of  # noqa: PLC0415
-    from weighin_analysis.fleet.views import TABLES  # noqa: PLC0415
+    from weighin_analysis.fleet.coverage.tiers import tiers_of  # noqa: PLC0415
+    from weighin_analysis.fleet.query.fleet import Fleet  # noqa: PLC0415
+    from weighin_analysis.fleet.snapshot.views import TABLES  # noqa: PLC0415
 
     judged = ("devices", "tiers")  # by the snapshot's own limits
     with Fleet(options.snapshot, tables=TABLES if options.limits else judged) as fleet, fleet.asking():

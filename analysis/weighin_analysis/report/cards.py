@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from weighin_analysis.card import Basis, Estimate, Verdict
 from weighin_analysis.conditions import Conditions
 from weighin_analysis.errors import RowError
-from weighin_analysis.fleet.expressions import text_list
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.rows import Row, build, failure_of, hardware_of, reading_rows
+from weighin_analysis.fleet.grading.expressions import text_list
+from weighin_analysis.fleet.query.fleet import Fleet
+from weighin_analysis.fleet.snapshot.rows import Row, build, failure_of, hardware_of, reading_rows
 from weighin_analysis.report.findings import DeviceLine
 from weighin_analysis.report.queries import RANK, Graded, dicts
 from weighin_analysis.snapshot import CaseFailure, Hardware, ProbeGap

@@ -1,7 +1,7 @@
 """The decision in one sentence: what to ship to how many devices, and what is left to a server."""
 
 from weighin_analysis.catalog import class_rank
-from weighin_analysis.fleet.values import Coverage, ShipRow
+from weighin_analysis.fleet.coverage.values import Coverage, ShipRow
 from weighin_analysis.report.cards import CardLine, DeviceDetail
 from weighin_analysis.report.numbers import counted, percent, share_interval
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import class_rank
-from weighin_analysis.fleet.values import BaselineDevice, ClassSpeed, GateRow
+from weighin_analysis.fleet.coverage.values import BaselineDevice, ClassSpeed, GateRow
 from weighin_analysis.limits import Limits
 from weighin_analysis.numbers import number
 from weighin_analysis.report.decision import SOURCE_WORDS

@@ -14,8 +14,16 @@ from typing import Any, get_args, get_type_hints
 
 import pyarrow.csv
 
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.values import BaselineDevice, ClassSpeed, CoverageRow, GateRow, Share, ShipRow, VerdictCount
+from weighin_analysis.fleet.coverage.values import (
+    BaselineDevice,
+    ClassSpeed,
+    CoverageRow,
+    GateRow,
+    Share,
+    ShipRow,
+    VerdictCount,
+)
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.report.findings import Findings, FreeMemory, MemoryNeed, Tally
 from weighin_analysis.report.queries import Graded, devices_query
 

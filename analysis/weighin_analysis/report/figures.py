@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from weighin_analysis.card import Estimate, Verdict
 from weighin_analysis.catalog import class_rank
-from weighin_analysis.fleet.values import CoverageRow, Level
+from weighin_analysis.fleet.coverage.values import CoverageRow, Level
 from weighin_analysis.limits import Limits
 from weighin_analysis.numbers import number
 from weighin_analysis.report.cards import CardLine, DeviceDetail

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from weighin_analysis.card import Verdict
-from weighin_analysis.fleet.values import Coverage, VerdictCount
+from weighin_analysis.fleet.coverage.values import Coverage, VerdictCount
 from weighin_analysis.limits import Limits
 
 

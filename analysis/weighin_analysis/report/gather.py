@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from weighin_analysis.fleet.cover import count
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.population import Population
-from weighin_analysis.fleet.regrade import regrade
+from weighin_analysis.fleet.coverage.cover import count
+from weighin_analysis.fleet.coverage.population import Population
+from weighin_analysis.fleet.grading.regrade import regrade
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import Limits
 from weighin_analysis.report import queries
 from weighin_analysis.report.decision import main_choice

@@ -3,7 +3,7 @@
 import math
 
 from weighin_analysis.card import Estimate
-from weighin_analysis.fleet.values import Share
+from weighin_analysis.fleet.coverage.values import Share
 from weighin_analysis.numbers import number
 
 _BINARY_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from weighin_analysis.fleet.values import Sample
+from weighin_analysis.fleet.coverage.values import Sample
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.cards import DeviceDetail
 from weighin_analysis.report.decision import (

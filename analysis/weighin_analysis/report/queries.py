@@ -11,9 +11,9 @@ from typing import Any
 
 from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import class_rank
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.grade import VERDICTS
-from weighin_analysis.fleet.regrade import graded as graded_estimates
+from weighin_analysis.fleet.grading.grade import VERDICTS
+from weighin_analysis.fleet.grading.regrade import graded as graded_estimates
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.findings import DeviceLine, FreeMemory, MemoryNeed, SpeedMark, Tally
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from weighin_analysis.catalog import class_rank, size_classes
-from weighin_analysis.fleet.values import (
+from weighin_analysis.fleet.coverage.values import (
     Coverage,
     CoverageRow,
     Level,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weighin_analysis.errors import AnalysisError
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.population import Population
+from weighin_analysis.fleet.coverage.population import Population
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import Limits, load_limits
 from weighin_analysis.replacing import replacing
 from weighin_analysis.report.cards import device_details

@@ -17,9 +17,9 @@ from weighin_analysis.answers.check import Question, check
 from weighin_analysis.cli import main
 from weighin_analysis.errors import CatalogError, EstimateError, QuestionError
 from weighin_analysis.evidence import evidence_of
-from weighin_analysis.fleet.check_model import check_model
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.judging import judge_run
+from weighin_analysis.fleet.check.check_model import check_model
+from weighin_analysis.fleet.judging.judge_run import judge_run
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import current_limits
 from weighin_analysis.models.catalogue import catalogue
 from weighin_analysis.sizes.artefact import Format

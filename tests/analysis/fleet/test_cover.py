@@ -15,12 +15,12 @@ from made_fleet import make_fleet
 from weighin_analysis.catalog import class_rank
 from weighin_analysis.cli import main
 from weighin_analysis.errors import LimitsError, QuestionError
-from weighin_analysis.fleet.cover import coverage_of
-from weighin_analysis.fleet.coverage import Cells, reached, share_of
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.population import parse_population
-from weighin_analysis.fleet.suppress import LEAST_DEVICES, suppressed
-from weighin_analysis.fleet.values import Coverage, Level
+from weighin_analysis.fleet.coverage.cover import coverage_of
+from weighin_analysis.fleet.coverage.population import parse_population
+from weighin_analysis.fleet.coverage.shares import Cells, reached, share_of
+from weighin_analysis.fleet.coverage.suppress import LEAST_DEVICES, suppressed
+from weighin_analysis.fleet.coverage.values import Coverage, Level
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import DecoderLimit, current_limits
 
 LIMITS = current_limits()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from weighin_analysis.fleet.coverage import (
+from weighin_analysis.fleet.coverage.shares import (
     COMMON_SDS,
     COMMON_VARIANCE,
     Cells,
@@ -22,8 +22,8 @@ from weighin_analysis.fleet.coverage import (
     weighted_median,
     weighted_quantiles,
 )
-from weighin_analysis.fleet.grade import normal_cdf
-from weighin_analysis.fleet.values import Share
+from weighin_analysis.fleet.coverage.values import Share
+from weighin_analysis.fleet.grading.grade import normal_cdf
 
 FloatArray = NDArray[np.float64]
 

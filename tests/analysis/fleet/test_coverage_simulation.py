@@ -12,10 +12,10 @@ from example_snapshots import replace_table
 from made_fleet import SCHEMES, make_fleet
 from simulate_coverage import CELLS, MOST_RUNS, Runs, Scenario, draw, shares, simulate, speeds
 
-from weighin_analysis.fleet.cover import coverage_of
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.population import parse_population
-from weighin_analysis.fleet.values import Level
+from weighin_analysis.fleet.coverage.cover import coverage_of
+from weighin_analysis.fleet.coverage.population import parse_population
+from weighin_analysis.fleet.coverage.values import Level
+from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import current_limits
 
 # Standard deviation of ln(estimate): one of a shape that was run, of one that was computed from others, of a guess.

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighin_analysis.fleet.describe import device_row, gates_version
-from weighin_analysis.fleet.views import DEVICES
+from weighin_analysis.fleet.judging.describe import device_row, gates_version
+from weighin_analysis.fleet.snapshot.views import DEVICES
 
 GIB = 2**30
 RUN: dict[str, Any] = {

@@ -11,9 +11,9 @@ from statistics import median
 import pytest
 
 from weighin_analysis.catalog import size_classes
-from weighin_analysis.fleet.column_types import column_types
-from weighin_analysis.fleet.external import ExternalDevice, device_row, devices_of, measurement_rows, run_row
-from weighin_analysis.fleet.external_estimates import estimate_rows, left_out, reference_models
+from weighin_analysis.fleet.external.estimates import estimate_rows, left_out, reference_models
+from weighin_analysis.fleet.external.published import ExternalDevice, device_row, devices_of, measurement_rows, run_row
+from weighin_analysis.fleet.snapshot.column_types import column_types
 from weighin_analysis.limits import current_limits
 from weighin_analysis.measurement import Phase
 from weighin_analysis.memory.load_rule import load_rule

@@ -17,8 +17,8 @@ from made_fleet import make_fleet
 import weighin_analysis
 from weighin_analysis.cli import main
 from weighin_analysis.errors import LimitsError, QueryError, SnapshotError
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.views import TABLES, VIEWS
+from weighin_analysis.fleet.query.fleet import Fleet
+from weighin_analysis.fleet.snapshot.views import TABLES, VIEWS
 from weighin_analysis.limits import CURRENT_VERSION, shipped_text
 
 DEVICES = 30

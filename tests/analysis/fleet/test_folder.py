@@ -15,8 +15,8 @@ from example_snapshots import edit_manifest
 from killed_publisher import publish
 
 from weighin_analysis.errors import SnapshotError
-from weighin_analysis.fleet import folder as folder_module
-from weighin_analysis.fleet.folder import checked_files, publishing, read_manifest
+from weighin_analysis.fleet.snapshot import folder as folder_module
+from weighin_analysis.fleet.snapshot.folder import checked_files, publishing, read_manifest
 
 OLD, NEW, NEXT = (datetime(2026, 3, day, tzinfo=UTC) for day in (1, 2, 3))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighin_analysis.fleet.gates import GateAccelerator, GateFacts, Gates, gates
+from weighin_analysis.fleet.judging.gates import GateAccelerator, GateFacts, Gates, gates
 
 GIB = 2**30
 CARD = GateAccelerator(kind="gpu", memory_total_bytes=8 * GIB, shares_main_memory=False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from weighin_analysis.architecture import ArchitectureKind
 from weighin_analysis.card import Verdict
-from weighin_analysis.fleet.grade import (
+from weighin_analysis.fleet.grading.grade import (
     NO_VERDICT,
     VERDICTS,
     EstimateColumns,

@@ -13,10 +13,10 @@ from made_fleet import make_fleet
 
 from weighin_aggregator.store.schema import MIGRATIONS
 from weighin_analysis.cli import main
-from weighin_analysis.fleet.column_types import column_types
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.folder import read_manifest
-from weighin_analysis.fleet.views import FACTS, TABLES
+from weighin_analysis.fleet.query.fleet import Fleet
+from weighin_analysis.fleet.snapshot.column_types import column_types
+from weighin_analysis.fleet.snapshot.folder import read_manifest
+from weighin_analysis.fleet.snapshot.views import FACTS, TABLES
 from weighin_analysis.public.rows import COLUMNS
 
 PHONE = {

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from weighin.v1 import measurement_pb2
 from weighin_analysis.card import Card, CardRow
 from weighin_analysis.errors import SnapshotError
-from weighin_analysis.fleet.folder import read_manifest
-from weighin_analysis.fleet.judge_runs import judge_folder
-from weighin_analysis.fleet.judging import estimate_rows, judge_run
-from weighin_analysis.fleet.views import FACTS, VIEWS
+from weighin_analysis.fleet.judging.judge_run import estimate_rows, judge_run
+from weighin_analysis.fleet.judging.judge_runs import judge_folder
+from weighin_analysis.fleet.snapshot.folder import read_manifest
+from weighin_analysis.fleet.snapshot.views import FACTS, VIEWS
 from weighin_analysis.limits import current_limits
 from weighin_analysis.verdict import STOPPED
 
@@ -236,7 +236,7 @@ def test_judging_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None
     """It waits for a file that never ends; only the end of its standard input can stop it."""
     (tmp_path / "runs").mkdir()
     os.mkfifo(tmp_path / "runs" / "000001.parquet")
-    line = [sys.executable, "-m", "weighin_analysis.fleet.judge_runs", str(tmp_path), TIME.isoformat()]
+    line = [sys.executable, "-m", "weighin_analysis.fleet.judging.judge_runs", str(tmp_path), TIME.isoformat()]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stderr is not None

@@ -10,9 +10,9 @@ from example_runs import example_run
 from example_snapshots import RECEIVE_TIME, device_id, edit_manifest, make_snapshot
 
 from weighin.v1 import run_pb2
-from weighin_analysis.fleet.cover import coverage_of
-from weighin_analysis.fleet.earlier import take_over
-from weighin_analysis.fleet.fleet import Fleet
+from weighin_analysis.fleet.coverage.cover import coverage_of
+from weighin_analysis.fleet.query.fleet import Fleet
+from weighin_analysis.fleet.snapshot.earlier import take_over
 
 HONEST, DOUBTED = device_id(1), device_id(2)
 

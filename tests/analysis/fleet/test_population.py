@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighin_analysis.errors import PopulationError
-from weighin_analysis.fleet.population import ACCELERATORS, FORM_FACTORS, parse_population, read_population
+from weighin_analysis.fleet.coverage.population import ACCELERATORS, FORM_FACTORS, parse_population, read_population
 
 
 def test_a_population_is_read_cell_by_cell() -> None:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from made_fleet import make_fleet
 
 import weighin_analysis
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.formats import csv_text, json_text, table
+from weighin_analysis.fleet.query.fleet import Fleet
+from weighin_analysis.fleet.query.formats import csv_text, json_text, table
 
 LINE = [sys.executable, "-m", "weighin_analysis.cli", "query"]
 EVERY_TYPE = """

@@ -17,12 +17,12 @@ from made_fleet import make_fleet
 from weighin.v1 import measurement_pb2, run_pb2
 from weighin_analysis.card import Verdict
 from weighin_analysis.errors import LimitsError
-from weighin_analysis.fleet.cover import coverage_of
-from weighin_analysis.fleet.fleet import Fleet
-from weighin_analysis.fleet.grade import EstimateColumns, FloatArray, grade, log_sd
-from weighin_analysis.fleet.regrade import regrade, tiers_query, verdicts_query
-from weighin_analysis.fleet.tiers import tiers_of
-from weighin_analysis.fleet.views import TIERS, VERDICTS
+from weighin_analysis.fleet.coverage.cover import coverage_of
+from weighin_analysis.fleet.coverage.tiers import tiers_of
+from weighin_analysis.fleet.grading.grade import EstimateColumns, FloatArray, grade, log_sd
+from weighin_analysis.fleet.grading.regrade import regrade, tiers_query, verdicts_query
+from weighin_analysis.fleet.query.fleet import Fleet
+from weighin_analysis.fleet.snapshot.views import TIERS, VERDICTS
 from weighin_analysis.limits import DecoderLimit, EncoderLimit, Limits, current_limits
 from weighin_analysis.verdict import STOPPED, UNKNOWN_MEMORY, UNKNOWN_SPEED
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from weighin.v1 import run_pb2
 from weighin_analysis.errors import RowError
-from weighin_analysis.fleet.rows import failure_of, hardware_of, measurement_of, run_of, series_of
+from weighin_analysis.fleet.snapshot.rows import failure_of, hardware_of, measurement_of, run_of, series_of
 from weighin_analysis.measurement import Phase, SeriesPart
 from weighin_analysis.scheme import Scheme
 

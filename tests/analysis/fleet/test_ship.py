@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighin_analysis.card import Verdict
-from weighin_analysis.fleet.coverage import Cells
-from weighin_analysis.fleet.grade import VERDICTS, normal_cdf
-from weighin_analysis.fleet.ship import Choice, ClassStanding, ship_table
-from weighin_analysis.fleet.standing import Standing
+from weighin_analysis.fleet.coverage.shares import Cells
+from weighin_analysis.fleet.coverage.ship import Choice, ClassStanding, ship_table
+from weighin_analysis.fleet.coverage.standing import Standing
+from weighin_analysis.fleet.grading.grade import VERDICTS, normal_cdf
 
 CLASSES = ("0.5B", "1B", "2B")
 CHOICE = Choice(

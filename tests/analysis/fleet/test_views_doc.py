@@ -11,7 +11,7 @@ from made_fleet import make_fleet
 from views_doc import DOCUMENT, text_with_tables
 
 import weighin_analysis
-from weighin_analysis.fleet.views import VIEWS
+from weighin_analysis.fleet.snapshot.views import VIEWS
 
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 EXAMPLES = [(language, code) for language, code in re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)]

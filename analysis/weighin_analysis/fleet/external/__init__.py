@@ -1,0 +1,1 @@
+"""What others published, as rows of a snapshot."""

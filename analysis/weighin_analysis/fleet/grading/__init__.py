@@ -1,0 +1,1 @@
+"""Estimates held against limits: in numpy, and as SQL."""

@@ -1,0 +1,1 @@
+"""The runs of a snapshot judged, and its devices described."""

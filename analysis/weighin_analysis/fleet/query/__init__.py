@@ -1,0 +1,1 @@
+"""A snapshot that is open, and what a question to it gives."""
