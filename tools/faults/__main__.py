@@ -4,12 +4,16 @@ What was injected at this size before is not injected again, unless it is named 
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +62,7 @@ def _injected(fault: Fault, size: Size, seed: int | None) -> Record | None:
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     print(f"{fault.name}: {count:,} {fault.unit}, seed {seed} ...", file=sys.stderr, flush=True)
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="weighin-faults-") as folder:
+    with tempfile.TemporaryDirectory(prefix="weighin-faults-") as folder, _telling(fault.name):
         try:
             figures = fault.inject(Path(folder), count, random.Random(seed))  # noqa: S311 - no secret
         except (NoSmallDiskError, NoFuzzerError) as error:
@@ -83,6 +87,24 @@ def _injected(fault: Fault, size: Size, seed: int | None) -> Record | None:
     fresh.replace(path)
     print(f"{fault.name}: {record.seconds:.0f} s, {'held' if not record.missed else record.missed}", file=sys.stderr)
     return record
+
+
+@contextmanager
+def _telling(name: str) -> Iterator[None]:
+    """Say every minute that the fault goes on."""
+    is_over, minutes = threading.Event(), itertools.count(1)
+
+    def tell() -> None:
+        while not is_over.wait(60.0):
+            print(f"{name}: {next(minutes)} min ...", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _path(fault: Fault, size: Size) -> Path:

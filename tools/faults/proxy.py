@@ -84,7 +84,8 @@ class Proxy:
                     await asyncio.sleep(self._chance.uniform(0, self.weather.latest_seconds))
                 if self.weather.is_silent:
                     # A stream with a hole is of no use to anybody: nothing of it arrives any more.
-                    await asyncio.Event().wait()
+                    await writer.wait_closed()
+                    return
                 if lose(data):
                     return
                 writer.write(data)
