@@ -12,6 +12,7 @@ AggregatorError
     ├── StoreMissingError    no store in the data directory
     ├── StoreBusyError       another process owns the data directory
     ├── StoreVersionError    the store was made by a newer aggregator
+    ├── DamagedLogError      an entry of the store's log is not what was written
     ├── StoreUnavailableError   the store cannot write now; the same write may succeed later
     │   ├── NoRoomError         the disk is nearly full; nothing was tried, so the store itself is sound
     │   └── CopyOvertakenError  runs were deleted while they were copied
@@ -71,6 +72,14 @@ class StoreBusyError(StoreError):
 
 class StoreVersionError(StoreError):
     """The store was made by a newer aggregator."""
+
+
+class DamagedLogError(StoreError):
+    """An entry of the store's log is not what was written; its content begins at ``position``, in bytes."""
+
+    def __init__(self, text: str, position: int) -> None:
+        super().__init__(text)
+        self.position = position
 
 
 class StoreUnavailableError(StoreError):

@@ -1,12 +1,19 @@
 """What the modules of the store share of DuckDB: how its files are opened, and its errors as ours."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
-from weighin_aggregator.errors import StoreBusyError, StoreError, StoreRefusedError, StoreUnavailableError
+from weighin_aggregator.errors import (
+    DamagedLogError,
+    StoreBusyError,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 
 # One thread inserts faster than two; nothing may be downloaded; and no COMMIT begins a checkpoint by itself: the store
 # begins them, behind its journal.
@@ -20,6 +27,7 @@ _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
 # that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest
 # supported DuckDB read the file.
 _ATTACH_OPTIONS = "(ROW_GROUP_SIZE 4096, STORAGE_VERSION 'v1.5.0')"
+_DAMAGED_ENTRY = re.compile(r"Corrupt WAL file: entry at byte position (\d+)")
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -30,7 +38,7 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 
 def attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
-    """Open a file, or make it, and use it. Raises StoreBusyError, StoreError."""
+    """Open a file, or make it, and use it. Raises StoreBusyError, DamagedLogError, StoreError."""
     try:
         connection.execute(f"ATTACH {quoted(path)} AS {name} {_ATTACH_OPTIONS}")
         connection.execute(f"USE {name}")
@@ -79,6 +87,9 @@ def _not_opened(path: Path, error: duckdb.Error) -> StoreError:
     # By another program, or an aggregator of before there was a lock of our own: DuckDB says which.
     if "Could not set lock" in str(error):
         return StoreBusyError(f"{path} is open elsewhere; stop that first: {_first_line(error)}", None)
+    if entry := _DAMAGED_ENTRY.search(str(error)):
+        text = f"{log_of(path)} is damaged at byte {entry[1]}, before runs that were acknowledged; restore a backup"
+        return DamagedLogError(text, int(entry[1]))
     return StoreError(f"cannot open {path}: {_first_line(error)}")
 
 

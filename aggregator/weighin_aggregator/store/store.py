@@ -16,6 +16,7 @@ import structlog
 
 from weighin_aggregator.durable import copy_file, sync
 from weighin_aggregator.errors import (
+    DamagedLogError,
     NoRoomError,
     StoreError,
     StoreMissingError,
@@ -29,6 +30,7 @@ from weighin_aggregator.store.engine import attach, connect, log_of, transaction
 from weighin_aggregator.store.export import export_new
 from weighin_aggregator.store.journal import Journal
 from weighin_aggregator.store.schema import MIGRATIONS, VERSION_TABLE
+from weighin_aggregator.store.torn_log import cut_off_torn_end
 
 FILE_NAME = "weighin.duckdb"
 # In a data directory while a restore puts things in their places.
@@ -304,12 +306,21 @@ class Store:
         try:
             if self._journal.roll_back():
                 _log.warning("checkpoint_rolled_back", file=self._path.name)
-            attach(self._connection, self._path, "store")
+            self._attach_file()
             self._journal.open()
             self._journal.end()
         except OSError as error:
             raise StoreUnavailableError(f"cannot open {self._path}: {error.strerror}") from error
         self.is_open = True
+
+    def _attach_file(self) -> None:
+        try:
+            attach(self._connection, self._path, "store")
+        except DamagedLogError as error:
+            if not cut_off_torn_end(log_of(self._path), error.position):
+                raise
+            _log.warning("log_cut_off", file=log_of(self._path).name, position=error.position)
+            attach(self._connection, self._path, "store")
 
     def _migrate(self) -> None:
         """Apply all that is missing or nothing of it, then leave nothing of it in the write-ahead log."""

@@ -1,0 +1,111 @@
+"""A log whose last transaction a loss of power tore: the store opens with everything that was acknowledged."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from example_runs import run_id
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stored_runs import rows
+
+from weighin_aggregator.errors import DamagedLogError
+from weighin_aggregator.store.engine import log_of
+from weighin_aggregator.store.store import FILE_NAME, Store
+
+PAGE_BYTES = 4096
+RUNS = 6
+
+
+class Torn:
+    """A store that lost power: its file, its log, and how long the log was after each run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lengths = []
+        path = folder / FILE_NAME
+        with Store.open(folder, create=True) as store:
+            for number in range(1, RUNS + 1):
+                store.insert(rows(number))
+                self.lengths.append(log_of(path).stat().st_size)
+            # Not closed: what lies on disk in this moment is all there is.
+            self.file, self.log = path.read_bytes(), log_of(path).read_bytes()
+
+    @property
+    def synced_bytes(self) -> int:
+        """Length of the log when the last run began."""
+        return self.lengths[-2]
+
+
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory: pytest.TempPathFactory) -> Torn:
+    return Torn(tmp_path_factory.mktemp("torn"))
+
+
+@pytest.fixture
+def opened(torn: Torn, tmp_path: Path) -> Callable[[bytes], set[str]]:
+    """Open the store with this log; what it holds, twice: a run that is stored then is there at the next opening."""
+
+    def read(log: bytes) -> set[str]:
+        data = tmp_path / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(mode=0o700)
+        (data / FILE_NAME).write_bytes(torn.file)
+        log_of(data / FILE_NAME).write_bytes(log)
+        with Store.open(data) as store:
+            found = _run_ids(store)
+            store.insert(rows(RUNS + 1))
+        with Store.open(data) as store:
+            assert _run_ids(store) == found | {run_id(RUNS + 1)}
+        return found
+
+    return read
+
+
+def _run_ids(store: Store) -> set[str]:
+    found = store.transact(lambda connection: connection.execute("SELECT run_id FROM run").fetchall())
+    return {str(one) for (one,) in found}
+
+
+ACKNOWLEDGED = {run_id(number) for number in range(1, RUNS)}
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pages_of_the_last_transaction_that_never_reached_the_disk_take_nothing_else_with_them(
+    torn: Torn, opened: Callable[[bytes], set[str]], data: st.DataObject
+) -> None:
+    first = torn.synced_bytes // PAGE_BYTES
+    pages = data.draw(st.sets(st.integers(first, (len(torn.log) - 1) // PAGE_BYTES), min_size=1), label="lost pages")
+    log = bytearray(torn.log)
+    for page in pages:
+        start, end = max(page * PAGE_BYTES, torn.synced_bytes), min((page + 1) * PAGE_BYTES, len(log))
+        log[start:end] = bytes(end - start)
+    try:
+        found = opened(bytes(log))
+    except DamagedLogError:
+        # Where a page with the head of an entry is lost and a later one is not, nothing tells what came behind it.
+        assert any(page not in pages for page in range(min(pages), len(torn.log) // PAGE_BYTES + 1))
+    else:
+        assert found == ACKNOWLEDGED
+
+
+@given(kept=st.integers(0, 10_000), zeros=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_log_that_was_made_longer_before_it_was_written_ends_where_the_writing_ended(
+    torn: Torn, opened: Callable[[bytes], set[str]], kept: int, zeros: int
+) -> None:
+    written = torn.log[: torn.synced_bytes + kept]
+    found = opened(written + bytes(zeros))
+    assert found == ACKNOWLEDGED | ({run_id(RUNS)} if len(written) == len(torn.log) else set())
+
+
+@pytest.mark.parametrize("number", range(1, RUNS))
+def test_damage_before_a_run_that_was_acknowledged_is_told_and_nothing_is_cut(
+    torn: Torn, opened: Callable[[bytes], set[str]], tmp_path: Path, number: int
+) -> None:
+    middle = (torn.lengths[number - 1] + (torn.lengths[number - 2] if number > 1 else 100)) // 2
+    log = torn.log[:middle] + bytes(8) + torn.log[middle + 8 :]
+    with pytest.raises(DamagedLogError, match="restore a backup"):
+        opened(log)
+    assert log_of(tmp_path / "data" / FILE_NAME).read_bytes() == log
