@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         report = _deliver_after_run(options, state, spool)
     print(delivery_line(entry.run_id, report), file=sys.stderr)
     failed = _some_part_failed(run) or card.unjudged
-    return 1 if failed or (report and report.quarantined) else 0
+    return 1 if failed or (report and report.has_failed) else 0
 
 
 def _reason_to_wait(options: argparse.Namespace, state: State) -> str | None:
@@ -115,7 +115,7 @@ def _skip(options: argparse.Namespace, reason: str, report: DeliveryReport | Non
         print_json({"skipped": reason})
     sent = f"; {delivery_line(None, report)}" if report else ""
     print(f"no weigh-in now: {reason}{sent}", file=sys.stderr)
-    return 1 if report and report.quarantined else 0
+    return 1 if report and report.has_failed else 0
 
 
 def _check_output(path: Path) -> None:

@@ -18,6 +18,8 @@ from weighin_agent.fleet.token import EnrollmentToken, parse_token
 from weighin_agent.schedule.period import DEFAULT_PERIOD
 from weighin_agent.terminal_status import print_status
 
+# Far more than a token; a file of the wrong kind may have no end.
+_TOKEN_FILE_CHARACTERS = 10_000
 TOKEN_VARIABLE = "WEIGHIN_TOKEN"  # noqa: S105 - where a token lies, not one
 
 
@@ -135,7 +137,8 @@ def _token(options: argparse.Namespace) -> EnrollmentToken:
         return parse_token(sys.stdin.readline())
     if file:
         try:
-            return parse_token(file.read_text(encoding="utf-8"))
+            with file.open(encoding="utf-8") as opened:
+                return parse_token(opened.read(_TOKEN_FILE_CHARACTERS))
         except OSError as error:
             raise UsageError(f"--token-file {file}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
@@ -173,7 +176,7 @@ def _submit(options: argparse.Namespace) -> int:
         print_json(asdict(report))
     else:
         print_text(delivery_line(None, report))
-    return 1 if report.quarantined else 0
+    return 1 if report.has_failed else 0
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -6,7 +6,8 @@ AgentError
 ├── CaseError                     a case gave no measurement; it becomes a CaseFailure of the run
 ├── StateError                    the state folder cannot be read, written or locked
 ├── SpoolError                    a run cannot be kept, read or set aside
-│   └── DamagedRunError           a spool file that does not hold what was written
+│   ├── DamagedRunError           a spool file that does not hold what was written
+│   └── UnreadableRunError        a spool file that the system does not let us read
 └── DeliveryError                 the aggregator did not take a call
     ├── AggregatorAwayError       away, busy or at fault: the same call later will do
     ├── UnacceptableRequestError  the call as it is will never do: a smaller one may
@@ -52,6 +53,10 @@ class SpoolError(AgentError):
 
 class DamagedRunError(SpoolError):
     """A spool file that does not hold what was written."""
+
+
+class UnreadableRunError(SpoolError):
+    """A spool file that the system does not let us read: it stays for whoever may."""
 
 
 class DeliveryError(AgentError):

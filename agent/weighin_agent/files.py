@@ -10,6 +10,12 @@ _PRIVATE_FILE_MODE = 0o600
 TEMPORARY_SUFFIX = ".weighin-tmp"
 
 
+def told(error: OSError) -> str:
+    """Say what the system refused, and of which file."""
+    what = error.strerror or str(error)
+    return f"{what}: {error.filename}" if isinstance(error.filename, str) else what
+
+
 def make_private_folder(folder: Path) -> None:
     """Make ``folder``, with its parents, readable by its owner alone. Raises OSError.
 

@@ -52,7 +52,10 @@ def _membership_lines(status: Status) -> Iterator[str]:
     if enrolment.insecure:
         return
     if certificate is None:
-        yield "its certificate is damaged or gone: ask for a new token, then `weighin-agent enroll`"
+        yield (
+            "its key or a certificate is damaged or gone (CREDENTIAL_DAMAGED): ask for a new token, then "
+            "`weighin-agent enroll`"
+        )
         return
     yield (
         f"certificate of {_moment(certificate.issue_time_seconds)}, expires "

@@ -2,9 +2,9 @@
 
 AggregatorError
 ├── UsageError               a command that cannot mean what it says
-├── ListenError              an address that cannot be listened on, or cannot be announced
+├── ListenError              an address that cannot be listened on
 ├── AuthorityError           the keys of the fleet cannot be used
-├── DeviceUnknownError       a command about a device that is not enrolled
+├── DeviceUnknownError       a command about a device that is not known
 ├── ServerError              the server that owns the store did not do what a command asked for
 ├── BackupError              a backup that could not be written, or cannot be used
 ├── SnapshotError            a snapshot that could not be made or put in place
@@ -31,7 +31,7 @@ class UsageError(AggregatorError):
 
 
 class ListenError(AggregatorError):
-    """An address that cannot be listened on, or cannot be announced."""
+    """An address that cannot be listened on."""
 
 
 class AuthorityError(AggregatorError):

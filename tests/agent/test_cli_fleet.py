@@ -147,7 +147,7 @@ def test_submit_and_status_tell_what_is_wrong_with_the_way_and_that_nothing_is_l
     keep(typed.state)
     fleet.present(fleet.authority.server("fleet.example.org"))
     code, output, _ = typed("submit")
-    assert (code, len(output.splitlines())) == (0, 1)
+    assert (code, len(output.splitlines())) == (1, 1)
     assert "1 run(s) kept in the spool" in output
     assert "TLS_HOST_MISMATCH" in output
     assert "TLS_HOST_MISMATCH" in typed("status")[1]
@@ -160,8 +160,18 @@ def test_status_tells_of_the_certificate(typed: Typed, fleet: ScriptedFleet) -> 
     document = typed.document("status")
     assert document["enrolment"]["enroll_address"] == fleet.enroll_address
     assert set(document["certificate"]) == {"issue_time_seconds", "renew_time_seconds", "expire_time_seconds"}
-    typed.state.credential.certificate_path.write_bytes(b"")
-    assert "damaged or gone" in typed("status")[1]
+
+
+@pytest.mark.parametrize("name", ["key.pem", "certificate.pem", "authority.pem"])
+@pytest.mark.parametrize("content", [b"", b"garbage", None])
+def test_status_tells_of_a_credential_that_is_damaged(
+    typed: Typed, fleet: ScriptedFleet, name: str, content: bytes | None
+) -> None:
+    typed("enroll", fleet.token().text, *ACCEPTED)
+    path = typed.state.credential.folder / name
+    path.unlink() if content is None else path.write_bytes(content)
+    assert "CREDENTIAL_DAMAGED" in typed("status")[1]
+    assert typed.document("status")["certificate"] is None
 
 
 def test_preview_shows_a_device_that_is_not_enrolled_the_very_message_that_it_would_send(
@@ -311,7 +321,7 @@ def test_a_handshake_that_fails_is_one_line_and_nothing_of_the_librarys_own(type
     fleet.present(Authority().server())
     line = agent_line("submit", "--state", typed.state.folder)
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (1, ""), "a person must act"
     assert "TLS_UNTRUSTED" in done.stdout
 
 

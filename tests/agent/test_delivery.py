@@ -136,6 +136,26 @@ def test_a_damaged_file_is_set_aside_and_the_others_are_delivered(spool: Spool, 
     assert aggregator.requests[0].spool_quarantined_count == 1, "the loss is told in the very call"
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read even by root")
+def test_a_file_that_cannot_be_read_stays_is_named_and_the_others_are_delivered(spool: Spool, clock: HandClock) -> None:
+    entries = add_runs(spool, 3)
+    unreadable = spool.folder / entries[1].file_name
+    unreadable.unlink()
+    unreadable.symlink_to("/proc/self/mem")  # a file, as stat has it, whose reading fails
+    with peers() as (_, client):
+        report = deliver(spool, client, pace=clock.pace())
+    assert (report.stored_count, report.kept_count, report.kept_reason) == (2, 1, "UNREADABLE")
+    assert unreadable.name in (report.kept_detail or "")
+
+
+def test_a_folder_with_the_name_of_a_run_is_left_alone(spool: Spool, clock: HandClock) -> None:
+    (entry,) = add_runs(spool, 1)
+    (spool.folder / f"{entry.sequence + 1:012d}-{run_id_of(1.0)}.run").mkdir()
+    assert spool.pending() == (entry,)
+    with peers() as (_, client):
+        assert deliver(spool, client, pace=clock.pace()).kept_count == 0
+
+
 def test_a_call_tells_how_often_each_run_was_sent_before(spool: Spool, clock: HandClock) -> None:
     add_runs(spool, 1)
     deliver_to(lambda request: outcomes(request, services_pb2.OUTCOME_RETRY, "LATER"), spool, clock)

@@ -56,6 +56,13 @@ def test_a_token_enrols_a_device_whose_runs_then_arrive_under_its_certificate(st
     assert request.agent_version
 
 
+def test_a_token_that_names_the_port_for_runs_is_told_apart_from_a_bad_certificate(state: State) -> None:
+    with scripted_fleet() as fleet:
+        error = refusal(state, replace(fleet.token(), address=fleet.address))
+    assert error.reason == "WRONG_PORT"
+    assert "port for enrolment" in str(error)
+
+
 def test_the_key_is_made_on_the_device_and_never_leaves_it(state: State) -> None:
     with scripted_fleet() as fleet:
         enrolled(state, fleet)
@@ -79,14 +86,14 @@ def test_only_the_owner_can_read_the_credential(state: State) -> None:
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
 
-def test_a_repeat_after_a_lost_answer_is_the_same_enrolment_with_the_same_key(state: State) -> None:
+def test_a_repeat_with_the_same_token_is_the_same_enrolment_with_the_same_key(state: State) -> None:
     with scripted_fleet() as fleet:
         fleet.answers = replace(fleet.answers, lose_answer=True)
         refusal(state, fleet.token())
         enrolled(State(state.folder), fleet)
         enrolled(state, fleet)
     first, second, third = fleet.seen.enrolments
-    assert first.request_id == second.request_id != third.request_id
+    assert first.request_id == second.request_id == third.request_id
     assert requested_key(first.csr_der) == requested_key(second.csr_der) == requested_key(third.csr_der)
 
 

@@ -11,8 +11,9 @@ from scripted_aggregator import deaf_address, failure, scripted_aggregator
 from scripted_fleet import ScriptedFleet, scripted_fleet
 
 from weighin_agent.errors import StateError
-from weighin_agent.fleet.actions import enroll, enroll_insecure, keep_run, newest_run, status, working
+from weighin_agent.fleet.actions import deliver_runs, enroll, enroll_insecure, keep_run, newest_run, status, working
 from weighin_agent.fleet.forget import forget
+from weighin_agent.fleet.run_id import uuid7
 from weighin_agent.fleet.state import Enrolment, Membership, State
 from weighin_agent.terminal_status import status_lines
 
@@ -113,8 +114,13 @@ def test_a_record_of_the_wish_that_is_damaged_still_holds(fleet: ScriptedFleet, 
     fleet.answers = replace(fleet.answers, delete=AWAY)
     forget(state)
     (state.folder / "forgetting.json").write_bytes(b"\0")
-    with working(state) as spool, pytest.raises(StateError, match="being forgotten"):
-        keep_run(state, spool, b"run")
+    assert status(state).forgetting is not None
+    with working(state) as spool:
+        with pytest.raises(StateError, match="being forgotten"):
+            keep_run(state, spool, b"run")
+        spool.add(b"run", run_id=uuid7(), sequence=1)
+        with pytest.raises(StateError, match="being forgotten"):
+            deliver_runs(state, spool)
     fleet.answers = replace(fleet.answers, delete=None)
     assert forget(state).forgotten
 
@@ -179,14 +185,18 @@ def test_a_damaged_record_of_earlier_names_is_set_aside(fleet: ScriptedFleet, st
 
 def test_a_device_that_never_enrolled_asks_nobody(tmp_path: Path) -> None:
     state = State(tmp_path / "state")
-    assert forget(state).forgotten
-    assert not state.folder.exists()
     with working(state) as spool:
         keep_run(state, spool, b"run")
     report = forget(state)
     assert (report.forgotten, report.aggregator_address) == (True, None)
     assert left_behind(state) == ["lock"]
     assert newest_run(state) is None
+
+
+def test_a_folder_that_is_not_there_is_no_device_that_was_forgotten(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="nothing was forgotten; name the right one"):
+        forget(State(tmp_path / "mistyped"))
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_a_device_that_does_not_know_any_more_where_it_enrolled_does_not_pretend(

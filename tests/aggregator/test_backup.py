@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import store_holder
+from aggregator_process import command
 from example_runs import DEVICE_ID, OTHER_DEVICE_ID
 from stored_runs import rows
 
@@ -132,6 +133,25 @@ def test_a_backup_never_replaces_anything(data: Path, backup: Path) -> None:
     with pytest.raises(BackupError, match="is there already"):
         back_up(data, backup)
     assert checked_backup(backup) == before
+
+
+@pytest.mark.parametrize("name", ["bk", "authority/bk", "."])
+def test_no_backup_goes_into_the_data_directory_itself(data: Path, backup: Path, name: str) -> None:
+    before = sorted(data.rglob("*"))
+    done = command("backup", "--data", data, "--out", data / name)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(data.rglob("*")) == before
+
+
+def test_what_an_operator_keeps_beside_the_keys_is_restored_with_them(data: Path, tmp_path: Path) -> None:
+    fill(data, 1)
+    make_authority(data)
+    (data / "authority/old/2026").mkdir(parents=True)
+    (data / "authority/old/2026/ca.key").write_text("old")
+    back_up(data, tmp_path / "bk")
+    restore(tmp_path / "new", tmp_path / "bk")
+    assert (tmp_path / "new/authority/old/2026/ca.key").read_text() == "old"
 
 
 def test_a_backup_that_could_not_be_written_leaves_nothing(data: Path, tmp_path: Path) -> None:

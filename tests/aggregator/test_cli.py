@@ -13,8 +13,10 @@ import aggregator_process
 import example_runs
 import pytest
 from aggregator_process import command
+from stored_runs import rows
 
 from weighin_aggregator.store.schema import MIGRATIONS
+from weighin_aggregator.store.store import Store
 
 SERVE = ("--insecure", "--listen", "127.0.0.1:0")
 
@@ -80,6 +82,26 @@ def test_what_opens_the_store_loads_no_pandas(data: Path) -> None:
     line = [sys.executable, "-c", code, "init", "--data", str(data)]
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "False")
+
+
+@pytest.mark.parametrize(
+    ("option", "least"), [("--retention-days", 0), ("--calls-per-minute", 1), ("--max-runs-per-second", 1)]
+)
+@pytest.mark.parametrize("value", ["nan", "-1", "1.5", "", "1e3"])
+def test_a_number_that_cannot_be_is_told_in_words(data: Path, option: str, least: int, value: str) -> None:
+    done = command("serve", "--data", data, f"{option}={value}")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"argument {option}: must be a whole number of at least {least}\n")
+
+
+def test_forgetting_a_device_of_which_nothing_is_known_is_no_success(data: Path) -> None:
+    with Store.open(data, create=True) as store:
+        store.insert(rows(1))
+    done = command("forget", "--data", data, example_runs.OTHER_DEVICE_ID)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing was deleted" in done.stderr
+    for _ in range(2):
+        assert command("forget", "--data", data, example_runs.DEVICE_ID).returncode == 0
 
 
 def test_serve_on_all_networks_needs_one_name_that_devices_know(data: Path) -> None:
@@ -220,7 +242,8 @@ def test_stats_are_the_same_while_serving_and_after(data: Path, tmp_path: Path) 
 
 
 def test_stats_tell_of_backups_and_of_who_was_forgotten(data: Path, tmp_path: Path) -> None:
-    command("init", "--data", data)
+    with Store.open(data, create=True) as store:
+        store.insert(rows(1))
     command("forget", "--data", data, example_runs.DEVICE_ID)
     command("backup", "--data", data, "--out", tmp_path / "backup")
     counts = json.loads(command("stats", "--data", data, "--json").stdout)

@@ -133,6 +133,14 @@ def test_a_folder_without_a_store_is_left_as_it_is(data: Path) -> None:
     assert (mode(data), list(data.iterdir())) == (0o755, [])
 
 
+def test_a_backup_or_a_snapshot_is_no_data_directory_and_stays_as_it_is(data: Path) -> None:
+    data.mkdir(mode=0o700)
+    (data / "manifest.json").touch()
+    with pytest.raises(StoreError, match="no data directory"):
+        Store.open(data, create=True)
+    assert [path.name for path in data.iterdir()] == ["manifest.json"]
+
+
 def test_an_empty_folder_is_closed_to_other_users(data: Path) -> None:
     data.mkdir(mode=0o755)
     (data / "lost+found").mkdir()

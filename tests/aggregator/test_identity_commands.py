@@ -12,7 +12,7 @@ from aggregator_process import Server, command
 from enrolling import Device
 
 from weighin_aggregator.commands import command_line
-from weighin_aggregator.errors import AggregatorError, AuthorityError, DeviceUnknownError, UsageError
+from weighin_aggregator.errors import AggregatorError, AuthorityError, DeviceUnknownError, StoreError, UsageError
 
 UNKNOWN = "0b6f1c1e-6a51-4d0c-9d7e-2f4f5a7c9b10"
 
@@ -187,6 +187,34 @@ def test_an_unreadable_authority_is_one_line_that_says_what_to_do(data: Path) ->
     assert line.endswith("are no key and its certificate; bring them back from a backup")
     arguments = ("--data", data, "--group", "a", "--address", "a:1")
     assert failure(AuthorityError, "token", "create", *arguments) == line
+
+
+@pytest.mark.parametrize("lost", [("ca.pem",), ("ca.key",), ("ca.key", "ca.pem")])
+def test_no_other_authority_is_made_once_devices_are_enrolled(
+    data: Path, tmp_path: Path, lost: tuple[str, ...]
+) -> None:
+    with aggregator_process.serving(data, tmp_path / "log", mode=()) as server:
+        assert server.enroll_address is not None
+        token = answer("token", "create", "--data", data, "--group", "a").strip()
+        Device().enroll(server.enroll_address, authority_of(data), token)
+    for name in lost:
+        (data / "authority" / name).unlink()
+    left = {path: path.read_bytes() for path in (data / "authority").iterdir()}
+    for asked in (("serve", "--listen", "127.0.0.1:0"), ("token", "create", "--group", "a", "--address", "a.b:1")):
+        line = failure(AuthorityError, asked[0], *asked[1:2], "--data", data, *asked[2:])
+        assert "ca." in line
+        assert "backup" in line
+    assert {path: path.read_bytes() for path in (data / "authority").iterdir()} == left
+
+
+def test_no_empty_store_is_begun_beside_the_keys_of_a_fleet(data: Path) -> None:
+    answer("init", "--data", data)
+    (data / "weighin.duckdb").unlink()
+    for name in ("init", "serve"):
+        line = failure(StoreError, name, "--data", data)
+        assert "is gone" in line
+        assert "restore" in line
+    assert not (data / "weighin.duckdb").exists()
 
 
 def test_the_log_of_enrolments_holds_no_secret_and_no_address(data: Path, tmp_path: Path) -> None:

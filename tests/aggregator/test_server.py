@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from weighin.v1 import services_pb2
 from weighin_aggregator.limits import Limits
+from weighin_aggregator.serve import serving
 from weighin_aggregator.serve.assembly import Config
 from weighin_aggregator.serve.ports import Endpoint
 from weighin_aggregator.serve.server import running
@@ -72,6 +73,26 @@ def test_sigterm_stores_everything_that_was_taken_and_leaves_nothing_to_replay(d
     assert not (data / "serving.json").exists()
     counts = json.loads(command("stats", "--data", data, "--json").stdout)
     assert counts["runs"] >= len(acknowledged) > 0
+
+
+def test_a_server_that_cannot_announce_itself_serves_all_the_same_and_does_so_later(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_RETRY_SECONDS", 0.01)
+    announcement = data / "serving.json"
+    announcement.mkdir(parents=True)
+
+    async def serve() -> None:
+        async with running(Config(data=data, run=Endpoint(host="127.0.0.1", port=0))) as served:
+            async with grpc.aio.insecure_channel(served.run_address) as channel:
+                check = health_pb2_grpc.HealthStub(channel).Check
+                assert (await check(health_pb2.HealthCheckRequest(), timeout=10)).status == SERVING
+            announcement.rmdir()
+            await asyncio.to_thread(wait_until, announcement.is_file)
+            assert json.loads(announcement.read_text())["run_address"] == served.run_address
+
+    asyncio.run(serve())
+    assert not announcement.exists()
 
 
 def test_an_idle_connection_does_not_hold_up_the_end(data: Path, tmp_path: Path) -> None:

@@ -48,8 +48,9 @@ def main() -> None:
         sys.exit("install: not installed, see above; is this bundle for this system and processor?")
     agent = binaries / "weighin-agent"
     print(f"installed in {folder}. What comes next:")
+    command = f'"{agent}"' if " " in str(agent) else agent
     for words in ("enroll --token-file FILE", "run", "schedule install"):
-        print(f"  {agent} {words}")
+        print(f"  {command} {words}")
 
 
 def default_folder() -> Path:

@@ -106,7 +106,8 @@ FAULTS = (
     Fault(
         name="full-server-disk",
         title="The disk of the aggregator fills up",
-        text="A tmpfs without a free byte while devices deliver; every other time the server writes without looking.",
+        text="A tmpfs without a free byte while devices deliver; every other time the server writes without looking, "
+        "every third it is killed and started meanwhile.",
         must="0 lost, health says so, no crash, SERVING again within 60 s",
         unit="rounds",
         sizes=_sizes(3, 100),

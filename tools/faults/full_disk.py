@@ -44,6 +44,8 @@ class Disk:
 class FullServerDisks:
     """``blind_rounds`` met a server that does not look how full the disk is: there the write itself fails.
 
+    In every third round the server is killed and started again before the disk is freed.
+
     ``recovery`` is from the moment when the disk was free until health said SERVING. Where no tmpfs could be mounted,
     a limit on the size of files stood in.
     """
@@ -120,6 +122,10 @@ def inject_server(folder: Path, size: int, chance: random.Random) -> FullServerD
                         server.seconds_until(process.address, serving=False, since=filled)
                         not_serving += 1
                         pause(chance.uniform(0, 1))
+                        if disk.is_mounted and number % 3 == 0:
+                            process.kill()
+                            process = server.start(data, port)
+                            server.seconds_until(process.address, serving=False, since=time.monotonic())
                     recoveries.append(server.seconds_until(process.address, serving=True, since=time.monotonic()))
                     deaths += process.process.poll() is not None
                     fleet.check()

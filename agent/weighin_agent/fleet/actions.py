@@ -48,7 +48,7 @@ class Status:
     ``device_id`` is None before the first start, ``enrolment`` where there is none, ``oldest_pending_age_seconds`` when
     nothing waits. ``dropped_count`` and ``quarantined_count`` are since installation; ``quarantine`` is what of it can
     still be looked at. ``damaged_files`` of the state folder were set aside and begun anew. ``certificate`` is None
-    without one that can be read, ``forgetting`` where nobody asked for it.
+    without one that can be used with the key and the authority here, ``forgetting`` where nobody asked for it.
     """
 
     state_folder: Path
@@ -127,7 +127,10 @@ def deliver_runs(
     """Deliver what waits to the aggregator where this device is enrolled, and remember the outcome for ``status``.
 
     That the aggregator is away, or that there is none, is an outcome and no error: the runs stay in the spool.
+    Raises StateError while the device is being forgotten.
     """
+    if state.forgetting() is not None:
+        raise StateError("this device is being forgotten: no run is sent; go on with `weighin-agent forget`")
     enrolment = state.enrolment()
     if enrolment is None:
         return _not_enrolled(len(spool.pending()))
@@ -163,8 +166,6 @@ def enroll(state: State, spool: Spool, token: EnrollmentToken, consent_version: 
     except DeliveryError as error:
         raise DeliveryError(f"cannot enrol: {error}", reason=error.reason) from error
     _join(state, spool, enrolment)
-    # Only now: until all is kept, a repeat must be the same enrolment, which uses the token once.
-    state.forget_enrolment_request()
     return enrolment
 
 
@@ -220,14 +221,19 @@ def status(state: State, now_seconds: Callable[[], float] = time.time) -> Status
 
 
 def _certificate_validity(state: State) -> Validity | None:
-    certificate_pem = state.credential.certificate_pem()
-    if certificate_pem is None:
+    credential, identity = state.credential, state.identity()
+    key_pem, certificate_pem, authority_pem = (
+        credential.key_pem(),
+        credential.certificate_pem(),
+        credential.authority_pem(),
+    )
+    if not (identity and key_pem and certificate_pem and authority_pem):
         return None
     # Here, because a device without a certificate has no use for what it imports.
-    from weighin_agent.fleet.certificates import validity  # noqa: PLC0415
+    from weighin_agent.fleet.certificates import certificate_of, validity  # noqa: PLC0415
 
-    with suppress(ValueError):
-        return validity(certificate_pem)
+    with suppress(ValueError, TypeError):
+        return validity(certificate_of(certificate_pem, key_pem, authority_pem, identity.device_id))
     return None
 
 

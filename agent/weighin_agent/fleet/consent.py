@@ -3,7 +3,7 @@
 from google.protobuf.message import DecodeError
 
 from weighin.v1 import run_pb2
-from weighin_agent.errors import DamagedRunError, UsageError
+from weighin_agent.errors import DamagedRunError, UnreadableRunError, UsageError
 from weighin_agent.fleet.spool import Spool
 
 CONSENT_VERSION = 1
@@ -37,7 +37,7 @@ def note_consent(spool: Spool, consent_version: int) -> None:
         try:
             run = spool.read(entry).run
             consented = with_consent(run, consent_version)
-        except (DamagedRunError, DecodeError):
-            continue  # the delivery sets it aside
+        except (DamagedRunError, UnreadableRunError, DecodeError):
+            continue  # the delivery sets it aside, or tells of it
         if consented != run:
             spool.rewrite(entry, consented)

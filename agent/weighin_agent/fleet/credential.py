@@ -92,5 +92,6 @@ class Credential:
         try:
             yield
         except OSError as error:
-            what = error.strerror or str(error)
-            raise StateError(f"the credential in {self.folder} cannot be used: {what}; see to it, try again") from error
+            raise StateError(
+                f"the credential in {self.folder} cannot be used: {files.told(error)}; see to it, try again"
+            ) from error

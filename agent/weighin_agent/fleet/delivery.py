@@ -18,6 +18,7 @@ from weighin_agent.errors import (
     DeliveryError,
     DeviceRefusedError,
     UnacceptableRequestError,
+    UnreadableRunError,
     UnsafeChannelError,
 )
 from weighin_agent.fleet.client import SUBMIT_DEADLINE_SECONDS, Outcome, RunAnswer
@@ -58,6 +59,7 @@ class DeliveryReport:
 
     ``quarantined`` are the runs set aside by it, each with its reason. ``kept_count`` runs are still in the spool;
     then ``kept_reason`` is an upper-case constant and ``kept_detail`` one line for a person, else both are None.
+    ``is_stuck``: a person must act before they can go.
     """
 
     stored_count: int
@@ -66,6 +68,12 @@ class DeliveryReport:
     kept_count: int
     kept_reason: str | None
     kept_detail: str | None
+    is_stuck: bool = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether more than patience is wanted; that the aggregator is away is none of it."""
+        return bool(self.quarantined) or self.is_stuck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +159,7 @@ class _Delivery:
         self._duplicate_count = 0
         self._quarantined: list[QuarantinedRun] = []
         self._kept: tuple[str, str] | None = None
+        self._is_stuck = False
 
     def go(self, heed_own_backoff: bool) -> DeliveryReport:
         """Work through the spool."""
@@ -185,6 +194,8 @@ class _Delivery:
                 envelopes[entry] = self._spool.read(entry)
             except DamagedRunError as error:
                 self._set_aside(entry, "DAMAGED", str(error))
+            except UnreadableRunError as error:
+                self._kept, self._is_stuck = ("UNREADABLE", str(error)), True
         if not envelopes:
             return
         request = services_pb2.SubmitRunsRequest(
@@ -240,7 +251,7 @@ class _Delivery:
                 next_attempt_time_seconds=self._pace.now_seconds() + _LONGEST_BACKOFF_SECONDS,
             )
         )
-        self._kept = (error.reason, str(error))
+        self._kept, self._is_stuck = (error.reason, str(error)), True
 
     def _back_off(self, error: AggregatorAwayError) -> bool:
         failure_count = self._spool.ledger.backoff.failure_count + 1
@@ -284,4 +295,5 @@ class _Delivery:
             kept_count=kept_count,
             kept_reason=reason,
             kept_detail=detail,
+            is_stuck=self._is_stuck,
         )

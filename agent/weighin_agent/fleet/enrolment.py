@@ -6,7 +6,13 @@ import uuid
 from importlib.metadata import version
 
 from weighin.v1 import services_pb2
-from weighin_agent.errors import DeliveryError, DeviceRefusedError, UnsafeChannelError, UsageError
+from weighin_agent.errors import (
+    CredentialRefusedError,
+    DeliveryError,
+    DeviceRefusedError,
+    UnsafeChannelError,
+    UsageError,
+)
 from weighin_agent.fleet import certificates
 from weighin_agent.fleet.address import parse_address
 from weighin_agent.fleet.call_errors import fault_error
@@ -36,7 +42,6 @@ def certify(state: State, token: EnrollmentToken, consent_version: int) -> Enrol
         # Who is being forgotten must stay who it is until then.
         if error.reason not in _REFUSED_FOR_GOOD or state.forgetting() is not None:
             raise
-    state.forget_enrolment_request()
     state.become_another()
     return _certify(state, token, authority_pem, consent_version)
 
@@ -94,8 +99,17 @@ def _certify(state: State, token: EnrollmentToken, authority_pem: bytes, consent
     request = _request(device_id, certificates.signing_request(key_pem), consent_version)
     request.request_id = state.enrolment_request_id(token.token_id)
     request.enrollment_token = token.text
-    with EnrollmentClient(token.address, authority_pem=authority_pem) as client:
-        response = client.enroll(request)
+    try:
+        with EnrollmentClient(token.address, authority_pem=authority_pem) as client:
+            response = client.enroll(request)
+    except CredentialRefusedError as error:
+        if error.reason != Fault.TLS_CLIENT_CERT.value:
+            raise
+        raise DeviceRefusedError(
+            f"the aggregator at {token.address} asks for a certificate there, so that is its port for runs; ask its "
+            "operator for a token with the port for enrolment (`weighin-aggregator token create --address`)",
+            reason="WRONG_PORT",
+        ) from error
     certificate_pem = _checked(response.certificate_chain_pem, key_pem, authority_pem, device_id, token.address)
     try:
         run_address = parse_address(response.run_address)

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from weighin_agent.errors import DeliveryError
+from weighin_agent.errors import DeliveryError, StateError
 from weighin_agent.fleet.line import open_line
 from weighin_agent.fleet.state import Enrolment, Forgetting, Membership, State
 
@@ -35,7 +35,10 @@ def forget(state: State, now_seconds: Callable[[], float] = time.time) -> Forget
     aggregator has acknowledged the deletion: until then they are the proof of who asks for it.
     """
     if not state.folder.is_dir():
-        return ForgetReport(forgotten=True, aggregator_address=None, reason=None, detail=None, elsewhere=())
+        raise StateError(
+            f"there is no state folder {state.folder}, so nothing was forgotten; name the right one with --state, or "
+            "set WEIGHIN_STATE_DIR"
+        )
     with state.locked():
         forgetting = state.forgetting() or _ask_for_it(state, now_seconds())
         state.erase_spool()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from weighin.v1 import run_pb2
-from weighin_agent.errors import DamagedRunError
+from weighin_agent.errors import DamagedRunError, UnreadableRunError
 from weighin_agent.fleet.consent import with_consent
 from weighin_agent.fleet.entry import Entry
 from weighin_agent.fleet.spool import Spool
@@ -65,7 +65,7 @@ def _pending_run(spool: Spool, entry: Entry, consent_version: int) -> PendingRun
         data = spool.read(entry).run if attempt_count else with_consent(spool.read(entry).run, consent_version)
         run = message_to_json(run_pb2.Run.FromString(data))
         digest = hashlib.sha256(data).hexdigest()
-    except (DamagedRunError, DecodeError) as error:
+    except (DamagedRunError, UnreadableRunError, DecodeError) as error:
         problem = str(error)
     return PendingRun(
         run_id=entry.run_id,

@@ -5,6 +5,7 @@ that write are for the one process that holds the lock of the state folder.
 """
 
 import hashlib
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from weighin.v1 import services_pb2
 from weighin_agent import files
-from weighin_agent.errors import DamagedRunError, SpoolError
+from weighin_agent.errors import DamagedRunError, SpoolError, UnreadableRunError
 from weighin_agent.fleet.entry import Caps, Entry, parse_file_name, surplus_runs
 from weighin_agent.fleet.ledger import Backoff, Ledger, decode_ledger, encode_ledger
 from weighin_agent.fleet.quarantine import NOTE_SUFFIX, Quarantine, QuarantinedRun
@@ -63,18 +64,23 @@ class Spool:
         return self._write(run, run_id=entry.run_id, sequence=entry.sequence)
 
     def pending(self) -> tuple[Entry, ...]:
-        """List the runs not yet acknowledged, oldest first. A file with another kind of name is left alone."""
+        """List the runs not yet acknowledged, oldest first. Another kind of name, or no file, is left alone."""
         with self._translated():
             return tuple(sorted(_entries(self.folder), key=lambda entry: entry.sequence))
 
     def read(self, entry: Entry) -> services_pb2.RunEnvelope:
         """Read the envelope of a run, with the number of earlier tries.
 
-        Raises DamagedRunError where it is not what was written, SpoolError where it cannot be read now.
+        Raises DamagedRunError where it is not what was written, UnreadableRunError where it cannot be read now.
         """
         try:
-            with self._translated():
-                sealed = (self.folder / entry.file_name).read_bytes()
+            sealed = (self.folder / entry.file_name).read_bytes()
+        except OSError as error:
+            raise UnreadableRunError(
+                f"{entry.file_name} cannot be read, and stays: {error.strerror or error}; see to it, as with `chown` "
+                "where another user's agent wrote it"
+            ) from error
+        try:
             envelope = services_pb2.RunEnvelope.FromString(unseal(sealed))
         except (ValueError, DecodeError) as error:
             raise DamagedRunError(f"spool file {entry.file_name} cannot be used: {error}") from error
@@ -193,8 +199,9 @@ class Spool:
         try:
             yield
         except OSError as error:
-            what = error.strerror or str(error)
-            raise SpoolError(f"the spool in {self.folder} cannot be used: {what}; make room or repair it") from error
+            raise SpoolError(
+                f"the spool in {self.folder} cannot be used: {files.told(error)}; make room or repair it"
+            ) from error
 
 
 def _entries(folder: Path) -> Iterator[Entry]:
@@ -205,7 +212,8 @@ def _entries(folder: Path) -> Iterator[Entry]:
         if name is None:
             continue
         try:
-            size_bytes = path.stat().st_size
+            facts = path.stat()
         except FileNotFoundError:  # gone since it was listed: another process may be at work
             continue
-        yield Entry(sequence=name[0], run_id=name[1], size_bytes=size_bytes)
+        if stat.S_ISREG(facts.st_mode):
+            yield Entry(sequence=name[0], run_id=name[1], size_bytes=facts.st_size)

@@ -193,7 +193,7 @@ class State:
                 self._memberships_path.unlink(missing_ok=True)
 
     def enrolment_request_id(self, token_id: str) -> str:
-        """Return the UUID that names the enrolment with a token: the same one until ``forget_enrolment_request``."""
+        """Return the UUID that names this device's enrolment with a token: a repeat is the same, and uses it once."""
         match self._read_json(self._pending_enrolment_path):
             case {"token_id": str(known), "request_id": str(request_id)} if known == token_id:
                 return request_id
@@ -201,18 +201,29 @@ class State:
         self._write_json(self._pending_enrolment_path, {"token_id": token_id, "request_id": request_id})
         return request_id
 
-    def forget_enrolment_request(self) -> None:
-        """Let the next enrolment be another one."""
-        with self._translated():
-            self._pending_enrolment_path.unlink(missing_ok=True)
-
     def become_another(self) -> None:
         """Begin anew as another device, without a credential: nobody knows this one yet."""
         self.credential.erase()
+        with self._translated():
+            self._pending_enrolment_path.unlink(missing_ok=True)
         self._save_identity(Identity(device_id=str(self._new_uuid()), next_sequence=1))
 
     def forgetting(self) -> Forgetting | None:
-        """Read whether this device is to be forgotten; None when it is not."""
+        """Read whether this device is to be forgotten; None when it is not.
+
+        A record that is damaged says so all the same; until the next start each reading gives it another name.
+        """
+        known = self._known_forgetting()
+        if known is not None:
+            return known
+        with self._translated():
+            try:
+                asked = self._forgetting_path.stat().st_mtime
+            except FileNotFoundError:
+                return None
+        return Forgetting(request_id=str(self._new_uuid()), request_time_seconds=asked, acknowledged=False)
+
+    def _known_forgetting(self) -> Forgetting | None:
         match self._read_json(self._forgetting_path):
             case {
                 "request_id": str(request_id),
@@ -291,12 +302,9 @@ class State:
                 self._set_aside(self._enrolment_path)
             if not self.memberships():
                 self._set_aside(self._memberships_path)
-            if self.forgetting() is None and self._forgetting_path.exists():
-                # Damaged: what was asked for holds all the same, under another name.
-                asked = self._forgetting_path.stat().st_mtime
-                self.save_forgetting(
-                    Forgetting(request_id=str(self._new_uuid()), request_time_seconds=asked, acknowledged=False)
-                )
+            forgetting = self.forgetting()
+            if forgetting is not None and self._known_forgetting() is None:
+                self.save_forgetting(forgetting)  # Damaged: from now on it has one name.
             if self.identity() is None:
                 # A device that lost its identity begins anew as another: to be counted twice is better than to be
                 # mistaken for a clone, which is what using a sequence twice would look like.
@@ -332,5 +340,6 @@ class State:
             raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> StateError:
-        what = error.strerror or str(error)
-        return StateError(f"the state folder {self.folder} cannot be used: {what}; see to it, or set WEIGHIN_STATE_DIR")
+        return StateError(
+            f"the state folder {self.folder} cannot be used: {files.told(error)}; see to it, or set WEIGHIN_STATE_DIR"
+        )

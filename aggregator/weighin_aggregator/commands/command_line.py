@@ -31,6 +31,7 @@ from weighin_aggregator.commands.upkeep import (
     restore_backup,
 )
 from weighin_aggregator.errors import StoreBusyError
+from weighin_aggregator.identity import register
 from weighin_aggregator.identity.authority import Authority
 from weighin_aggregator.limits import DEFAULT_LIMITS
 from weighin_aggregator.serve.assembly import Config
@@ -175,16 +176,20 @@ def _add_upkeep_commands(commands: Any) -> None:
 
 
 def _at_least_zero(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("must be at least 0")
-    return number
+    return _whole(text, 0)
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}")
     return number
 
 
@@ -235,8 +240,8 @@ class _PatientStream:
 
 
 def _init(options: argparse.Namespace) -> None:
-    with Store.open(options.data, create=True):
-        Authority.open(options.data)
+    with Store.open(options.data, create=True) as store:
+        Authority.open(options.data, is_trusted=store.transact(register.has_devices))
     document = {"data": str(options.data), "schema_version": len(MIGRATIONS)}
     answer(options, document, f"store ready in {options.data}")
 

@@ -57,7 +57,7 @@ def _token(options: argparse.Namespace, terms: Terms) -> tuple[str, datetime]:
         with Store.open(options.data, create=True) as store:
             if address is None:
                 raise UsageError("no server runs on this data directory: say where devices will enrol with --address")
-            authority = Authority.open(options.data)
+            authority = Authority.open(options.data, is_trusted=store.transact(register.has_devices))
             text, stored = make_token(terms, address, authority.fingerprint, utc_now())
             store.transact(partial(register.add_token, token=stored))
             return text, stored.expire_time

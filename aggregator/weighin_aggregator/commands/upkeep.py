@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 from weighin_aggregator.commands.operator_client import operating
 from weighin_aggregator.commands.output import answer, utc_text
-from weighin_aggregator.errors import StoreBusyError, UsageError
+from weighin_aggregator.errors import DeviceUnknownError, StoreBusyError, UsageError
 from weighin_aggregator.identity.peer import is_lower_case_uuid
 from weighin_aggregator.identity.roster import tombstone
 from weighin_aggregator.serve.serving import find_server
-from weighin_aggregator.store.backup import Backup, require_new, take_backup, write_backup
-from weighin_aggregator.store.deletion import delete_device
+from weighin_aggregator.store.backup import Backup, require_new, require_outside, take_backup, write_backup
+from weighin_aggregator.store.deletion import delete_device, is_known
 from weighin_aggregator.store.restore import restore
 from weighin_aggregator.store.store import Store, utc_now
 from weighin_aggregator.store.upkeep import WithStore, compact, record_backup
@@ -39,6 +39,7 @@ def add_forget_options(parser: argparse.ArgumentParser) -> None:
 def make_backup(options: argparse.Namespace) -> None:
     """Write a backup, by the server where one runs."""
     require_new(options.out)
+    require_outside(options.data, options.out)
     try:
         with Store.open(options.data) as store:
             backup = write_backup(options.data, options.out, store.begin_copy)
@@ -74,8 +75,11 @@ def forget_device(options: argparse.Namespace) -> None:
     device = options.device
     if not is_lower_case_uuid(device):
         raise UsageError("DEVICE must be a device id: a lower-case UUID, as `devices` lists them")
-    delete = partial(delete_device, device_id=device, digest=tombstone(device), moment=utc_now())
+    digest = tombstone(device)
+    delete = partial(delete_device, device_id=device, digest=digest, moment=utc_now())
     with Store.open(options.data) as store:
+        if not store.transact(partial(is_known, device_id=device, digest=digest)):
+            raise DeviceUnknownError(f"nothing is known of device {device}, so nothing was deleted; see `devices`")
         run_count = store.transact(delete)
         compact(options.data, alone(store))
     answer(options, {"deleted_run_count": run_count}, f"forgot the device and its {run_count} runs; backups keep them")

@@ -48,22 +48,31 @@ class Authority:
         self.fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
 
     @classmethod
-    def open(cls, data: Path, clock: Callable[[], datetime] = utc_clock) -> Self:
+    def open(cls, data: Path, clock: Callable[[], datetime] = utc_clock, *, is_trusted: bool = False) -> Self:
         """Read the authority of a data directory, made where there is none. Raises AuthorityError.
 
-        Call it by who holds the store, so that no two processes make one.
+        Call it by who holds the store, so that no two processes make one. ``is_trusted`` says that devices are
+        enrolled: they would trust no other, so none is made.
         """
         folder = data / FOLDER
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             # Written last: a key without it has signed nothing that anybody holds.
             if not (folder / _CERTIFICATE).exists():
+                if is_trusted:
+                    raise AuthorityError(
+                        f"{folder / _CERTIFICATE} is gone, by which enrolled devices know this server; bring {folder} "
+                        "back from a backup"
+                    )
                 key, certificate = certificates.make_authority(clock())
                 write_private(folder / _KEY, certificates.key_pem(key))
                 write_private(folder / _CERTIFICATE, certificates.to_pem(certificate))
             return cls(*_read(folder), clock)
         except OSError as error:
-            raise AuthorityError(f"cannot use the authority in {folder}: {error.strerror or error}") from error
+            raise AuthorityError(
+                f"cannot use the authority in {folder}: {error.strerror or error}: {error.filename}; if it is lost, "
+                "bring it back from a backup"
+            ) from error
 
     def serve(self, name: str) -> Credential:
         """Issue a certificate by which a server answers to ``name`` (a DNS name or an IP address)."""

@@ -57,6 +57,11 @@ def read_roster(connection: duckdb.DuckDBPyConnection) -> Roster:
     )
 
 
+def has_devices(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether any device is enrolled."""
+    return connection.execute("SELECT 1 FROM device LIMIT 1").fetchone() is not None
+
+
 def add_token(connection: duckdb.DuckDBPyConnection, token: NewToken) -> None:
     """Store a new token."""
     connection.execute(

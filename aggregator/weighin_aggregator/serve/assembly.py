@@ -97,7 +97,7 @@ class Assembly:
         return joined(self._config.run.host, port), None, None
 
     def _secured(self, secure: Secure) -> tuple[str, str, Enrolling]:
-        authority = Authority.open(self._config.data)
+        authority = Authority.open(self._config.data, is_trusted=bool(self._roster.enrolled))
         certificate = ServerCertificate(authority, self._config.data, secure.name)
         gate = CertifiedGate(by_certificate(authority), self._roster, self._limits)
         trusted = authority.certificate_pem

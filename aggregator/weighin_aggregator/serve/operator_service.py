@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -113,8 +114,12 @@ class OperatorService:
         return written
 
     async def _create_backup(self, _data: bytes, _context: Context) -> bytes:
+        making = asyncio.create_task(self._upkeep.back_up())
         try:
-            folder = await self._upkeep.back_up()
+            folder = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_discard)  # Who asked is gone.
+            raise
         except (BackupError, StoreError) as error:
             _log.error("backup_failed", error=str(error))
             raise Refusal(Reason.BACKUP_FAILED) from error
@@ -159,6 +164,11 @@ class OperatorService:
     async def _list_devices(self, _data: bytes, _context: Context) -> bytes:
         devices = await in_transaction(self._committer, register.read_devices)
         return to_devices_message(devices).SerializeToString()
+
+
+def _discard(making: asyncio.Task[Path]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        asyncio.get_running_loop().run_in_executor(None, partial(shutil.rmtree, making.result(), ignore_errors=True))
 
 
 def _knows(secret: str, metadata: Iterable[tuple[str, str | bytes]]) -> bool:

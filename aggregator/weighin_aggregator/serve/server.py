@@ -38,15 +38,15 @@ async def running(config: Config) -> AsyncIterator[Serving]:
         store = closing.enter_context(Store.open(config.data, create=True))
         health = HealthReporter()
         parts = Assembly(config, store, health)
-        parts.committer.start()
         await health.set(True)
+        parts.committer.start()
         for server in parts.servers:
             await server.start()
         _tune_interpreter()
         _log.info("serving", address=parts.serving.run_address)
         parts.upkeep.start()
         try:
-            with announced(config.data, parts.serving):
+            async with announced(config.data, parts.serving):
                 yield parts.serving
         finally:
             await health.stop()

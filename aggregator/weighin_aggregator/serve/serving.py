@@ -4,17 +4,24 @@ The file is only a hint: it is believed when its process is the one that owns th
 behind is therefore harmless. Who can read the data directory, and so the secret in it, is the operator.
 """
 
+import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from weighin_aggregator.errors import ListenError, StoreBusyError
+import structlog
+
+from weighin_aggregator.errors import StoreBusyError
 from weighin_aggregator.identity.private_file import write_private
 
 SECRET_METADATA = "weighin-operator-secret"  # noqa: S105 - the name of it
 _FILE_NAME = "serving.json"
+# How often it is tried to write it where there is no room.
+_RETRY_SECONDS = 5.0
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +35,39 @@ class Serving:
     operator_secret: str
 
 
-@contextmanager
-def announced(data: Path, serving: Serving) -> Iterator[None]:
-    """Say in the data directory that this process serves it, for as long as it does. Raises ListenError."""
+@asynccontextmanager
+async def announced(data: Path, serving: Serving) -> AsyncIterator[None]:
+    """Say in the data directory that this process serves it, for as long as it does.
+
+    A full disk keeps operators' commands from finding the server, not devices: it is said once there is room.
+    """
     path = data / _FILE_NAME
-    try:
-        write_private(path, json.dumps(asdict(serving)).encode())
-    except OSError as error:
-        raise ListenError(f"cannot write {path}: {error.strerror or error}") from error
+    error = _write(path, serving)
+    if error is not None:
+        _log.warning("not_announced", file=_FILE_NAME, why=error.strerror or str(error))
+    trying = None if error is None else asyncio.create_task(_keep_trying(path, serving))
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if trying is not None:
+            trying.cancel()
+            await asyncio.gather(trying, return_exceptions=True)
+        with suppress(OSError):
+            path.unlink()
+
+
+async def _keep_trying(path: Path, serving: Serving) -> None:
+    while _write(path, serving) is not None:
+        await asyncio.sleep(_RETRY_SECONDS)
+    _log.info("announced", file=_FILE_NAME)
+
+
+def _write(path: Path, serving: Serving) -> OSError | None:
+    try:
+        write_private(path, json.dumps(asdict(serving)).encode())
+    except OSError as error:
+        return error
+    return None
 
 
 def find_server(data: Path, busy: StoreBusyError) -> Serving:

@@ -95,6 +95,12 @@ def require_new(target: Path) -> None:
         raise BackupError(f"{target} is there already; name a new folder")
 
 
+def require_outside(data: Path, target: Path) -> None:
+    """Pass only a folder outside the data directory: what is lost with that is no backup. Raises BackupError."""
+    if target.resolve().is_relative_to(data.resolve()):
+        raise BackupError(f"{target} is inside the data directory; name a folder elsewhere, best on another disk")
+
+
 def checked_backup(folder: Path) -> Backup:
     """Read a backup whose every byte is as it was written. Raises BackupError in one line for any other folder."""
     backup = _read(folder)

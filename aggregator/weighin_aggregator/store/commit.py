@@ -133,6 +133,7 @@ class Committer:
             self._changed.notify()
 
     def _work(self) -> None:
+        self._look_for_room()
         while True:
             taken = self._take()
             match taken:
@@ -239,6 +240,13 @@ class Committer:
             _log.error("store_not_recovered", error=str(error))
             return False
         return True
+
+    def _look_for_room(self) -> None:
+        """Let nobody be sent to a server that begins on a full disk."""
+        try:
+            self._require_room()
+        except StoreUnavailableError as error:
+            self._report_writable(False, str(error))
 
     def _try_again(self) -> None:
         try:

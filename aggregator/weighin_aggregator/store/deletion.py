@@ -24,6 +24,16 @@ def delete_device(connection: duckdb.DuckDBPyConnection, device_id: str, digest:
     return _delete_runs(connection, "WHERE device_id = ?::UUID", [device_id])
 
 
+def is_known(connection: duckdb.DuckDBPyConnection, device_id: str, digest: bytes) -> bool:
+    """Tell whether there is, or was, anything of a device."""
+    row = connection.execute(
+        "SELECT EXISTS (FROM device WHERE device_id = $1::UUID) OR EXISTS (FROM run WHERE device_id = $1::UUID) "
+        "OR EXISTS (FROM forgotten_device WHERE device_sha256 = $2)",
+        [device_id, digest],
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
 def delete_forgotten(connection: duckdb.DuckDBPyConnection, moment: datetime) -> None:
     """Delete what is there again of devices that have a tombstone, as in a backup of before."""
     back = connection.execute(

@@ -44,6 +44,7 @@ def owned(data: Path) -> Iterator[None]:
         data.mkdir(mode=_PRIVATE_MODE, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the data directory {data}: {error.strerror}") from error
+    _require_no_manifest(data)
     _close_to_others(data)
     try:
         descriptor = os.open(data / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -54,6 +55,14 @@ def owned(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _require_no_manifest(data: Path) -> None:
+    if os.path.lexists(data / "manifest.json"):
+        raise StoreError(
+            f"{data} is a backup or a snapshot and no data directory; a backup is put into one with "
+            "`weighin-aggregator restore --data DIR FOLDER`"
+        )
 
 
 def _lock(descriptor: int, data: Path) -> None:

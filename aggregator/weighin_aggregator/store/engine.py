@@ -27,6 +27,7 @@ _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
 # that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest
 # supported DuckDB read the file.
 _ATTACH_OPTIONS = "(ROW_GROUP_SIZE 4096, STORAGE_VERSION 'v1.5.0')"
+_DAMAGE = re.compile("corrupt|checksum|not a valid DuckDB|replaying WAL", re.IGNORECASE)
 _DAMAGED_ENTRY = re.compile(r"Corrupt WAL file: entry at byte position (\d+)")
 
 
@@ -45,7 +46,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None
     except duckdb.IOException as error:
         raise _not_opened(path, error) from error
     except duckdb.Error as error:
-        raise StoreError(f"cannot open {path}: {_first_line(error)}") from error
+        raise _unusable(path, error) from error
 
 
 def log_of(path: Path) -> Path:
@@ -90,7 +91,14 @@ def _not_opened(path: Path, error: duckdb.Error) -> StoreError:
     if entry := _DAMAGED_ENTRY.search(str(error)):
         text = f"{log_of(path)} is damaged at byte {entry[1]}, before runs that were acknowledged; restore a backup"
         return DamagedLogError(text, int(entry[1]))
-    return StoreError(f"cannot open {path}: {_first_line(error)}")
+    return _unusable(path, error)
+
+
+def _unusable(path: Path, error: duckdb.Error) -> StoreError:
+    advice = (
+        "; nothing was changed: restore a backup (`weighin-aggregator restore`)" if _DAMAGE.search(str(error)) else ""
+    )
+    return StoreError(f"cannot open {path}: {_first_line(error)}{advice}")
 
 
 def _first_line(error: Exception) -> str:

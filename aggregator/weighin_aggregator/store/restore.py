@@ -91,7 +91,7 @@ def _prepare(folder: Path, source: Path, backup: Backup, before: Store | None) -
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     for name in backup.files:
-        (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
+        (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.copy(source / name, folder / name)
     if count_rows(folder / FILE_NAME) != backup.rows:
         raise BackupError(f"{source} does not hold the rows that it names; take another backup")

@@ -107,14 +107,15 @@ class Store:
         StoreVersionError when it is newer than this code.
         """
         path = data / FILE_NAME
-        if not (create or (data / LOCK).is_file()):
-            _require_file(path)  # before anything is made in a folder that may be anybody's
+        if not create:
+            _require_directory(data)  # before anything is made in a folder that may be anybody's
         with ExitStack() as owning:
             owning.enter_context(owned(data))
             if (data / RESTORING).exists():
                 raise StoreError(f"a restore into {data} was interrupted; run it again")
             if not create:
                 _require_file(path)
+            _require_no_lost_file(path)
             store = cls(path)
             try:
                 store.attach()
@@ -386,6 +387,24 @@ def _free_disk_bytes(folder: Path) -> int:
 
 def _without(rows: pa.Table, run_ids: Collection[str]) -> pa.Table:
     return rows.filter(pc.invert(pc.is_in(rows["run_id"], pa.array(list(run_ids), pa.string()))))
+
+
+def _require_directory(data: Path) -> None:
+    try:
+        if not (data / LOCK).is_file():
+            _require_file(data / FILE_NAME)
+    except OSError as error:
+        raise StoreError(f"cannot look into {data}: {error.strerror}") from error
+
+
+def _require_no_lost_file(path: Path) -> None:
+    """Begin no empty store where devices send to one that is gone, as on a disk that was not mounted."""
+    authority = path.with_name("authority")
+    if not path.exists() and (authority / "ca.key").exists():
+        raise StoreError(
+            f"{path} is gone, and {authority} holds the keys of its fleet; bring it back, as with "
+            f"`weighin-aggregator restore`, or remove {authority} to begin anew"
+        )
 
 
 def _require_file(path: Path) -> None:
