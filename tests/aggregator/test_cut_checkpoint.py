@@ -80,6 +80,7 @@ def opened(tmp_path: Path) -> Callable[..., set[str]]:
         for _ in range(2):
             with Store.open(data) as store:
                 assert not journal_of(path).exists()
+                assert not list(data.glob("*.before-*")), "no log is kept that says nothing new"
                 run_ids = store.transact(lambda c: c.execute("SELECT run_id FROM run").fetchall())
                 found.append({str(run_id) for (run_id,) in run_ids})
                 store.checkpoint()

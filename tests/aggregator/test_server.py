@@ -14,13 +14,15 @@ import pytest
 from aggregator_process import Client, Server, command, new_run_id, outcomes, refusal, wait_until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from weighin.v1 import services_pb2
+from weighin.v1 import services_pb2, services_pb2_grpc
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.serve import serving
 from weighin_aggregator.serve.assembly import Config
 from weighin_aggregator.serve.ports import Endpoint
 from weighin_aggregator.serve.server import running
+from weighin_aggregator.serve.serving import SECRET_METADATA
 from weighin_aggregator.store.store import Known, Store
+from weighin_aggregator.store.upkeep import Upkeep
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -93,6 +95,36 @@ def test_a_server_that_cannot_announce_itself_serves_all_the_same_and_does_so_la
 
     asyncio.run(serve())
     assert not announcement.exists()
+
+
+def test_a_backup_whose_command_is_gone_does_not_stay(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Ctrl-C: a whole copy with the keys would lie there for a month."""
+    back_up = Upkeep.back_up
+
+    async def serve() -> None:
+        begun, may_go_on = asyncio.Event(), asyncio.Event()
+        made: list[Path] = []
+
+        async def when_told(upkeep: Upkeep) -> Path:
+            begun.set()
+            await may_go_on.wait()
+            made.append(await back_up(upkeep))
+            return made[0]
+
+        monkeypatch.setattr(Upkeep, "back_up", when_told)
+        async with (
+            running(Config(data=data, run=Endpoint(host="127.0.0.1", port=0))) as served,
+            grpc.aio.insecure_channel(served.operator_address) as channel,
+        ):
+            create = services_pb2_grpc.OperatorServiceStub(channel).CreateBackup
+            secret = ((SECRET_METADATA, served.operator_secret),)
+            call = create(services_pb2.CreateBackupRequest(), metadata=secret)
+            await asyncio.wait_for(begun.wait(), 30)
+            call.cancel()
+            may_go_on.set()
+            await asyncio.to_thread(wait_until, lambda: bool(made) and not made[0].exists())
+
+    asyncio.run(serve())
 
 
 def test_an_idle_connection_does_not_hold_up_the_end(data: Path, tmp_path: Path) -> None:

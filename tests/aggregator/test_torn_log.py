@@ -109,3 +109,36 @@ def test_damage_before_a_run_that_was_acknowledged_is_told_and_nothing_is_cut(
     with pytest.raises(DamagedLogError, match="restore a backup"):
         opened(log)
     assert log_of(tmp_path / "data" / FILE_NAME).read_bytes() == log
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Callable[[], list[bytes]]:
+    """The logs that were kept for an operator to look at."""
+    return lambda: [path.read_bytes() for path in (tmp_path / "data").glob(f"{FILE_NAME}.before-*.wal")]
+
+
+@pytest.mark.parametrize("position", [0, 4, 9])
+def test_a_log_that_is_not_read_though_runs_were_acknowledged_is_kept(
+    torn: Torn, opened: Callable[[bytes], set[str]], kept: Callable[[], list[bytes]], position: int
+) -> None:
+    log = bytearray(torn.log)
+    log[position] ^= 0xFF
+    assert opened(bytes(log)) == set()
+    assert kept() == [bytes(log)]
+
+
+def test_a_log_whose_reading_ends_early_at_a_damaged_size_is_kept(
+    torn: Torn, opened: Callable[[bytes], set[str]], kept: Callable[[], list[bytes]]
+) -> None:
+    log = bytearray(torn.log)
+    log[torn.lengths[2] + 6] = 0x7F  # the size of the first entry of the fourth run
+    assert opened(bytes(log)) == {run_id(1), run_id(2), run_id(3)}
+    assert kept() == [bytes(log)]
+
+
+@pytest.mark.parametrize("cut_bytes", [0, 1, 100, 1_000])
+def test_a_log_of_which_nothing_is_missing_that_was_acknowledged_is_not_kept(
+    torn: Torn, opened: Callable[[bytes], set[str]], kept: Callable[[], list[bytes]], cut_bytes: int
+) -> None:
+    opened(torn.log[: len(torn.log) - cut_bytes])
+    assert kept() == []

@@ -27,6 +27,7 @@ _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
 # that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest
 # supported DuckDB read the file.
 _ATTACH_OPTIONS = "(ROW_GROUP_SIZE 4096, STORAGE_VERSION 'v1.5.0')"
+_UNITS = ("bytes", "KiB", "MiB", "GiB")
 _DAMAGE = re.compile("corrupt|checksum|not a valid DuckDB|replaying WAL", re.IGNORECASE)
 _DAMAGED_ENTRY = re.compile(r"Corrupt WAL file: entry at byte position (\d+)")
 
@@ -47,6 +48,13 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None
         raise _not_opened(path, error) from error
     except duckdb.Error as error:
         raise _unusable(path, error) from error
+
+
+def read_log_bytes(connection: duckdb.DuckDBPyConnection, name: str) -> float:
+    """Return how much of the log of a file, at the most, was read when it was opened: DuckDB tells it rounded."""
+    sizes = connection.execute("SELECT wal_size FROM pragma_database_size() WHERE database_name = ?", [name])
+    number, unit = sizes.fetchall()[0][0].split()
+    return (float(number) + 0.1) * 1024.0 ** _UNITS.index(unit)
 
 
 def log_of(path: Path) -> Path:

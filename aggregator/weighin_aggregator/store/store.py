@@ -26,11 +26,11 @@ from weighin_aggregator.errors import (
 from weighin_aggregator.store.copying import Copy
 from weighin_aggregator.store.deletion import RUN_TABLES
 from weighin_aggregator.store.directory import LOCK, owned
-from weighin_aggregator.store.engine import attach, connect, log_of, transaction, translated
+from weighin_aggregator.store.engine import attach, connect, log_of, read_log_bytes, transaction, translated
 from weighin_aggregator.store.export import export_new
 from weighin_aggregator.store.journal import Journal
 from weighin_aggregator.store.schema import MIGRATIONS, VERSION_TABLE
-from weighin_aggregator.store.torn_log import cut_off_torn_end
+from weighin_aggregator.store.torn_log import cut_off_torn_end, has_unread_transactions
 
 FILE_NAME = "weighin.duckdb"
 # In a data directory while a restore puts things in their places.
@@ -322,6 +322,16 @@ class Store:
                 raise
             _log.warning("log_cut_off", file=log_of(self._path).name, position=error.position)
             attach(self._connection, self._path, "store")
+        self._keep_unread_log()
+
+    def _keep_unread_log(self) -> None:
+        """Keep what DuckDB takes for the torn end of its log, and is about to overwrite, if runs may be in it."""
+        log = log_of(self._path)
+        if not has_unread_transactions(log, read_log_bytes(self._connection, "store")):
+            return
+        kept = self._path.with_name(f"{FILE_NAME}.before-{utc_now():%Y%m%dT%H%M%S.%fZ}.wal")
+        copy_file(log, kept)
+        _log.error("log_not_read", file=log.name, kept=kept.name)
 
     def _migrate(self) -> None:
         """Apply all that is missing or nothing of it, then leave nothing of it in the write-ahead log."""
