@@ -200,8 +200,11 @@ def test_no_other_authority_is_made_once_devices_are_enrolled(
     for name in lost:
         (data / "authority" / name).unlink()
     left = {path: path.read_bytes() for path in (data / "authority").iterdir()}
-    for asked in (("serve", "--listen", "127.0.0.1:0"), ("token", "create", "--group", "a", "--address", "a.b:1")):
-        line = failure(AuthorityError, asked[0], *asked[1:2], "--data", data, *asked[2:])
+    for asked in (
+        ("serve", "--listen", "127.0.0.1:0"),
+        ("token", "create", "--group", "a", "--address", "a.example:1"),
+    ):
+        line = failure(AuthorityError, *asked, "--data", data)
         assert "ca." in line
         assert "backup" in line
     assert {path: path.read_bytes() for path in (data / "authority").iterdir()} == left
