@@ -53,8 +53,8 @@ def _membership_lines(status: Status) -> Iterator[str]:
         return
     if certificate is None:
         yield (
-            "its key or a certificate is damaged or gone (CREDENTIAL_DAMAGED): ask for a new token, then "
-            "`weighin-agent enroll`"
+            "its key or a certificate is damaged, gone or of another user (CREDENTIAL_DAMAGED): ask for a new token, "
+            "then `weighin-agent enroll`"
         )
         return
     yield (

@@ -110,10 +110,11 @@ def test_an_erasure_cut_short_halfway_is_finished_by_the_next_start(
     assert left_behind(state) == ["lock"]
 
 
-def test_a_record_of_the_wish_that_is_damaged_still_holds(fleet: ScriptedFleet, state: State) -> None:
+@pytest.mark.parametrize("record", [b"\0", b"", b"[]", b"[" * 200_000])
+def test_a_record_of_the_wish_that_is_damaged_still_holds(fleet: ScriptedFleet, state: State, record: bytes) -> None:
     fleet.answers = replace(fleet.answers, delete=AWAY)
     forget(state)
-    (state.folder / "forgetting.json").write_bytes(b"\0")
+    (state.folder / "forgetting.json").write_bytes(record)
     assert status(state).forgetting is not None
     with working(state) as spool:
         with pytest.raises(StateError, match="being forgotten"):

@@ -141,6 +141,16 @@ def test_a_backup_or_a_snapshot_is_no_data_directory_and_stays_as_it_is(data: Pa
     assert [path.name for path in data.iterdir()] == ["manifest.json"]
 
 
+@pytest.mark.parametrize("left", ["weighin.duckdb.wal", "weighin.duckdb.journal", "authority/ca.key"])
+def test_no_empty_store_is_begun_beside_what_is_left_of_one(data: Path, left: str) -> None:
+    (data / left).parent.mkdir(mode=0o700, parents=True)
+    (data / left).write_bytes(b"of before")
+    with pytest.raises(StoreError, match=f"is gone, and .*{left} of it is there"):
+        Store.open(data, create=True)
+    assert (data / left).read_bytes() == b"of before"
+    assert not (data / "weighin.duckdb").exists()
+
+
 def test_an_empty_folder_is_closed_to_other_users(data: Path) -> None:
     data.mkdir(mode=0o755)
     (data / "lost+found").mkdir()

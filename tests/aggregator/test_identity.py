@@ -212,6 +212,19 @@ def test_a_server_certificate_that_cannot_be_written_leaves_the_old_one(tmp_path
     assert certificate.current() is first
 
 
+def test_the_first_server_certificate_is_shown_though_it_cannot_be_written_and_kept_once_it_can(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path)
+    in_the_way = tmp_path / "authority" / ".server.pem.unfinished"
+    in_the_way.mkdir()
+    certificate = ServerCertificate(authority, tmp_path, "127.0.0.1")
+    first = certificate.current()
+    assert certificate.current() is first
+    in_the_way.rmdir()
+    second = certificate.current()
+    assert certificate.current() is second
+    assert ServerCertificate(authority, tmp_path, "127.0.0.1").current() == second
+
+
 def allowance(clock: Callable[[], float], limit: int = 3, callers: int = 1000) -> Allowance:
     return Allowance(limit=limit, seconds=60, callers=callers, clock=clock)
 

@@ -190,13 +190,15 @@ def test_an_unreadable_authority_is_one_line_that_says_what_to_do(data: Path) ->
 
 
 @pytest.mark.parametrize("lost", [("ca.pem",), ("ca.key",), ("ca.key", "ca.pem")])
-def test_no_other_authority_is_made_once_devices_are_enrolled(
-    data: Path, tmp_path: Path, lost: tuple[str, ...]
+@pytest.mark.parametrize("has_enrolled", [True, False])
+def test_no_other_authority_is_made_once_devices_or_tokens_name_one(
+    data: Path, tmp_path: Path, lost: tuple[str, ...], has_enrolled: bool
 ) -> None:
     with aggregator_process.serving(data, tmp_path / "log", mode=()) as server:
         assert server.enroll_address is not None
         token = answer("token", "create", "--data", data, "--group", "a").strip()
-        Device().enroll(server.enroll_address, authority_of(data), token)
+        if has_enrolled:
+            Device().enroll(server.enroll_address, authority_of(data), token)
     for name in lost:
         (data / "authority" / name).unlink()
     left = {path: path.read_bytes() for path in (data / "authority").iterdir()}

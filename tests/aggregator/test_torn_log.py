@@ -90,6 +90,14 @@ def test_pages_of_the_last_transaction_that_never_reached_the_disk_take_nothing_
         assert found == ACKNOWLEDGED
 
 
+def test_a_log_is_kept_before_its_last_transaction_is_cut_off(
+    torn: Torn, opened: Callable[[bytes], set[str]], kept: Callable[[], list[bytes]]
+) -> None:
+    log = torn.log[:-100] + bytes([torn.log[-100] ^ 1]) + torn.log[-99:]
+    assert opened(log) == ACKNOWLEDGED
+    assert kept() == [log]
+
+
 @given(kept=st.integers(0, 10_000), zeros=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_log_that_was_made_longer_before_it_was_written_ends_where_the_writing_ended(
@@ -127,13 +135,27 @@ def test_a_log_that_is_not_read_though_runs_were_acknowledged_is_kept(
     assert kept() == [bytes(log)]
 
 
+@pytest.mark.parametrize("number", [2, 4, RUNS])
 def test_a_log_whose_reading_ends_early_at_a_damaged_size_is_kept(
-    torn: Torn, opened: Callable[[bytes], set[str]], kept: Callable[[], list[bytes]]
+    torn: Torn, opened: Callable[[bytes], set[str]], kept: Callable[[], list[bytes]], number: int
 ) -> None:
     log = bytearray(torn.log)
-    log[torn.lengths[2] + 6] = 0x7F  # the size of the first entry of the fourth run
-    assert opened(bytes(log)) == {run_id(1), run_id(2), run_id(3)}
+    log[torn.lengths[number - 2] + 6] = 0x7F  # the size of the first entry of that run
+    assert opened(bytes(log)) == {run_id(before) for before in range(1, number)}
     assert kept() == [bytes(log)]
+
+
+@pytest.mark.parametrize("garbage", [bytes(1_000), b"\xee" * 1_000])
+def test_a_log_that_is_none_is_kept_once_however_often_it_is_opened(
+    torn: Torn, tmp_path: Path, kept: Callable[[], list[bytes]], garbage: bytes
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (data / FILE_NAME).write_bytes(torn.file)
+    log_of(data / FILE_NAME).write_bytes(garbage)
+    for _ in range(3):
+        Store.open(data).close()
+    assert kept() == [garbage]
 
 
 @pytest.mark.parametrize("cut_bytes", [0, 1, 100, 1_000])

@@ -222,11 +222,11 @@ def status(state: State, now_seconds: Callable[[], float] = time.time) -> Status
 
 def _certificate_validity(state: State) -> Validity | None:
     credential, identity = state.credential, state.identity()
-    key_pem, certificate_pem, authority_pem = (
-        credential.key_pem(),
-        credential.certificate_pem(),
-        credential.authority_pem(),
-    )
+    try:
+        key_pem, certificate_pem = credential.key_pem(), credential.certificate_pem()
+        authority_pem = credential.authority_pem()
+    except StateError:  # as of another user; the rest of the status is worth telling
+        return None
     if not (identity and key_pem and certificate_pem and authority_pem):
         return None
     # Here, because a device without a certificate has no use for what it imports.

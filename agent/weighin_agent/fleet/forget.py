@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from weighin_agent.errors import DeliveryError, StateError
@@ -41,7 +42,9 @@ def forget(state: State, now_seconds: Callable[[], float] = time.time) -> Forget
         )
     with state.locked():
         forgetting = state.forgetting() or _ask_for_it(state, now_seconds())
-        state.erase_spool()
+        # What cannot be removed here keeps nobody from asking there; in the end it is tried again, and told.
+        with suppress(StateError):
+            state.erase_spool()
         enrolment = state.enrolment()
         address = enrolment.aggregator_address if enrolment else None
         here = (state.device_id(), address)

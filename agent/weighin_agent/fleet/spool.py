@@ -213,7 +213,7 @@ def _entries(folder: Path) -> Iterator[Entry]:
             continue
         try:
             facts = path.stat()
-        except FileNotFoundError:  # gone since it was listed: another process may be at work
+        except OSError:  # gone since it was listed, as another process may be at work; or a link to nowhere
             continue
         if stat.S_ISREG(facts.st_mode):
             yield Entry(sequence=name[0], run_id=name[1], size_bytes=facts.st_size)

@@ -322,7 +322,7 @@ class State:
     def _read_json(self, path: Path) -> object:
         try:
             record: object = json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         except OSError as error:
             raise self._refused(error) from error

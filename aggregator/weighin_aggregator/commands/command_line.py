@@ -31,12 +31,11 @@ from weighin_aggregator.commands.upkeep import (
     restore_backup,
 )
 from weighin_aggregator.errors import StoreBusyError
-from weighin_aggregator.identity import register
-from weighin_aggregator.identity.authority import Authority
 from weighin_aggregator.limits import DEFAULT_LIMITS
 from weighin_aggregator.serve.assembly import Config
 from weighin_aggregator.serve.server import running
 from weighin_aggregator.serve.serving import find_server
+from weighin_aggregator.store.authority import authority_of
 from weighin_aggregator.store.schema import MIGRATIONS
 from weighin_aggregator.store.snapshot import (
     SNAPSHOTS,
@@ -241,7 +240,7 @@ class _PatientStream:
 
 def _init(options: argparse.Namespace) -> None:
     with Store.open(options.data, create=True) as store:
-        Authority.open(options.data, is_trusted=store.transact(register.has_devices))
+        authority_of(options.data, store)
     document = {"data": str(options.data), "schema_version": len(MIGRATIONS)}
     answer(options, document, f"store ready in {options.data}")
 

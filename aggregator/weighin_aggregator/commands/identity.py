@@ -10,12 +10,12 @@ from weighin_aggregator.commands.operator_client import operating
 from weighin_aggregator.commands.output import answer, utc_text
 from weighin_aggregator.errors import DeviceUnknownError, StoreBusyError, UsageError
 from weighin_aggregator.identity import register
-from weighin_aggregator.identity.authority import Authority
 from weighin_aggregator.identity.peer import is_lower_case_uuid
 from weighin_aggregator.identity.register import KnownDevice
 from weighin_aggregator.identity.terms import Terms, make_token
 from weighin_aggregator.serve.ports import joined
 from weighin_aggregator.serve.serving import find_server
+from weighin_aggregator.store.authority import authority_of
 from weighin_aggregator.store.store import Store, utc_now
 
 _SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
@@ -57,7 +57,7 @@ def _token(options: argparse.Namespace, terms: Terms) -> tuple[str, datetime]:
         with Store.open(options.data, create=True) as store:
             if address is None:
                 raise UsageError("no server runs on this data directory: say where devices will enrol with --address")
-            authority = Authority.open(options.data, is_trusted=store.transact(register.has_devices))
+            authority = authority_of(options.data, store)
             text, stored = make_token(terms, address, authority.fingerprint, utc_now())
             store.transact(partial(register.add_token, token=stored))
             return text, stored.expire_time

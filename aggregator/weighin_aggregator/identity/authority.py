@@ -51,8 +51,8 @@ class Authority:
     def open(cls, data: Path, clock: Callable[[], datetime] = utc_clock, *, is_trusted: bool = False) -> Self:
         """Read the authority of a data directory, made where there is none. Raises AuthorityError.
 
-        Call it by who holds the store, so that no two processes make one. ``is_trusted`` says that devices are
-        enrolled: they would trust no other, so none is made.
+        Call it by who holds the store, so that no two processes make one. ``is_trusted`` says that devices or
+        tokens name it: they would trust no other, so none is made.
         """
         folder = data / FOLDER
         try:
@@ -61,8 +61,8 @@ class Authority:
             if not (folder / _CERTIFICATE).exists():
                 if is_trusted:
                     raise AuthorityError(
-                        f"{folder / _CERTIFICATE} is gone, by which enrolled devices know this server; bring {folder} "
-                        "back from a backup"
+                        f"{folder / _CERTIFICATE} is gone, by which devices and tokens know this server; bring "
+                        f"{folder} back from a backup"
                     )
                 key, certificate = certificates.make_authority(clock())
                 write_private(folder / _KEY, certificates.key_pem(key))

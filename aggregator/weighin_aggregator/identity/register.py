@@ -57,9 +57,11 @@ def read_roster(connection: duckdb.DuckDBPyConnection) -> Roster:
     )
 
 
-def has_devices(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Tell whether any device is enrolled."""
-    return connection.execute("SELECT 1 FROM device LIMIT 1").fetchone() is not None
+def is_authority_trusted(connection: duckdb.DuckDBPyConnection, now: datetime) -> bool:
+    """Tell whether anybody knows the authority: a device that is enrolled, or who holds a token that is still good."""
+    query = "SELECT EXISTS (FROM device) OR EXISTS (FROM enrollment_token WHERE expire_time > ?)"
+    row = connection.execute(query, [now]).fetchone()
+    return row is not None and bool(row[0])
 
 
 def add_token(connection: duckdb.DuckDBPyConnection, token: NewToken) -> None:

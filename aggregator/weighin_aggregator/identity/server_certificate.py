@@ -32,9 +32,10 @@ class ServerCertificate:
         self._lock = threading.Lock()
         try:
             self._stamp = _stamp(self._path)
-            self._credential = self._read() or self._issue()
+            found = self._read()
         except OSError as error:
             raise AuthorityError(f"cannot use {self._path}: {error.strerror or error}") from error
+        self._credential = found or self._first()
 
     def current(self) -> Credential:
         """Return the credential to show from now on; the same object while nothing has changed."""
@@ -67,12 +68,24 @@ class ServerCertificate:
             return None
         return found
 
+    def _first(self) -> Credential:
+        """Issue one to begin with; a full disk, which cannot keep it, does not keep devices away."""
+        credential = self._authority.serve(self._name)
+        try:
+            self._keep(credential)
+        except OSError as error:
+            _log.error("server_certificate_not_kept", error=error.strerror)
+        return credential
+
     def _issue(self) -> Credential:
         credential = self._authority.serve(self._name)
+        self._keep(credential)
+        return credential
+
+    def _keep(self, credential: Credential) -> None:
         write_private(self._path, credential.key_pem + credential.chain_pem)
         self._stamp = _stamp(self._path)
         _log.info("server_certificate_issued", expire_time=credential.expire_time.isoformat())
-        return credential
 
 
 def renew_time(credential: Credential) -> datetime:

@@ -22,6 +22,7 @@ from weighin_aggregator.serve.ports import Endpoint, bind, enrollment_server, jo
 from weighin_aggregator.serve.run_service import RUN_SERVICE, RunService
 from weighin_aggregator.serve.service import Calls, Handler
 from weighin_aggregator.serve.serving import Serving
+from weighin_aggregator.store.authority import authority_of
 from weighin_aggregator.store.commit import Committer
 from weighin_aggregator.store.snapshot import SNAPSHOTS
 from weighin_aggregator.store.store import Store
@@ -61,7 +62,7 @@ class Assembly:
         self.upkeep = Upkeep(config.data.absolute(), self.committer, config.limits)
         self.servers: list[grpc.aio.Server] = []
         run_address, enroll_address, enrolling = (
-            self._plain() if config.secure is None else self._secured(config.secure)
+            self._plain() if config.secure is None else self._secured(config.secure, authority_of(config.data, store))
         )
         secret = secrets.token_urlsafe(32)
         self.operator = OperatorService(
@@ -96,8 +97,7 @@ class Assembly:
         )
         return joined(self._config.run.host, port), None, None
 
-    def _secured(self, secure: Secure) -> tuple[str, str, Enrolling]:
-        authority = Authority.open(self._config.data, is_trusted=bool(self._roster.enrolled))
+    def _secured(self, secure: Secure, authority: Authority) -> tuple[str, str, Enrolling]:
         certificate = ServerCertificate(authority, self._config.data, secure.name)
         gate = CertifiedGate(by_certificate(authority), self._roster, self._limits)
         trusted = authority.certificate_pem

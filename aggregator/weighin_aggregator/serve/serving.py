@@ -71,11 +71,11 @@ def _write(path: Path, serving: Serving) -> OSError | None:
 
 
 def find_server(data: Path, busy: StoreBusyError) -> Serving:
-    """Return the server that owns the directory. Raises ``busy`` again when the holder is no server."""
-    try:
+    """Return the server that owns the directory. Raises StoreBusyError when the holder is none that can be asked."""
+    with suppress(OSError, ValueError, TypeError):
         serving = Serving(**json.loads((data / _FILE_NAME).read_text()))
-    except (OSError, ValueError, TypeError):
-        raise busy from None
-    if busy.pid != serving.pid:
-        raise busy
-    return serving
+        if busy.pid == serving.pid:
+            return serving
+    raise StoreBusyError(
+        f"{busy}; if it is a server, as on a full disk, its log says why it cannot be asked", busy.pid
+    ) from busy

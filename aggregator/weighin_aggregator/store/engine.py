@@ -27,7 +27,6 @@ _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
 # that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest
 # supported DuckDB read the file.
 _ATTACH_OPTIONS = "(ROW_GROUP_SIZE 4096, STORAGE_VERSION 'v1.5.0')"
-_UNITS = ("bytes", "KiB", "MiB", "GiB")
 _DAMAGE = re.compile("corrupt|checksum|not a valid DuckDB|replaying WAL", re.IGNORECASE)
 _DAMAGED_ENTRY = re.compile(r"Corrupt WAL file: entry at byte position (\d+)")
 
@@ -50,11 +49,10 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None
         raise _unusable(path, error) from error
 
 
-def read_log_bytes(connection: duckdb.DuckDBPyConnection, name: str) -> float:
-    """Return how much of the log of a file, at the most, was read when it was opened: DuckDB tells it rounded."""
+def has_read_log(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Tell whether anything of the log of a file was read when it was opened."""
     sizes = connection.execute("SELECT wal_size FROM pragma_database_size() WHERE database_name = ?", [name])
-    number, unit = sizes.fetchall()[0][0].split()
-    return (float(number) + 0.1) * 1024.0 ** _UNITS.index(unit)
+    return bool(sizes.fetchall()[0][0] != "0 bytes")
 
 
 def log_of(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """The store: one DuckDB file, owned by one process and written by one thread."""
 
+import hashlib
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -26,9 +27,9 @@ from weighin_aggregator.errors import (
 from weighin_aggregator.store.copying import Copy
 from weighin_aggregator.store.deletion import RUN_TABLES
 from weighin_aggregator.store.directory import LOCK, owned
-from weighin_aggregator.store.engine import attach, connect, log_of, read_log_bytes, transaction, translated
+from weighin_aggregator.store.engine import attach, connect, has_read_log, log_of, transaction, translated
 from weighin_aggregator.store.export import export_new
-from weighin_aggregator.store.journal import Journal
+from weighin_aggregator.store.journal import Journal, journal_of
 from weighin_aggregator.store.schema import MIGRATIONS, VERSION_TABLE
 from weighin_aggregator.store.torn_log import cut_off_torn_end, has_unread_transactions
 
@@ -318,20 +319,23 @@ class Store:
         try:
             attach(self._connection, self._path, "store")
         except DamagedLogError as error:
+            kept = self._keep_log()
             if not cut_off_torn_end(log_of(self._path), error.position):
                 raise
-            _log.warning("log_cut_off", file=log_of(self._path).name, position=error.position)
+            _log.warning("log_cut_off", file=log_of(self._path).name, position=error.position, kept=kept)
             attach(self._connection, self._path, "store")
-        self._keep_unread_log()
-
-    def _keep_unread_log(self) -> None:
-        """Keep what DuckDB takes for the torn end of its log, and is about to overwrite, if runs may be in it."""
         log = log_of(self._path)
-        if not has_unread_transactions(log, read_log_bytes(self._connection, "store")):
-            return
-        kept = self._path.with_name(f"{FILE_NAME}.before-{utc_now():%Y%m%dT%H%M%S.%fZ}.wal")
-        copy_file(log, kept)
-        _log.error("log_not_read", file=log.name, kept=kept.name)
+        # DuckDB takes what it cannot read for the torn end, and is about to overwrite it.
+        if log.exists() and has_unread_transactions(log.read_bytes(), has_read_log(self._connection, "store")):
+            _log.error("log_not_read", file=log.name, kept=self._keep_log())
+
+    def _keep_log(self) -> str:
+        """Copy the log, once, for an operator to look at; return the name of the copy."""
+        log = log_of(self._path)
+        kept = self._path.with_name(f"{FILE_NAME}.before-{hashlib.sha256(log.read_bytes()).hexdigest()[:16]}.wal")
+        if not kept.exists():
+            copy_file(log, kept)
+        return kept.name
 
     def _migrate(self) -> None:
         """Apply all that is missing or nothing of it, then leave nothing of it in the write-ahead log."""
@@ -408,12 +412,12 @@ def _require_directory(data: Path) -> None:
 
 
 def _require_no_lost_file(path: Path) -> None:
-    """Begin no empty store where devices send to one that is gone, as on a disk that was not mounted."""
-    authority = path.with_name("authority")
-    if not path.exists() and (authority / "ca.key").exists():
+    """Begin no empty store where one was, as on a disk that was not mounted: what is left of it would be lost."""
+    left = [one for one in (path.with_name("authority") / "ca.key", log_of(path), journal_of(path)) if one.exists()]
+    if left and not path.exists():
         raise StoreError(
-            f"{path} is gone, and {authority} holds the keys of its fleet; bring it back, as with "
-            f"`weighin-aggregator restore`, or remove {authority} to begin anew"
+            f"{path} is gone, and {left[0]} of it is there; bring it back, as with `weighin-aggregator restore`, or "
+            "begin anew in another folder"
         )
 
 

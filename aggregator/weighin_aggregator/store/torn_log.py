@@ -16,6 +16,12 @@ _HEAD_BYTES = 16
 # The entry that ends a transaction; no other is of its size.
 _END_BYTES = 5
 _END = re.compile(rb"\x05\0{7}.{8}\x64\0\x64\xff\xff", re.DOTALL)
+# How a log begins: its version, which database it is of, and after how many checkpoints; numbers of 7 bits a byte.
+_NUMBER = rb"[\x80-\xff]*[\0-\x7f]"
+_HEAD = re.compile(
+    rb"\x64\0\x62\x65\0%b(?:\x66\0\x10(?:%b){16}\x67\0%b)?\xff\xff" % (_NUMBER, _NUMBER, _NUMBER), re.DOTALL
+)
+_MOST_HEAD_BYTES = 64
 # How the entry begins with which a checkpoint marks its log: of type 99.
 _CHECKPOINT_MARK = bytes.fromhex("6400636500")
 
@@ -35,17 +41,22 @@ def cut_off_torn_end(log: Path, position: int) -> bool:
     return True
 
 
-def has_unread_transactions(log: Path, read_bytes: float) -> bool:
-    """Whether transactions end behind what was read of a log, as where the size of an entry or the head is damaged.
+def has_unread_transactions(written: bytes, was_read: bool) -> bool:
+    """Whether transactions end behind what DuckDB read of a log, as where its head or the size of an entry is damaged.
 
-    A log whose checkpoint ended has its mark, and is not read for a good reason. Raises OSError.
+    ``was_read`` says that it read anything at all. A log that its checkpoint has marked is not read for a good reason.
     """
-    try:
-        written = log.read_bytes()
-    except FileNotFoundError:
-        return False
-    ends = [found.end() for found in _END.finditer(written)]
-    return bool(ends) and ends[-1] > read_bytes and _CHECKPOINT_MARK not in written[ends[-1] :]
+    head = _HEAD.match(written)
+    if head is None:
+        return len(written) > _MOST_HEAD_BYTES
+    read = position = head.end()
+    while was_read and position + _HEAD_BYTES <= len(written):
+        size = int.from_bytes(written[position : position + 8], "little")
+        position += _HEAD_BYTES + size
+        if size == _END_BYTES and position <= len(written):
+            read = position
+    ends = [found.end() for found in _END.finditer(written, read)]
+    return bool(ends) and _CHECKPOINT_MARK not in written[ends[-1] :]
 
 
 def _is_one_transaction(rest: bytes) -> bool:
