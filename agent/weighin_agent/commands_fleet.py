@@ -134,7 +134,7 @@ def _enroll(options: argparse.Namespace) -> int:
 def _token(options: argparse.Namespace) -> EnrollmentToken:
     file: Path | None = options.token_file
     if file == Path("-"):
-        return parse_token(sys.stdin.readline())
+        return parse_token(sys.stdin.readline(_TOKEN_FILE_CHARACTERS))
     if file:
         try:
             with file.open(encoding="utf-8") as opened:

@@ -50,10 +50,15 @@ class Machine:
     environment: dict[str, str]
 
     def shell(self, script: str) -> str:
-        """Type a block into a shell that stops at the first error; return what it printed."""
+        """Type a block into a shell that stops at the first error; return what it printed.
+
+        A block that ends with a weigh-in may end with 1 where that says that others left it too little to measure by.
+        """
         line = ["/bin/sh", "-eux", "-c", script]
         done = subprocess.run(line, cwd=self.home, env=self.environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        ends_with_run = "weighin-agent run" in script.rstrip().rpartition("\n")[2]
+        answers = (0, 1) if ends_with_run and "Disturbed: " in done.stdout else (0,)
+        assert done.returncode in answers, f"{done.stdout}\n{done.stderr}"
         return done.stdout
 
 
