@@ -216,7 +216,10 @@ def test_ctrl_c_ends_a_query_at_once(snapshot: Path, endless: str) -> None:
         assert child.stdout
         child.stdout.readline()  # the header: the query has begun
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=60)
+        try:
+            _, said = child.communicate(timeout=60)
+        finally:
+            child.kill()
     assert child.returncode == 130
     assert said == b"weighin-analysis: interrupted\n"
 

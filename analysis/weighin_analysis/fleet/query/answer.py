@@ -83,13 +83,14 @@ class Answer:
         So another thread asks, and this one waits.
         """
         with ThreadPoolExecutor(max_workers=1) as other:
-            asked = other.submit(call)
             try:
-                return asked.result()
+                return other.submit(call).result()
             except (duckdb.Error, OSError) as error:  # an OSError is what Arrow makes of an error within a stream
                 raise QueryError(_one_line(error)) from error
             except KeyboardInterrupt:
-                while wait([asked], timeout=0.1).not_done:
+                # Wherever it came, also before the waiting began: what is submitted now runs when the call has ended.
+                ended = other.submit(lambda: None)
+                while wait([ended], timeout=0.1).not_done:
                     self._connection.interrupt()
                 raise
 
