@@ -5,6 +5,7 @@ system does not let us do.
 """
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -13,6 +14,10 @@ from hypothesis import settings
 # Without this, hypothesis fails an example that takes over 200 ms: a test of how busy the machine is.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# Who starts the tests in the background may ignore Ctrl-C, and a program that a test starts would do so as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -124,6 +124,8 @@ def _check_output(path: Path) -> None:
         raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
     if path.is_dir():
         raise UsageError(f"--output {path}: is a folder; name a file in it")
+    if path.exists() and not path.is_file():  # a device, which a new file must not replace
+        raise UsageError(f"--output {path}: is not a file; --json prints the document to standard output")
 
 
 def _write_output(path: Path, document: object) -> None:

@@ -1,3 +1,4 @@
+import os
 import json
 import signal
 from pathlib import Path
@@ -181,8 +182,8 @@ def test_an_execution_provider_that_is_not_measured_is_refused(name: str, why: s
 
 @pytest.mark.parametrize(
     ("output", "why"),
-    [("missing/run.json", "there is no folder"), (".", "is a folder")],
-    ids=["into no folder", "a folder"],
+    [("missing/run.json", "there is no folder"), (".", "is a folder"), (os.devnull, "is not a file")],
+    ids=["into no folder", "a folder", "a device"],
 )
 def test_an_output_that_cannot_be_written_is_refused_at_once(
     output: str, why: str, state: Path, tmp_path: Path

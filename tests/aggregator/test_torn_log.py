@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stored_runs import rows
 
-from weighin_aggregator.errors import DamagedLogError
+from weighin_aggregator.errors import DamagedLogError, StoreError
 from weighin_aggregator.store.engine import log_of
 from weighin_aggregator.store.store import FILE_NAME, Store
 
@@ -119,7 +119,7 @@ def kept(tmp_path: Path) -> Callable[[], list[bytes]]:
     return lambda: [path.read_bytes() for path in (tmp_path / "data").glob(f"{FILE_NAME}.before-*.wal")]
 
 
-@pytest.mark.parametrize("position", [0, 4, 9])
+@pytest.mark.parametrize("position", [0, 4, 7])
 def test_a_log_that_is_not_read_though_runs_were_acknowledged_is_kept(
     torn: Torn, opened: Callable[[bytes], set[str]], kept: Callable[[], list[bytes]], position: int
 ) -> None:
@@ -127,6 +127,15 @@ def test_a_log_that_is_not_read_though_runs_were_acknowledged_is_kept(
     log[position] ^= 0xFF
     assert opened(bytes(log)) == set()
     assert kept() == [bytes(log)]
+
+
+def test_a_log_of_another_store_is_told_and_stays(
+    torn: Torn, opened: Callable[[bytes], set[str]], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    another = Torn(tmp_path_factory.mktemp("another"))
+    with pytest.raises(StoreError, match="nothing was changed: restore a backup"):
+        opened(another.log)
+    assert log_of(tmp_path / "data" / FILE_NAME).read_bytes() == another.log
 
 
 @pytest.mark.parametrize("number", [2, 4, RUNS])

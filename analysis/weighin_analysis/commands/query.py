@@ -45,6 +45,7 @@ def query(options: argparse.Namespace, output: IO[bytes], terminal_columns: int 
     from weighin_analysis.fleet.query.fleet import Fleet  # noqa: PLC0415
 
     if options.out:
+        _require_place(options.out, options.snapshot)
         terminal_columns = None
     if options.format is Format.PARQUET and terminal_columns is not None:
         raise QuestionError("Parquet is nothing for a terminal; name a file with --out")
@@ -90,10 +91,22 @@ def _read_stdin() -> str:
         raise QuestionError(f"the question on standard input is not UTF-8: {error.reason}") from error
 
 
+def _require_place(path: Path, snapshot: Path) -> None:
+    """Pass where a new file may take the place of ``path``; QuestionError where it would do harm, or cannot be."""
+    if path.is_dir():
+        raise QuestionError(f"--out {path}: is a folder; name a file in it")
+    if path.exists() and not path.is_file():  # a device, which a new file must not replace
+        raise QuestionError(f"--out {path}: is not a file; without --out the answer goes to standard output")
+    if not path.parent.is_dir():
+        raise QuestionError(f"--out {path}: there is no folder {path.parent}; make it first")
+    if path.resolve().is_relative_to(snapshot.resolve()):
+        raise QuestionError(f"--out {path}: is in the snapshot, which is only read; name a file elsewhere")
+
+
 @contextmanager
 def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file that takes the place of ``path`` once it is complete."""
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
+    """Give a file that takes the place of ``path`` once it is complete, or of the file that a link there leads to."""
+    with replacing(path.resolve()) as unfinished, unfinished.open("wb") as file:
         yield file
 
 

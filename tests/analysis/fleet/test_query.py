@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import signal
+import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from made_fleet import make_fleet
 
 import weighin_analysis
+from weighin_analysis.errors import QueryError
 from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.fleet.query.formats import csv_text, json_text, table
 
@@ -157,7 +160,10 @@ def test_an_empty_answer_is_a_parquet_file_with_its_columns(snapshot: Path, tmp_
         (["SELECT 1 AS a, 2 AS a", "--format", "parquet"], 1, "two columns are called a"),
         (["SELECT INTERVAL 1 DAY AS a", "--format", "parquet"], 1, "Parquet has no type for a column"),
         (["-- nothing"], 1, "there is no question"),
-        (["SELECT 1", "--out", "/no/such/folder/answer.csv"], 1, "No such file"),
+        (["PIVOT tiers ON tier USING count(*)"], 1, "PIVOT is one with ON column IN (values)"),
+        (["SELECT 1", "--out", "/no/such/folder/answer.csv"], 2, "there is no folder /no/such/folder; make it first"),
+        (["SELECT 1", "--out", "."], 2, "--out .: is a folder; name a file in it"),
+        (["SELECT 1", "--out", "/dev/null"], 2, "--out /dev/null: is not a file"),
     ],
 )
 def test_what_cannot_be_answered_is_one_line(snapshot: Path, arguments: list[str], exit_code: int, told: str) -> None:
@@ -191,6 +197,44 @@ def test_a_file_of_the_user_beside_the_answer_stays(snapshot: Path, tmp_path: Pa
     assert theirs.read_text() == "theirs"
 
 
+def test_an_answer_never_takes_the_place_of_a_file_of_the_snapshot(snapshot: Path) -> None:
+    table = next((snapshot / "devices").iterdir())
+    before = table.read_bytes()
+    done = query(snapshot, "FROM devices", "--format", "parquet", "--out", table)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"is in the snapshot, which is only read; name a file elsewhere" in done.stderr
+    assert table.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO, and links that anybody may make")
+def test_an_answer_takes_the_place_of_the_file_behind_a_link_and_never_of_a_device(
+    snapshot: Path, tmp_path: Path
+) -> None:
+    real, link, pipe = tmp_path / "real.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    real.touch()
+    link.symlink_to(real)
+    os.mkfifo(pipe)
+    assert query(snapshot, "SELECT 1 AS one", "--format", "csv", "--out", link).returncode == 0
+    assert (link.is_symlink(), real.read_text()) == (True, "one\n1\n")
+    assert query(snapshot, "SELECT 1 AS one", "--format", "csv", "--out", pipe).returncode == 2
+    assert pipe.is_fifo()
+
+
+def test_what_memory_does_not_hold_lies_in_a_folder_of_its_own_which_goes_with_the_fleet(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".tmp").mkdir()
+    secret = tmp_path / ".tmp" / "secret.txt"
+    secret.write_text("secret")
+    monkeypatch.chdir(tmp_path)
+    with weighin_analysis.open(snapshot) as opened:
+        ((spilled,),) = opened.sql("SELECT current_setting('temp_directory')").rows()
+        assert stat.S_IMODE(Path(spilled).stat().st_mode) == 0o700
+        with pytest.raises(QueryError, match="disabled"):
+            opened.sql("SELECT content FROM read_text('.tmp/secret.txt')").rows()
+    assert not Path(spilled).exists()
+
+
 def test_a_reader_that_leaves_early_hears_nothing_more(snapshot: Path) -> None:
     line = [*LINE, "FROM range(10000000)", "--format", "csv", "--snapshot", str(snapshot)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
@@ -222,6 +266,23 @@ def test_ctrl_c_ends_a_query_at_once(snapshot: Path, endless: str) -> None:
             child.kill()
     assert child.returncode == 130
     assert said == b"weighin-analysis: interrupted\n"
+
+
+def test_ctrl_c_while_a_query_is_being_started_leaves_none_running(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = fleet.sql("SELECT count(*) FROM range(10000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3")
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        answer.rows()
+    monkeypatch.undo()
+    assert fleet.sql("SELECT 1").rows() == [(1,)]  # which waits for what still runs
 
 
 def test_nothing_reaches_a_terminal_that_it_would_obey(snapshot: Path) -> None:

@@ -3,7 +3,8 @@
 import importlib
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _T = TypeVar("_T")
+# DuckDB asks for the values of a column first, where they are not told.
+_PIVOT = re.compile(r"\bPIVOT", re.IGNORECASE)
 
 
 class Answer:
@@ -80,19 +83,29 @@ class Answer:
         """Return what a call to DuckDB gives; Ctrl-C ends it, and an error of DuckDB is one line.
 
         DuckDB sees Ctrl-C before the first rows of an answer and not between later ones, and leaves the query running.
-        So another thread asks, and this one waits.
+        So another thread asks, and this one waits. It is no thread of a pool: a pool does not know of a thread during
+        whose start Ctrl-C came, and would let it run on.
         """
-        with ThreadPoolExecutor(max_workers=1) as other:
-            try:
-                return other.submit(call).result()
-            except (duckdb.Error, OSError) as error:  # an OSError is what Arrow makes of an error within a stream
-                raise QueryError(_one_line(error)) from error
-            except KeyboardInterrupt:
-                # Wherever it came, also before the waiting began: what is submitted now runs when the call has ended.
-                ended = other.submit(lambda: None)
-                while wait([ended], timeout=0.1).not_done:
+        outcome: Future[_T] = Future()
+
+        def ask() -> None:
+            if outcome.set_running_or_notify_cancel():
+                try:
+                    outcome.set_result(call())
+                except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                    outcome.set_exception(error)
+
+        try:
+            Thread(target=ask, daemon=True).start()
+            return outcome.result()
+        except (duckdb.Error, OSError) as error:  # an OSError is what Arrow makes of an error within a stream
+            raise QueryError(_one_line(error)) from error
+        except KeyboardInterrupt:
+            if not outcome.cancel():  # it has begun
+                while not outcome.done():
                     self._connection.interrupt()
-                raise
+                    wait([outcome], timeout=0.1)
+            raise
 
 
 def _bound(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyRelation:
@@ -104,8 +117,9 @@ def _bound(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPy
     statements = connection.extract_statements(query)
     if not statements:
         raise QueryError("there is no question: ask with SELECT")
-    if len(statements) > 1:  # PIVOT without IN is two as well
-        raise QueryError(f"one SELECT is answered at a time, this has {len(statements)} statements")
+    if len(statements) > 1:
+        pivot = "; PIVOT is one with ON column IN (values)" if _PIVOT.search(query) else ""
+        raise QueryError(f"one SELECT is answered at a time, this has {len(statements)} statements{pivot}")
     if statements[0].type != duckdb.StatementType.SELECT:
         kind = str(statements[0].type).rpartition(".")[2]
         raise QueryError(f"a snapshot is only read: ask with SELECT, not {kind}")

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -37,7 +38,13 @@ class Fleet:
                 "use matching versions of both"
             )
         self.files = checked_files(folder, self.manifest, tables)
-        self.connection = _connected(folder, self.files)
+        # DuckDB may read where it puts what its memory does not hold, and would take the folder that one works in.
+        self._spilled = TemporaryDirectory(prefix="weighin-")
+        try:
+            self.connection = _connected(folder, self.files, Path(self._spilled.name))
+        except SnapshotError:
+            self._spilled.cleanup()
+            raise
 
     def __enter__(self) -> Self:
         """Return the fleet itself."""
@@ -52,6 +59,7 @@ class Fleet:
     def close(self) -> None:
         """Let go of the files; nothing can be asked afterwards."""
         self.connection.close()
+        self._spilled.cleanup()
 
     @property
     def time(self) -> datetime:
@@ -100,8 +108,8 @@ class Fleet:
         return Answer(self.connection, query)
 
 
-def _connected(folder: Path, files: Mapping[str, Sequence[Path]]) -> duckdb.DuckDBPyConnection:
-    """Return DuckDB with a view of every table, that can reach nothing but the folder."""
+def _connected(folder: Path, files: Mapping[str, Sequence[Path]], spilled: Path) -> duckdb.DuckDBPyConnection:
+    """Return DuckDB with a view of every table, that can reach nothing but the folder and an empty one of its own."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -113,6 +121,7 @@ def _connected(folder: Path, files: Mapping[str, Sequence[Path]]) -> duckdb.Duck
         real = str(folder.resolve())
         allowed = ", ".join("'" + name.replace("'", "''") + "/'" for name in (real, glob.escape(real)))
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET temp_directory = '{}'".format(str(spilled).replace("'", "''")))
         connection.execute(f"SET allowed_directories = [{allowed}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
