@@ -1,5 +1,5 @@
-import os
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
