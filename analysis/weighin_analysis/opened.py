@@ -1,9 +1,9 @@
 """What a program does with an open snapshot: SQL, and the answers of the commands as values.
 
-``limits`` is a version that ships with weighin or a TOML file; the snapshot's own where it is left out. ``source`` is
-native, browser, external or all; native where the snapshot has native devices, else the only source there is.
-``population`` is a CSV file of shares that the devices are weighted to (docs/coverage.md). What cannot be answered is
-an AnalysisError of one line.
+``limits`` is a version that ships with weighin or a TOML file, where several stand side by side also a sequence of
+them; the snapshot's own where it is left out. ``source`` is native, browser, external or all; native where the snapshot
+has native devices, else the only source there is. ``population`` is a CSV file of shares that the devices are weighted
+to (docs/coverage.md). What cannot be answered is an AnalysisError of one line.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ class OpenSnapshot(Fleet):
             return tiers_of(self, limits=self._limits(limits), source=source)
 
     def coverage(
-        self, *, limits: Sequence[_Path] = (), source: str | None = None, population: _Path | None = None
+        self, *, limits: _Path | Sequence[_Path] = (), source: str | None = None, population: _Path | None = None
     ) -> Coverage:
         """Return which share of the devices runs each size class, and what to ship, under each of the limits."""
-        chosen = self.limits([str(one) for one in limits])
+        chosen = self.limits(_names(limits))
         with self.asking():
             return coverage_of(self, chosen, source=source, population=_population(population))
 
@@ -63,7 +63,7 @@ class OpenSnapshot(Fleet):
         self,
         folder: _Path,
         *,
-        limits: Sequence[_Path] = (),
+        limits: _Path | Sequence[_Path] = (),
         source: str | None = None,
         population: _Path | None = None,
     ) -> Path:
@@ -71,12 +71,17 @@ class OpenSnapshot(Fleet):
         # Imported here: the library of the charts takes longer to import than a question to answer.
         from weighin_analysis.report.write import write_report  # noqa: PLC0415
 
-        chosen, people = self.limits([str(one) for one in limits]), _population(population)
+        chosen, people = self.limits(_names(limits)), _population(population)
         with self.asking():
             return write_report(self, Path(folder), limits=chosen, source=source, population=people).page
 
     def _limits(self, text: _Path | None) -> Limits | None:
         return self.limits([str(text)])[0] if text else None
+
+
+def _names(limits: _Path | Sequence[_Path]) -> list[str]:
+    """Return the names of one or several; a text is a sequence of texts, too."""
+    return [str(one) for one in ([limits] if isinstance(limits, str | PathLike) else limits)]
 
 
 def _population(path: _Path | None) -> Population | None:

@@ -50,6 +50,37 @@ def test_a_snapshot_without_runs_is_an_answer(name: str, tmp_path: Path) -> None
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["report", "coverage", "check", "tiers"])
+def test_that_nobody_who_was_asked_about_is_there_is_not_told_as_an_empty_snapshot(
+    name: str, snapshot: Path, tmp_path: Path
+) -> None:
+    model = ["Qwen2.5-0.5B"] if name == "check" else []
+    done = run(*options(name, snapshot, tmp_path / "out"), *model, "--source", "browser")
+    said = (tmp_path / "out" / "report.md").read_text(encoding="utf-8") if name == "report" else done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "are counted" in said.splitlines()[0]
+    assert "No runs yet" not in said
+    assert "--source" in said
+
+
+def test_a_report_for_people_whom_no_device_stands_for_says_so(snapshot: Path, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("form_factor,share\nserver,1\n", encoding="utf-8")
+    run("report", "--snapshot", snapshot, "--out", tmp_path, "--population", tmp_path / "people.csv")
+    said = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "# No devices are counted." in said
+    assert "No judged device stands for server, 100 % of the population." in said
+
+
+@pytest.mark.parametrize(("name", "option"), [("tiers", "--limits"), ("check", "--limits"), ("report", "--population")])
+def test_of_two_values_for_one_none_is_dropped_in_silence(
+    name: str, option: str, snapshot: Path, tmp_path: Path
+) -> None:
+    model = ["Qwen2.5-0.5B"] if name == "check" else []
+    done = run(*options(name, snapshot, tmp_path / "out"), *model, option, "a", option, "b")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{option} is given twice; this command takes one" in done.stderr
+
+
 @BOTH
 @pytest.mark.parametrize("state", ["missing", "not a snapshot", "damaged"])
 def test_a_snapshot_that_cannot_be_read_is_told_in_one_line(name: str, state: str, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def _lines(found: ModelCheck) -> Iterator[str]:
 
 def _sentence(found: ModelCheck) -> str:
     shares = found.any_scheme
+    if not any(found.sources.values()):
+        return "No devices are counted."
     if shares.comfortable is None or shares.usable is None:
         return f"Nothing that was measured on these devices tells of {found.model}."
     devices = f"{shares.judged_count:,} device{'' if shares.judged_count == 1 else 's'}"

@@ -74,7 +74,11 @@ def _devices(coverage: Coverage) -> str:
     judged = sample.device_count - (sample.unjudged_device_count or 0)
     some = f"{judged} judged of " if sample.unjudged_device_count and judged else ""
     devices = f"{some}{counted(sample.device_count, 'device')}{_sources(coverage)}"
-    return f"the population (by {devices})" if sample.weighted else devices
+    if not sample.weighted:
+        return devices
+    covered = sample.covered_population_share
+    part = "the population" if covered > 1 - 1e-9 else f"the {percent(covered)} of the population that is covered"
+    return f"{part} (by {devices})"
 
 
 def _sources(coverage: Coverage) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from weighin_analysis.fleet.coverage.values import Sample
+from weighin_analysis.fleet.coverage.values import Coverage, Sample
 from weighin_analysis.limits import Limits
 from weighin_analysis.report.cards import DeviceDetail
 from weighin_analysis.report.decision import (
@@ -70,9 +70,19 @@ def build_page(findings: Findings, details: Sequence[DeviceDetail]) -> Page:
 
 
 def _empty_page(findings: Findings) -> Page:
-    sample = findings.coverage.sample
-    lead = (_left_out(sample),) if any(sample.left_out.values()) else _EMPTY_LEAD
-    return Page(title="weighin: no runs yet", headline="No runs yet.", lead=lead, versions=_versions(findings))
+    coverage = findings.coverage
+    others = tuple(text for text in (_left_out(coverage.sample), *_notes(coverage)) if text)
+    headline = "No devices are counted." if others else "No runs yet."
+    return Page(
+        title=f"weighin: {headline[0].lower()}{headline[1:-1]}",
+        headline=headline,
+        lead=others or _EMPTY_LEAD,
+        versions=_versions(findings),
+    )
+
+
+def _notes(coverage: Coverage) -> Iterator[str]:
+    return (f"{note[0].upper()}{note[1:]}." for note in coverage.notes)
 
 
 def _lead(findings: Findings) -> tuple[str, ...]:
@@ -87,7 +97,7 @@ def _lead(findings: Findings) -> tuple[str, ...]:
             _sample_words(sample),
             _left_out(sample),
             _run_words(findings),
-            *(f"{note[0].upper()}{note[1:]}." for note in coverage.notes),
+            *_notes(coverage),
         )
         if text
     )

@@ -93,11 +93,18 @@ def _coverage_cells(name: str, comfortable: CoverageRow | None, usable: Coverage
     counted_row = comfortable or usable
     return (
         Cell(text=name, note=stands_for(name)),
-        _share_cell(comfortable.share if comfortable else None),
-        _share_cell(usable.share if usable else None),
+        _level_cell(comfortable),
+        _level_cell(usable),
         Cell(text=str(counted_row.judged_count) if counted_row else "0"),
         Cell(text=str(counted_row.unjudged_count) if counted_row else "0"),
     )
+
+
+def _level_cell(row: CoverageRow | None) -> Cell:
+    """Return a share, or whether nobody was judged, or not somebody of every part of the population."""
+    if row and row.share:
+        return _share_cell(row.share)
+    return absent("no share" if row and row.judged_count else "not judged")
 
 
 def scheme_tables(findings: Findings) -> tuple[Table, ...]:
@@ -134,7 +141,7 @@ def _scheme_table(coverage: Coverage, version: str, place: int) -> Table:
 
 def _scheme_cell(row: CoverageRow | None) -> Cell:
     if row is None or row.share is None:
-        return absent("not judged")
+        return _level_cell(row)
     value, interval = share_text(row.share)
     return Cell(text=value, note=f"{interval}, {counted(row.judged_count, 'device')}")
 
@@ -185,8 +192,6 @@ def stands_for(size_class: str) -> str:
     return (found and (found.reference or found.representative)) or ""
 
 
-def _share_cell(share: Share | None) -> Cell:
-    if share is None:
-        return absent("not judged")
+def _share_cell(share: Share) -> Cell:
     value, interval = share_text(share)
     return Cell(text=value, note=interval, sort_key=share.value)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -12,6 +13,7 @@ from example_runs import example_run
 from example_snapshots import device_id, make_snapshot
 from made_fleet import make_fleet
 
+import weighin_analysis
 from weighin_analysis.catalog import class_rank
 from weighin_analysis.cli import main
 from weighin_analysis.errors import LimitsError, QuestionError
@@ -20,8 +22,11 @@ from weighin_analysis.fleet.coverage.population import parse_population
 from weighin_analysis.fleet.coverage.shares import Cells, reached, share_of
 from weighin_analysis.fleet.coverage.suppress import LEAST_DEVICES, suppressed
 from weighin_analysis.fleet.coverage.values import Coverage, Level
+from weighin_analysis.fleet.external.importing import import_rows
 from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.limits import DecoderLimit, current_limits
+from weighin_analysis.public.rows import read_rows
+from weighin_analysis.report.decision import fleet_headline
 
 LIMITS = current_limits()
 STRICT = replace(
@@ -159,6 +164,11 @@ def test_two_versions_of_limits_stand_side_by_side(fleet: Fleet, found: Coverage
     assert any(strict[row.size_class, row.scheme, row.level].reached_count < row.reached_count for row in comfortable)
 
 
+def test_a_program_may_name_one_version_of_the_limits_or_several(snapshot: Path, found: Coverage) -> None:
+    with weighin_analysis.open(snapshot) as opened:
+        assert opened.coverage(limits=LIMITS.version) == opened.coverage(limits=[LIMITS.version]) == found
+
+
 def test_limits_for_another_workload_are_refused(fleet: Fleet) -> None:
     with pytest.raises(LimitsError, match="prompt_tokens"):
         coverage_of(fleet, [replace(LIMITS, version="long", prompt_tokens=1024)])
@@ -189,7 +199,86 @@ def test_a_cell_that_no_device_is_in_is_told(fleet: Fleet) -> None:
     population = parse_population("form_factor,share\nphone,70 %\nserver,30 %\n")
     weighted = coverage_of(fleet, [LIMITS], population=population)
     assert weighted.sample.covered_population_share == pytest.approx(0.7)
-    assert "no device stands for server, 30 % of the population" in weighted.notes
+    assert "no judged device stands for server, 30 % of the population" in weighted.notes
+    assert fleet_headline(weighted).count("of the 70 % of the population that is covered (by") == 1
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What others published: seldom all classes, and of many devices too little to judge any."""
+    folder = tmp_path_factory.mktemp("published") / "snapshot"
+    import_rows(
+        read_rows(Path(__file__).parents[2] / "data" / "throughput.csv"),
+        folder,
+        base=None,
+        limits=LIMITS,
+        import_time=datetime(2026, 3, 1),
+        file_sha256="",
+    )
+    return folder
+
+
+HALVES = parse_population("form_factor,share\nphone,50 %\ndesktop,50 %\n")
+JUDGED = "SELECT DISTINCT run_id FROM verdicts WHERE architecture_kind = 'decoder' AND verdict IS NOT NULL AND counts"
+
+
+def test_devices_that_were_not_judged_stand_for_nobody(published: Path) -> None:
+    with Fleet(published) as fleet:
+        halves = coverage_of(fleet, [LIMITS], population=HALVES)
+        unknown = coverage_of(
+            fleet,
+            [LIMITS],
+            population=parse_population("form_factor,accelerator,share\nphone,npu,80 %\ndesktop,gpu,20 %\n"),
+        )
+        counts = dict(
+            fleet.sql(f"SELECT form_factor, count(*) FROM devices JOIN ({JUDGED}) USING (run_id) GROUP BY ALL").rows()
+        )
+    assert halves.sample.effective_device_count == pytest.approx(
+        1 / (0.5**2 / counts["phone"] + 0.5**2 / counts["desktop"])
+    )
+    assert unknown.sample.covered_population_share == pytest.approx(0.2)
+    assert "no judged device stands for phone, npu, 80 % of the population" in unknown.notes
+    assert "of the 20 % of the population that is covered (by" in fleet_headline(unknown)
+
+
+def test_a_class_that_a_part_of_the_population_was_not_judged_on_has_no_share(published: Path) -> None:
+    with Fleet(published) as fleet:
+        found = coverage_of(fleet, [LIMITS], population=HALVES)
+        judged = {
+            (form_factor, size_class)
+            for form_factor, size_class in fleet.sql(
+                "SELECT DISTINCT form_factor, size_class FROM verdicts JOIN devices USING (run_id) "
+                "WHERE architecture_kind = 'decoder' AND verdict IS NOT NULL AND counts"
+            ).rows()
+        }
+    rows = [row for row in found.rows if row.scheme is None and row.level is Level.COMFORTABLE]
+    on_both = [row.size_class for row in rows if {("phone", row.size_class), ("desktop", row.size_class)} <= judged]
+    assert [row.size_class for row in rows if row.share] == on_both
+    assert [row.size_class for row in rows if row.covered_population_share == pytest.approx(1)] == on_both
+    assert "32B" not in on_both
+    (note,) = [note for note in found.notes if "32B" in note]
+    assert note.endswith("no device that is judged on it stands for phone, 50 % of the population")
+
+
+def test_baseline_devices_are_those_of_the_judged_part_of_every_cell(published: Path) -> None:
+    population = parse_population("form_factor,share\nphone,80 %\ndesktop,20 %\n")  # and most phones are not judged
+    with Fleet(published) as fleet:
+        found = coverage_of(fleet, [LIMITS], population=population)
+    assert [one.form_factor for one in found.baselines] == ["phone"] * 3
+
+
+def test_check_tells_whose_verdict_follows_from_other_classes_alone(published: Path) -> None:
+    with weighin_analysis.open(published) as fleet:
+        found = fleet.check("Qwen2.5-14B")
+        ((own,),) = fleet.sql(
+            "SELECT count(DISTINCT run_id) FROM estimates JOIN devices USING (run_id) "
+            "WHERE size_class = '14B' AND architecture_kind = 'decoder' AND counts"
+        ).rows()
+    judged = found.any_scheme.judged_count
+    assert own < judged
+    assert any(
+        note.startswith(f"{judged - own} of the {judged} judged devices have no estimate") for note in found.notes
+    )
 
 
 def test_an_empty_fleet_and_a_single_device_have_answers(tmp_path: Path) -> None:

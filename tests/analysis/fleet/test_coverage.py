@@ -40,6 +40,10 @@ def share(margin_sds: Sequence[float] | FloatArray, cells: Cells | None = None) 
     return found
 
 
+def everyone(count: int) -> NDArray[np.bool_]:
+    return np.ones(count, dtype=np.bool_)
+
+
 def sure(reaching: int, total: int, cells: Cells | None = None) -> Share:
     return share([math.inf if place < reaching else -math.inf for place in range(total)], cells)
 
@@ -116,9 +120,18 @@ def test_devices_that_stand_for_many_weigh_more() -> None:
 def test_weights_cost_as_many_devices_as_kish_says() -> None:
     cells = Cells(cell=np.array([0] * 9 + [1]), shares=np.array([0.1, 0.9]))
     weights = [0.1 / 9] * 9 + [0.9]
-    assert effective_device_count(cells) == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights))
-    assert effective_device_count(Cells.one(7)) == pytest.approx(7)
-    assert effective_device_count(Cells.one(0)) == 0
+    assert effective_device_count(cells, everyone(10)) == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights))
+    assert effective_device_count(Cells.one(7), everyone(7)) == pytest.approx(7)
+    assert effective_device_count(Cells.one(0), everyone(0)) == 0
+
+
+def test_devices_that_do_not_count_are_worth_nothing_and_leave_their_part_to_others_of_their_cell() -> None:
+    cells = Cells(cell=np.array([0] * 9 + [1, 1]), shares=np.array([0.5, 0.5]))
+    judged = np.array([True] * 2 + [False] * 7 + [True, True])
+    assert list(cells.weights(judged)) == [0.25] * 2 + [0.0] * 7 + [0.25] * 2
+    assert effective_device_count(cells, judged) == pytest.approx(4)
+    assert list(cells.without(judged)) == [False, False]
+    assert list(cells.without(np.array([True] * 9 + [False] * 2))) == [False, True]
 
 
 def test_a_cell_without_a_device_leaves_its_share_to_the_others() -> None:

@@ -6,7 +6,7 @@ those of ``coverage/shares.py``. docs/check.md says how far this is from what th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -24,9 +24,16 @@ from weighin_analysis.errors import CatalogError, EstimateError, QuestionError
 from weighin_analysis.fleet.check.model_speed import Speeds, bytes_read, kv_bytes_per_element, speeds
 from weighin_analysis.fleet.check.ways import Group, Way, ways
 from weighin_analysis.fleet.coverage.population import Population
-from weighin_analysis.fleet.coverage.scope import Scope, choose, chosen_sources
-from weighin_analysis.fleet.coverage.shares import FloatArray, reached, share_of, weighted_quantiles
-from weighin_analysis.fleet.coverage.values import ModelCheck, ModelShares
+from weighin_analysis.fleet.coverage.scope import choose, chosen_sources
+from weighin_analysis.fleet.coverage.shares import (
+    BoolArray,
+    Cells,
+    FloatArray,
+    reached,
+    share_of,
+    weighted_quantiles,
+)
+from weighin_analysis.fleet.coverage.values import ModelCheck, ModelShares, Share
 from weighin_analysis.fleet.grading.expressions import text_list
 from weighin_analysis.fleet.grading.grade import NO_VERDICT, REACH_COLUMNS, VERDICTS, EstimateColumns, Grades, grade
 from weighin_analysis.fleet.grading.regrade import require_workload
@@ -76,16 +83,16 @@ def check_model(
     by_scheme: dict[tuple[str | None, str], _Tally] = {}
     overall = _Tally.of_nobody(scope.device_count)
     for way in found:
-        judged = _judged(connection, way, entry, limits, context)
+        judgement = _judged(connection, way, entry, limits, context)
         for tally in (overall, by_scheme.setdefault(_label(way), _Tally.of_nobody(scope.device_count))):
-            tally.add(judged)
-    weights = scope.cells.weights()
+            tally.add(judgement)
+    weights = scope.cells.weights(overall.judged)
     first = weighted_quantiles(-overall.first, weights, _QUARTILES)
     downloads = [way.download_bytes for way in found if way.download_bytes is not None]
     schemes = [
-        _shares(scope, [way for way in found if _label(way) == label], tally)
+        _shares(scope.cells, [way for way in found if _label(way) == label], tally, overall)
         for label, tally in by_scheme.items()
-        if (tally.verdict < len(VERDICTS)).any()
+        if tally.judged.any()
     ]
     return ModelCheck(
         model=entry.name,
@@ -95,14 +102,18 @@ def check_model(
         limits_version=limits.version,
         sources=scope.sources,
         left_out=scope.left_out,
-        any_scheme=_shares(scope, (), overall),
+        any_scheme=_shares(scope.cells, (), overall, overall),
         schemes=tuple(schemes),
         verdicts={str(one): int((overall.verdict == number).sum()) for number, one in enumerate(VERDICTS)},
-        unjudged_count=int((overall.verdict == len(VERDICTS)).sum()),
+        unjudged_count=int((~overall.judged).sum()),
         decode_tokens_per_second=_three(weighted_quantiles(overall.decode, weights, _QUARTILES)),
         time_to_first_token_seconds=_three([-value for value in first] if first else None),
         storage_short_count=_storage_short_count(connection, min(downloads, default=None)),
-        notes=tuple(dict.fromkeys(note for way in found for note in way.missing)),
+        notes=(
+            *scope.lacks(overall.judged),
+            *_extrapolated(connection, size_class_name(entry), overall.judged),
+            *dict.fromkeys(note for way in found for note in way.missing),
+        ),
     )
 
 
@@ -181,6 +192,11 @@ class _Tally:
             first=np.full(device_count, np.nan),
         )
 
+    @property
+    def judged(self) -> BoolArray:
+        """Which devices have a verdict."""
+        return self.verdict < len(VERDICTS)
+
     def add(self, found: _Judged) -> None:
         """Let each device have the better of what it has and what was found; speeds are those of the fastest decode."""
         judged = found.grades.verdict != NO_VERDICT
@@ -235,10 +251,18 @@ def _columns(found: Speeds, memory_bytes: int, decode_sd: float, prefill_sd: flo
     )
 
 
-def _shares(scope: Scope, found: Sequence[Way], tally: _Tally) -> ModelShares:
-    """Return the shares of the devices that have a verdict; ``found`` are ways of one scheme, none for any scheme."""
-    judged = tally.verdict < len(VERDICTS)
-    cells = scope.cells.among(judged)
+def _shares(cells: Cells, found: Sequence[Way], tally: _Tally, overall: _Tally) -> ModelShares:
+    """Return the shares of the devices that have a verdict; ``found`` are ways of one scheme, none for any scheme.
+
+    There is none where a part of the population has a verdict ``overall``, but not in this scheme.
+    """
+    judged = tally.judged
+    is_told = not (cells.without(judged) & ~cells.without(overall.judged)).any()
+    among = cells.among(judged)
+
+    def share(margin_sds: FloatArray, probability: FloatArray) -> Share | None:
+        return share_of(reached(margin_sds, probability).among(judged), among) if is_told else None
+
     memory = [way.memory_bytes for way in found if way.memory_bytes is not None]
     form, scheme = _label(found[0]) if found else (None, None)
     return ModelShares(
@@ -247,9 +271,28 @@ def _shares(scope: Scope, found: Sequence[Way], tally: _Tally) -> ModelShares:
         download_bytes=found[0].download_bytes if found else None,
         memory_bytes=max(memory, default=None),
         judged_count=int(judged.sum()),
-        comfortable=share_of(reached(tally.comfortable_margin_sds, tally.comfortable_probability).among(judged), cells),
-        usable=share_of(reached(tally.usable_margin_sds, tally.usable_probability).among(judged), cells),
+        comfortable=share(tally.comfortable_margin_sds, tally.comfortable_probability),
+        usable=share(tally.usable_margin_sds, tally.usable_probability),
     )
+
+
+def _extrapolated(connection: duckdb.DuckDBPyConnection, size_class: str, judged: BoolArray) -> Iterator[str]:
+    """Yield on how many devices a verdict follows from other classes alone, which `coverage` therefore does not count.
+
+    Published figures are seldom of all classes; what the agent measured speaks for each.
+    """
+    found = connection.execute(
+        "SELECT DISTINCT place FROM estimates JOIN coverage_devices USING (run_number) "
+        "WHERE counts AND size_class = $1 AND architecture_kind = 'decoder'",
+        [size_class],
+    ).fetchnumpy()["place"]
+    further = judged.copy()
+    further[found.astype(np.int64)] = False
+    if further.any():
+        yield (
+            f"{further.sum():,} of the {judged.sum():,} judged devices have no estimate of class {size_class}: their "
+            "verdicts follow from models of other sizes, and coverage of that class does not count them"
+        )
 
 
 def _three(values: Sequence[float] | None) -> tuple[float, float, float] | None:

@@ -7,7 +7,7 @@ import duckdb
 import numpy as np
 
 from weighin_analysis.card import Verdict
-from weighin_analysis.fleet.coverage.shares import BoolArray, FloatArray, weighted_quantiles
+from weighin_analysis.fleet.coverage.shares import BoolArray, Cells, FloatArray, weighted_quantiles
 from weighin_analysis.fleet.coverage.ship import ClassStanding
 from weighin_analysis.fleet.coverage.standing import Standing
 from weighin_analysis.fleet.coverage.values import BaselineDevice, ClassSpeed, Level
@@ -23,13 +23,14 @@ def baseline_devices(
     limits_version: str,
     classes: Sequence[ClassStanding],
     judged: BoolArray,
-    weights: FloatArray,
+    cells: Cells,
 ) -> tuple[BaselineDevice, ...]:
     """Return the devices at the percentiles, from the weakest: by tier, then by the decode rate there.
 
     A device without a tier stands by its rate on the smallest class that it has one for. ``classes`` are sorted by
     size, ``judged`` are the devices in question and the table ``coverage_devices`` names them.
     """
+    weights = cells.weights(judged)
     tier, shown = (np.full(len(judged), -1) for _ in range(2))
     rate = np.full(len(judged), np.nan)
     for number, one in enumerate(classes):
@@ -39,7 +40,7 @@ def baseline_devices(
         placed = comfortable | ((shown < 0) & np.isfinite(decode))
         shown[placed] = number
         rate[placed] = decode[placed]
-    devices = np.flatnonzero(judged & (weights > 0))
+    devices = np.flatnonzero(weights > 0)
     order = devices[np.lexsort((np.nan_to_num(rate[devices]), tier[devices]))]
     ranks = weighted_quantiles(
         np.arange(len(order), dtype=np.float64), weights[order], [percentile / 100 for percentile in PERCENTILES]

@@ -17,7 +17,13 @@ from weighin_analysis.fleet.coverage.baseline import baseline_devices, class_spe
 from weighin_analysis.fleet.coverage.heat import verdict_counts
 from weighin_analysis.fleet.coverage.population import Population
 from weighin_analysis.fleet.coverage.scope import Scope, choose, chosen_sources
-from weighin_analysis.fleet.coverage.shares import INTERVAL_PROBABILITY, FloatArray, effective_device_count, share_of
+from weighin_analysis.fleet.coverage.shares import (
+    INTERVAL_PROBABILITY,
+    BoolArray,
+    Cells,
+    effective_device_count,
+    share_of,
+)
 from weighin_analysis.fleet.coverage.ship import ClassStanding, choice_of, ship_table
 from weighin_analysis.fleet.coverage.standing import Standing, standings
 from weighin_analysis.fleet.coverage.values import (
@@ -53,7 +59,8 @@ class _UnderLimits:
     ship: tuple[ShipRow, ...]
     baselines: tuple[BaselineDevice, ...]
     speeds: tuple[ClassSpeed, ...]
-    unjudged_count: int
+    judged: BoolArray
+    notes: tuple[str, ...]
     verdict_counts: tuple[VerdictCount, ...]
 
 
@@ -75,7 +82,7 @@ def count(fleet: Fleet, limits: Sequence[Limits], *, source: str | None, populat
     scope = choose(connection, chosen_sources(connection, source), population)
     counted = [_under(fleet, one, scope) for one in limits]
     coverage = Coverage(
-        sample=_sample(connection, scope, counted[0].unjudged_count),
+        sample=_sample(connection, scope, counted[0].judged),
         limits_versions=tuple(one.version for one in limits),
         formula_version=_formula_versions(connection),
         rows=tuple(row for one in counted for row in one.rows),
@@ -83,7 +90,7 @@ def count(fleet: Fleet, limits: Sequence[Limits], *, source: str | None, populat
         baselines=tuple(row for one in counted for row in one.baselines),
         speeds=counted[0].speeds,
         gates=_gates(connection),
-        notes=_notes(connection, scope),
+        notes=(*counted[0].notes, *_notes(connection)),
     )
     return Counted(coverage=coverage, verdict_counts=counted[0].verdict_counts)
 
@@ -94,7 +101,9 @@ def _under(fleet: Fleet, limits: Limits, scope: Scope) -> _UnderLimits:
     downloads = _downloads(fleet.connection)
     names, schemes = _classes(downloads), _schemes(downloads)
     found = standings(fleet.connection, limits, names, schemes, scope.device_count)
-    weights = scope.cells.weights()
+    judged = np.zeros(scope.device_count, dtype=np.bool_)
+    for one in found.values():
+        judged |= one.judged
 
     def of_class(size_class: str) -> _OfClass:
         candidates = [
@@ -102,22 +111,20 @@ def _under(fleet: Fleet, limits: Limits, scope: Scope) -> _UnderLimits:
             for scheme in schemes
             if (size_class, scheme) in found
         ]
-        return _of_class(limits.version, size_class, candidates, scope, weights)
+        return _of_class(limits.version, size_class, candidates, scope.cells, scope.cells.without(judged))
 
     # Only on devices that are in question.
     present = [name for name in names if any((name, scheme) in found for scheme in schemes)]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         by_class = list(threads.map(of_class, present))
     classes = [one.standing for one in by_class]
-    judged = np.zeros(scope.device_count, dtype=np.bool_)
-    for one in classes:
-        judged |= one.best.judged
     return _UnderLimits(
         rows=tuple(row for one in by_class for row in one.rows),
         ship=ship_table(limits.version, classes, judged, scope.cells),
-        baselines=baseline_devices(fleet.connection, limits.version, classes, judged, weights),
+        baselines=baseline_devices(fleet.connection, limits.version, classes, judged, scope.cells),
         speeds=tuple(one.speed for one in by_class if one.speed),
-        unjudged_count=int((~judged).sum()),
+        judged=judged,
+        notes=tuple(_population_notes(scope, judged, classes)),
         verdict_counts=verdict_counts(limits.version, classes),
     )
 
@@ -135,42 +142,54 @@ def _of_class(
     limits_version: str,
     size_class: str,
     candidates: Sequence[tuple[str, int | None, Standing]],
-    scope: Scope,
-    weights: FloatArray,
+    cells: Cells,
+    uncovered: BoolArray,
 ) -> _OfClass:
-    """Return what the best scheme of every device says, and each by itself; see ``choice_of`` for ``candidates``."""
-    best = Standing.nobody(scope.device_count)
+    """Return what the best scheme of every device says, and each by itself; see ``choice_of`` for ``candidates``.
+
+    ``uncovered`` are the cells without a device that is judged on any class.
+    """
+    best = Standing.nobody(len(cells.cell))
     for _, _, one in candidates:
         best.take(one)
     by_scheme = [(None, best), *((scheme, one) for scheme, _, one in candidates)]
+    weights = cells.weights(best.judged)
     return _OfClass(
         standing=ClassStanding(size_class=size_class, best=best, choice=choice_of(candidates, weights)),
-        rows=tuple(_coverage_rows(limits_version, size_class, by_scheme, scope)),
+        rows=tuple(_coverage_rows(limits_version, size_class, by_scheme, cells, uncovered)),
         speed=class_speed(size_class, best, weights),
     )
 
 
 def _coverage_rows(
-    limits_version: str, size_class: str, by_scheme: Sequence[tuple[str | None, Standing]], scope: Scope
+    limits_version: str,
+    size_class: str,
+    by_scheme: Sequence[tuple[str | None, Standing]],
+    cells: Cells,
+    uncovered: BoolArray,
 ) -> Iterator[CoverageRow]:
     """Yield the shares of one class by scheme."""
     for scheme, one in by_scheme:
         judged = one.judged
-        among = scope.cells.among(judged)
+        among = cells.among(judged)
+        without = cells.without(judged)
+        # What desktops do with a class on which no phone could be judged is not the share of both.
+        is_told = not (without & ~uncovered).any()
         for level in Level:
             yield CoverageRow(
                 limits_version=limits_version,
                 size_class=size_class,
                 scheme=scheme,
                 level=level,
+                covered_population_share=float(cells.shares[~without].sum()),
                 judged_count=int(judged.sum()),
                 reached_count=int(one.reaching(level).sum()),
                 unjudged_count=int((~judged).sum()),
-                share=share_of(one.reached(level).among(judged), among),
+                share=share_of(one.reached(level).among(judged), among) if is_told else None,
             )
 
 
-def _sample(connection: duckdb.DuckDBPyConnection, scope: Scope, unjudged_count: int) -> Sample:
+def _sample(connection: duckdb.DuckDBPyConnection, scope: Scope, judged: BoolArray) -> Sample:
     (disturbed,) = connection.execute(
         "SELECT count(*) FILTER (disturbed) FROM devices SEMI JOIN coverage_devices USING (run_number)"
     ).fetchone() or (0,)
@@ -178,11 +197,11 @@ def _sample(connection: duckdb.DuckDBPyConnection, scope: Scope, unjudged_count:
         device_count=scope.device_count,
         sources=scope.sources,
         left_out=scope.left_out,
-        weighted=scope.weighted,
-        effective_device_count=effective_device_count(scope.cells),
-        covered_population_share=1 - sum(cell.share for cell in scope.empty_cells),
+        weighted=bool(scope.population),
+        effective_device_count=effective_device_count(scope.cells, judged),
+        covered_population_share=1 - sum(cell.share for cell in scope.cells_without(judged)),
         unplaced_device_count=scope.unplaced_count,
-        unjudged_device_count=unjudged_count,
+        unjudged_device_count=int((~judged).sum()),
         disturbed_device_count=disturbed,
         interval_probability=INTERVAL_PROBABILITY,
     )
@@ -213,13 +232,22 @@ def _gates(connection: duckdb.DuckDBPyConnection) -> tuple[GateRow, ...]:
     return tuple(rows)
 
 
-def _notes(connection: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[str, ...]:
+def _population_notes(scope: Scope, judged: BoolArray, classes: Sequence[ClassStanding]) -> Iterator[str]:
+    """Yield which parts of the population the judged devices do not stand for, on all classes or on some."""
+    yield from scope.lacks(judged)
+    uncovered = scope.cells_without(judged)
+    lacking: dict[str, list[str]] = {}
+    for one in classes:
+        parts = [cell.part for cell in scope.cells_without(one.best.judged) if cell not in uncovered]
+        lacking.setdefault(", nor for ".join(parts), []).append(one.size_class)
+    for names, found in lacking.items():
+        if names:
+            yield f"no share is told of {', '.join(found)}: no device that is judged on it stands for {names}"
+
+
+def _notes(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
     """Return what a reader must know of these devices."""
-    notes = [
-        f"no device stands for {cell.name}, {100 * cell.share:.3g} % of the population" for cell in scope.empty_cells
-    ]
-    if scope.unplaced_count:
-        notes.append(f"{scope.unplaced_count:,} devices belong to no cell of the population and are not counted")
+    notes = []
     doubted = connection.execute(
         "SELECT count(DISTINCT run_number) FROM plausibility SEMI JOIN coverage_devices USING (run_number) "
         "WHERE NOT counts"

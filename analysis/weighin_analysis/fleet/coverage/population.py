@@ -69,6 +69,11 @@ class PopulationCell:
         accelerator = "no accelerator" if self.accelerator == "none" else self.accelerator
         return ", ".join(part.replace("_", " ") for part in (self.form_factor, memory, accelerator) if part)
 
+    @property
+    def part(self) -> str:
+        """Which part of the population it is, in words."""
+        return f"{self.name}, {100 * self.share:.3g} % of the population"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Population:

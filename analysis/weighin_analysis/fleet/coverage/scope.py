@@ -1,6 +1,6 @@
 """The devices that a statement about a fleet is made of: which sources, and what each stands for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -8,7 +8,7 @@ import numpy as np
 
 from weighin_analysis.errors import QuestionError
 from weighin_analysis.fleet.coverage.population import Population, PopulationCell
-from weighin_analysis.fleet.coverage.shares import Cells
+from weighin_analysis.fleet.coverage.shares import BoolArray, Cells
 from weighin_analysis.fleet.grading.expressions import text_list
 
 SOURCES = ("native", "browser", "external")
@@ -33,20 +33,31 @@ _SCOPE = """
 class Scope:
     """The devices in question, and how many are not; the table ``coverage_devices`` has run, place and cell of each.
 
-    ``empty_cells`` are the parts of the population in which there is no device.
+    ``population`` are the cells that they are weighted to, none where they are not.
     """
 
     cells: Cells
+    population: tuple[PopulationCell, ...]
     sources: Mapping[str, int]
     left_out: Mapping[str, int]
-    weighted: bool
     unplaced_count: int
-    empty_cells: tuple[PopulationCell, ...]
 
     @property
     def device_count(self) -> int:
         """How many devices are in question."""
         return len(self.cells.cell)
+
+    def lacks(self, judged: BoolArray) -> Iterator[str]:
+        """Yield what keeps the judged devices from standing for the whole population, in words."""
+        for cell in self.cells_without(judged):
+            yield f"no judged device stands for {cell.part}"
+        if self.unplaced_count:
+            belong = "device belongs" if self.unplaced_count == 1 else "devices belong"
+            yield f"{self.unplaced_count:,} {belong} to no cell of the population, and no share counts them"
+
+    def cells_without(self, devices: BoolArray) -> tuple[PopulationCell, ...]:
+        """Return the parts of the population that none of these devices stands for."""
+        return tuple(cell for cell, lacks in zip(self.population, self.cells.without(devices), strict=False) if lacks)
 
 
 def chosen_sources(connection: duckdb.DuckDBPyConnection, source: str | None) -> tuple[str, ...]:
@@ -82,7 +93,6 @@ def choose(connection: duckdb.DuckDBPyConnection, sources: Sequence[str], popula
         connection.execute("SELECT cell FROM coverage_devices ORDER BY place").fetchnumpy()["cell"].astype(np.int64)
     )
     shares = np.array([cell.share for cell in cells]) if cells else np.ones(1)
-    counts = np.bincount(cell_of, minlength=len(shares))
     found = source_counts(connection)
     asked = {name: count for name, count in found.items() if name in sources}
     placed = dict(
@@ -92,11 +102,10 @@ def choose(connection: duckdb.DuckDBPyConnection, sources: Sequence[str], popula
     )
     return Scope(
         cells=Cells(cell=cell_of, shares=shares),
+        population=cells,
         sources={name: placed.get(name, 0) for name in asked},
         left_out={name: count for name, count in found.items() if name not in sources},
-        weighted=bool(cells),
         unplaced_count=sum(asked.values()) - len(cell_of),
-        empty_cells=tuple(cell for cell, count in zip(cells, counts, strict=False) if count == 0 and cell.share > 0),
     )
 
 

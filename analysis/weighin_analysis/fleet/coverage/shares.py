@@ -54,12 +54,19 @@ class Cells:
             return np.array([values.sum()])
         return np.bincount(self.cell, weights=values, minlength=len(self.shares)).astype(np.float64)
 
-    def weights(self) -> FloatArray:
-        """Return what each device stands for, as a share of all devices; cells without a device stand aside."""
-        counts = np.bincount(self.cell, minlength=len(self.shares))
+    def weights(self, devices: BoolArray) -> FloatArray:
+        """Return what each of some devices stands for, as a share of all of them; 0 for the other devices.
+
+        Cells without one of these devices stand aside.
+        """
+        counts = self.sums(devices.astype(np.float64))
         present = np.where(counts > 0, self.shares, 0.0)
         per_device = present / np.maximum(counts, 1) / (present.sum() or 1.0)
-        return np.asarray(per_device[self.cell])
+        return np.where(devices, per_device[self.cell], 0.0)
+
+    def without(self, devices: BoolArray) -> BoolArray:
+        """Return which cells have a share of the population and none of these devices."""
+        return np.asarray((self.sums(devices.astype(np.float64)) == 0) & (self.shares > 0))
 
     def among(self, devices: BoolArray) -> "Cells":
         """Return the cells of some of the devices."""
@@ -163,9 +170,9 @@ def _binomial_count(middle: float, cell_values: FloatArray, counts: FloatArray, 
     return spread / variance if spread > 0 and variance > 0 else float(1 / variance_factor.sum())
 
 
-def effective_device_count(cells: Cells) -> float:
-    """Return Kish's effective sample size (sum w)^2 / sum w^2, 0 without devices."""
-    weights = cells.weights()
+def effective_device_count(cells: Cells, devices: BoolArray) -> float:
+    """Return Kish's effective sample size (sum w)^2 / sum w^2 of some devices, 0 without one."""
+    weights = cells.weights(devices)
     return float(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else 0.0
 
 

@@ -31,8 +31,9 @@ class Sample:
     """The devices behind a statement.
 
     ``sources`` counts them by source and ``left_out`` those of sources that were not asked for; no source is ever mixed
-    in silently. ``effective_device_count`` is Kish's: the size of an unweighted sample that says as much.
-    ``covered_population_share`` is the share of the population in whose cells there is a device; 1 without weights.
+    in silently. ``effective_device_count`` is Kish's, of the judged devices: the size of an unweighted sample that says
+    as much. ``covered_population_share`` is the share of the population in whose cells a device is judged; 1 without
+    weights.
     ``unplaced_device_count`` are devices that belong to no cell of the population; no weighted share counts them.
     ``unjudged_device_count`` are devices on which no decoder could be judged; no share counts them. These counts are
     None where so few devices may not be shown (``suppress.py``).
@@ -56,13 +57,15 @@ class CoverageRow:
 
     ``judged_count`` devices have a verdict on it and ``reached_count`` of them reach the level by their point estimate;
     ``unjudged_count`` have none, and the share says nothing of them; it is None where so few may not be shown.
-    ``share`` is None where no device is judged.
+    ``share`` is None where no device is judged, and where a part of the population that judged devices stand for has
+    none that is judged on this; ``covered_population_share`` is the part that has one.
     """
 
     limits_version: str
     size_class: str
     scheme: str | None
     level: Level
+    covered_population_share: float
     judged_count: int
     reached_count: int
     unjudged_count: int | None
