@@ -28,7 +28,7 @@ def check(options: argparse.Namespace) -> tuple[str, int]:
             options.model,
             scheme=options.scheme,
             context_tokens=options.context,
-            limits=fleet.limits([options.limits])[0] if options.limits else None,
+            limits=None if options.limits is None else fleet.limits([options.limits])[0],
             source=options.source,
             population=read_population(options.population) if options.population else None,
         )
