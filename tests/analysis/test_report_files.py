@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -13,8 +14,11 @@ from example_runs import example_run
 from example_snapshots import device_id, make_snapshot
 from html_checks import Page
 from made_fleet import make_fleet
+from made_rows import row_of
 
 import weighin_analysis
+from weighin_analysis.fleet.external.importing import import_rows
+from weighin_analysis.limits import current_limits
 from weighin_analysis.report.numbers import percent
 from weighin_analysis.report.write import write_report
 
@@ -120,10 +124,15 @@ def test_no_chart_of_an_earlier_report_stays_beside_a_new_one(tmp_path: Path) ->
 
 
 @pytest.fixture
-def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The report of devices whose names are formulas and markup."""
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without pictures, which take most of the time."""
     monkeypatch.setattr("weighin_analysis.report.write.draw", lambda chart, width: "<svg></svg>")
     monkeypatch.setattr("weighin_analysis.report.write.to_png", lambda svg: b"")
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, undrawn: None) -> Path:
+    """The report of devices whose names are formulas and markup."""
     runs = [(device_id(number), example_run(number)) for number in (1, 2)]
     for name, (_, run) in zip(('=HYPERLINK("http://x")', "[a](http://x) | b <script>"), runs, strict=True):
         run.device.cpu.model = name
@@ -136,6 +145,24 @@ def test_no_text_of_a_device_is_a_formula_in_a_spreadsheet(hostile: Path) -> Non
     names = {row["name"] for path in (hostile / "devices.csv", hostile / "baselines.csv") for row in rows(path)}
     assert '\'=HYPERLINK("http://x")' in names
     assert not [name for name in names if name.startswith("=")]
+
+
+@pytest.mark.parametrize("formula", ["=cmd|'/C calc'!A0", "+1", "-1+1", "@SUM(1)"])
+def test_no_text_of_an_imported_file_is_a_formula_in_a_spreadsheet(formula: str, tmp_path: Path, undrawn: None) -> None:
+    report = report_of(tmp_path, device=formula, backend=formula, runtime=formula)
+    cells = [cell for path in report.glob("*.csv") for row in rows(path) for cell in row.values()]
+    assert cells.count(f"'{formula}") > 2
+    assert formula not in cells
+
+
+def report_of(folder: Path, **texts: str) -> Path:
+    """Return the report of one device that an imported file tells of in these texts."""
+    published = [row_of(**texts), row_of(**texts, phase="prefill", test="pp512", tokens_per_s="200")]
+    limits, now = current_limits(), datetime(2026, 3, 1, 12, 30)
+    import_rows(published, folder / "snapshot", base=None, limits=limits, import_time=now, file_sha256="")
+    with weighin_analysis.open(folder / "snapshot") as fleet:
+        write_report(fleet, folder / "report")
+    return folder / "report"
 
 
 def test_no_text_of_a_device_is_markup_in_markdown(hostile: Path) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import pyarrow as pa
 import pyarrow.csv
 
 from weighin_analysis.fleet.coverage.values import (
@@ -36,7 +37,6 @@ _DEVICE_COLUMNS = (
     "last_receive_time, tier_probability, usable_tier, limited_by, scheme, execution_provider, chrome_built_in_ai, "
     "copilot_plus_pc, android_performance_class"
 )
-_DEVICE_TEXTS = ("name", "accelerator_model", "form_factor", "os_family", "cpu_architecture")
 
 
 def csv_files(findings: Findings) -> Mapping[str, str]:
@@ -86,16 +86,23 @@ def write_devices(fleet: Fleet, graded: Sequence[Graded], path: Path) -> None:
     """Write all devices with their tiers as CSV, a batch at a time: there may be millions."""
     versions = [one.limits.version.replace('"', '""') for one in graded]
     tiers = "".join(f', tier_{place} AS "tier under limits {version}"' for place, version in enumerate(versions))
-    guards = ", ".join(f"regexp_replace({name}, '^([=+@\\t\\r-])', '''\\1') AS {name}" for name in _DEVICE_TEXTS)
     query = (
-        f"SELECT {_DEVICE_COLUMNS} {tiers} FROM (SELECT * REPLACE ({guards}) FROM ({devices_query(graded)})) "
+        f"SELECT {_DEVICE_COLUMNS} {tiers} FROM ({devices_query(graded)}) "
         "ORDER BY last_receive_time DESC NULLS LAST, device_id"
     )
     with fleet.asking():
         reader = fleet.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
         with pyarrow.csv.CSVWriter(path, reader.schema) as writer:
             for batch in reader:
-                writer.write_batch(batch)
+                columns = [_guarded(column) if pa.types.is_string(column.type) else column for column in batch.columns]
+                writer.write_batch(pa.record_batch(columns, schema=reader.schema))
+
+
+def _guarded(column: "pa.Array[Any]") -> "pa.Array[Any]":
+    """Return a column of texts as a spreadsheet may have them; of equal texts only one is looked at."""
+    distinct = column.dictionary_encode()
+    texts = [_cell(text) for text in distinct.dictionary.to_pylist()]
+    return pa.array(texts, pa.string()).take(distinct.indices)
 
 
 def _csv(kind: type, rows: Sequence[Any]) -> str:
@@ -124,4 +131,9 @@ def _cells(value: object, count: int) -> tuple[object, ...]:
         return value.value, value.low, value.high
     if isinstance(value, tuple):
         return value
-    return (f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value,)
+    return (_cell(value),)
+
+
+def _cell(value: object) -> object:
+    """Return a value as every CSV here has it: no spreadsheet takes a text for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
