@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from weighin_analysis.commands.printable import printable
 from weighin_analysis.errors import AnalysisError, QuestionError, WhatIfError
+from weighin_analysis.printable import printable
 
 # What `pip install weighin-analysis[report]` brings; the core needs none of it.
 _REPORT_MODULES = {"altair", "duckdb", "jinja2", "markupsafe", "pyarrow", "vl_convert"}

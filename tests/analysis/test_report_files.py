@@ -167,6 +167,22 @@ def report_of(folder: Path, **texts: str) -> Path:
 
 def test_no_text_of_a_device_is_markup_in_markdown(hostile: Path) -> None:
     text = (hostile / "report.md").read_text(encoding="utf-8")
-    assert "\\[a\\](http://x) \\| b \\<script\\>" in text
+    assert "\\[a\\](http\\://x) \\| b \\<script\\>" in text
     assert "[a](" not in text
     assert "<script>" not in text
+
+
+def test_no_text_of_a_device_is_a_link_in_markdown(tmp_path: Path, undrawn: None) -> None:
+    """Many readers of Markdown make one of a bare address."""
+    text = (report_of(tmp_path, device="http://a.example www.b.example") / "report.md").read_text(encoding="utf-8")
+    assert "http\\://a.example www\\.b.example" in text
+    assert not re.search(r"https?://|www\.", text)
+
+
+def test_no_file_beside_the_page_holds_what_a_terminal_would_obey(tmp_path: Path, undrawn: None) -> None:
+    """Nor what turns the direction of the text around it; what such a character was stays to be seen."""
+    report = report_of(tmp_path, device="a\x00b\x1b[31m\u202ec\x7fd", backend="CPU\x9bx")
+    for path in report.glob("*.*"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert path.suffix == ".html" or all(line.isprintable() for line in lines), path.name
+    assert {row["name"] for row in rows(report / "devices.csv")} == {"a�b�[31m�c�d"}

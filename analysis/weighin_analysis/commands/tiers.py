@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weighin_analysis.commands.fleet_options import add_fleet_options
-from weighin_analysis.commands.printable import printable
+from weighin_analysis.printable import printable
 from weighin_analysis.report.numbers import counted, percent
 
 if TYPE_CHECKING:

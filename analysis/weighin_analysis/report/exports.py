@@ -25,12 +25,13 @@ from weighin_analysis.fleet.coverage.values import (
     VerdictCount,
 )
 from weighin_analysis.fleet.query.fleet import Fleet
+from weighin_analysis.printable import printable
 from weighin_analysis.report.findings import Findings, FreeMemory, MemoryNeed, Tally
 from weighin_analysis.report.queries import Graded, devices_query
 
 _BATCH_ROWS = 50_000
 # A spreadsheet would take a text that begins so for a formula; a device may have sent it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 _DEVICE_COLUMNS = (
     "device_id, source, name, form_factor, os_family, cpu_architecture, physical_core_count, memory_total_bytes, "
     "memory_available_bytes, accelerator_kind, accelerator_model, accelerator_memory_bytes, disturbed, run_count, "
@@ -70,7 +71,8 @@ def to_json(findings: Findings, headline: str) -> str:
         "devices": [dataclasses.asdict(one) for one in findings.devices],
         "versions": [dataclasses.asdict(one) for one in findings.tallies],
     }
-    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+    return text.replace("\x7f", "\\u007f")  # the one of ASCII's controls that JSON leaves as it is
 
 
 def _finite(value: Any) -> Any:
@@ -135,5 +137,8 @@ def _cells(value: object, count: int) -> tuple[object, ...]:
 
 
 def _cell(value: object) -> object:
-    """Return a value as every CSV here has it: no spreadsheet takes a text for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    """Return a value as every CSV here has it: a text drives no terminal and is no formula to a spreadsheet."""
+    if not isinstance(value, str):
+        return value
+    shown = printable(value)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown

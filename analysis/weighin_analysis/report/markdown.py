@@ -2,10 +2,11 @@
 
 import re
 
+from weighin_analysis.printable import printable
 from weighin_analysis.report.view import CardRowView, Cell, DeviceView, Fact, Page, Reading, Section, Table
 
-# What Markdown or HTML would obey in a text that a device sent.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#!~])")
+# What Markdown or HTML would obey in a text that a device sent, and where many readers see a link.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#!~]|:(?=//)|(?<=www)\.)")
 
 
 def to_markdown(page: Page, charts: str) -> str:
@@ -99,4 +100,4 @@ def _list(texts: tuple[str, ...]) -> str:
 
 def _escaped(text: str) -> str:
     """Return a text on one line that says itself and nothing else."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", printable(" ".join(text.split())))
