@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,23 @@ def test_the_devices_are_all_there_with_their_tiers(folder: Path) -> None:
     with duckdb.connect() as connection:
         query = f"SELECT device_id, tier FROM '{folder.with_name('snapshot')}/tiers/*.parquet'"
         wanted = dict(connection.execute(query).fetchall())
-    found = {row["device_id"]: row["tier under limits 2026.1"] or None for row in rows(folder / "devices.csv")}
+    found = {row["device_id"]: row["tier"] or None for row in rows(folder / "devices.csv")}
     assert found == wanted
+
+
+def test_the_columns_of_the_devices_have_names_and_times_like_those_of_a_query(tmp_path: Path, undrawn: None) -> None:
+    (row,) = rows(report_of(tmp_path) / "devices.csv")
+    assert all(re.fullmatch("[a-z_]+", name) for name in row)
+    assert row["last_receive_time"] == "2026-03-01T12:30:00.000000Z"
+
+
+def test_of_two_limits_the_name_of_a_column_tells_by_which_its_tier_is(tmp_path: Path, undrawn: None) -> None:
+    patient = replace(current_limits(), version='pa"tient', decoder_comfortable=current_limits().decoder_usable)
+    with weighin_analysis.open(make_fleet(tmp_path / "snapshot", devices=9, seed=2)) as fleet:
+        write_report(fleet, tmp_path / "report", limits=[current_limits(), patient])
+    found = rows(tmp_path / "report" / "devices.csv")
+    assert "tier" not in found[0]
+    assert any(row["tier_under_2026.1"] != row['tier_under_pa"tient'] == row["usable_tier"] for row in found)
 
 
 def test_the_json_is_one_document_of_the_same_values(folder: Path) -> None:

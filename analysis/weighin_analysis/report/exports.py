@@ -35,8 +35,8 @@ _FORMULA = ("=", "+", "-", "@")
 _DEVICE_COLUMNS = (
     "device_id, source, name, form_factor, os_family, cpu_architecture, physical_core_count, memory_total_bytes, "
     "memory_available_bytes, accelerator_kind, accelerator_model, accelerator_memory_bytes, disturbed, run_count, "
-    "last_receive_time, tier_probability, usable_tier, limited_by, scheme, execution_provider, chrome_built_in_ai, "
-    "copilot_plus_pc, android_performance_class"
+    "strftime(last_receive_time, '%Y-%m-%dT%H:%M:%S.%fZ') AS last_receive_time, tier_probability, usable_tier, "
+    "limited_by, scheme, execution_provider, chrome_built_in_ai, copilot_plus_pc, android_performance_class"
 )
 
 
@@ -87,10 +87,11 @@ def _finite(value: Any) -> Any:
 def write_devices(fleet: Fleet, graded: Sequence[Graded], path: Path) -> None:
     """Write all devices with their tiers as CSV, a batch at a time: there may be millions."""
     versions = [one.limits.version.replace('"', '""') for one in graded]
-    tiers = "".join(f', tier_{place} AS "tier under limits {version}"' for place, version in enumerate(versions))
+    names = [f"tier_under_{version}" for version in versions] if len(versions) > 1 else ["tier"]
+    tiers = ", ".join(f'tier_{place} AS "{name}"' for place, name in enumerate(names))
     query = (
-        f"SELECT {_DEVICE_COLUMNS} {tiers} FROM ({devices_query(graded)}) "
-        "ORDER BY last_receive_time DESC NULLS LAST, device_id"
+        f"SELECT {_DEVICE_COLUMNS}, {tiers} FROM ({devices_query(graded)}) AS d "
+        "ORDER BY d.last_receive_time DESC NULLS LAST, device_id"
     )
     with fleet.asking():
         reader = fleet.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
