@@ -181,6 +181,15 @@ def report_of(folder: Path, **texts: str) -> Path:
     return folder / "report"
 
 
+@pytest.mark.parametrize("form", ["index.html", "report.md"])
+def test_what_there_is_to_say_of_a_verdict_is_said_once(form: str, tmp_path: Path, undrawn: None) -> None:
+    """The reasons of a verdict end with the notes of its estimate."""
+    text = (report_of(tmp_path) / form).read_text(encoding="utf-8")
+    of_rows = [line for line in text.splitlines() if "pp512" in line]
+    assert of_rows
+    assert {line.count("pp512") for line in of_rows} == {1}
+
+
 def test_no_text_of_a_device_is_markup_in_markdown(hostile: Path) -> None:
     text = (hostile / "report.md").read_text(encoding="utf-8")
     assert "\\[a\\](http\\://x) \\| b \\<script\\>" in text

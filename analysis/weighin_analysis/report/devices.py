@@ -271,7 +271,7 @@ def _row_view(row: CardLine, limits: Limits) -> CardRowView:
         verdict=verdict_words(row.verdict) if row.verdict else "not judged",
         tone=TONES[row.verdict] if row.verdict else "not-measured",
         computed=row.computed,
-        reasons=(*row.reasons, *row.notes),
+        reasons=tuple(dict.fromkeys((*row.reasons, *row.notes))),  # those of a verdict hold the notes of its estimate
     )
 
 
