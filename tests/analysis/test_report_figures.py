@@ -1,5 +1,6 @@
 """What stands where in a chart: an absurd value does not squeeze all others together, and every chart can be drawn."""
 
+import re
 from datetime import datetime
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from weighin_analysis.card import Basis, Estimate, Verdict
 from weighin_analysis.limits import current_limits
 from weighin_analysis.report.cards import CardLine, DeviceDetail, RunFacts
-from weighin_analysis.report.charts import DotChart, ScatterChart, draw
+from weighin_analysis.report.charts import DotChart, MemoryChart, ScatterChart, draw
+from weighin_analysis.report.charts.memory_chart import Need, Stock
 from weighin_analysis.report.devices import device_view
 from weighin_analysis.report.figures import decode_figure, device_speed_figure
 from weighin_analysis.report.findings import DeviceLine
@@ -135,3 +137,17 @@ def test_computed_rows_of_classes_that_were_run_are_left_out_and_counted() -> No
         ("decoder, int8_dynamic on cpu, 4 threads", True),
     ]
     assert view.rows_note == "1 computed row is left out, of classes in which another row is better or was run."
+
+
+@pytest.mark.parametrize("width", [960, 264])
+def test_the_least_that_a_class_takes_is_written_at_its_dot_and_not_where_its_line_ends(width: int) -> None:
+    needs = (
+        Need(size_class="0.1B", least=0.11, most=1.3, text="0.11 GiB"),
+        Need(size_class="7B", least=4.1, most=9.8, text="4.1 GiB"),
+    )
+    svg = draw(MemoryChart(axis_title="GiB", needs=needs, stocks=(Stock(value=5, text="all have"),)), width=width)
+    dots = re.findall(r'<path transform="translate\(([0-9.]+),', svg)
+    texts = re.findall(r'<text text-anchor="end" transform="translate\(([0-9.]+),[^>]*>([0-9.]+ GiB)', svg)
+    assert [text for _, text in texts] == ["0.11 GiB", "4.1 GiB"]
+    assert [float(dot) - float(end) for dot, (end, _) in zip(dots, texts, strict=True)] == pytest.approx([8, 8])
+    assert float(texts[0][0]) > 50, "no class of the axis is written over"

@@ -9,7 +9,10 @@ from weighin_analysis.report.charts.theme import ROW_HEIGHT, log_ticks, rows_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """The memory that one class needs, in GiB: in the scheme that takes least and in the one that takes most."""
+    """The memory that one class needs, in GiB: in the scheme that takes least and in the one that takes most.
+
+    ``text`` is the least, and stands beside its dot.
+    """
 
     size_class: str
     least: float
@@ -38,7 +41,7 @@ def draw_memory(chart: MemoryChart, *, width: int) -> alt.LayerChart | alt.Facet
     """Return the chart; what most and what few devices have is a tinted band with a line per share."""
     numbers = [*(one.value for one in chart.stocks), *(value for one in chart.needs for value in (one.least, one.most))]
     low, high = min(numbers) / 1.4, max(numbers) * 1.4
-    high *= (high / low) ** (80 / width)  # text stands right of the last row
+    low /= (high / low) ** (80 / width)  # text stands left of the first dot
     height = len(chart.needs) * ROW_HEIGHT
     x = alt.X(
         "value:Q",
@@ -77,7 +80,5 @@ def _needs(chart: MemoryChart, x: alt.X) -> list[alt.Chart]:
     return [
         base.mark_rule(strokeWidth=3, opacity=0.5, color="var(--ink)").encode(x=x, x2="most:Q"),
         base.mark_point(filled=True, size=70, opacity=1, color="var(--ink)").encode(x=x),
-        base.mark_text(align="left", dx=8, fontSize=12, color="var(--ink)").encode(
-            x=alt.X("most:Q", title=chart.axis_title), text="text:N"
-        ),
+        base.mark_text(align="right", dx=-8, fontSize=12, color="var(--ink)").encode(x=x, text="text:N"),
     ]
