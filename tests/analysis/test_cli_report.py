@@ -42,6 +42,23 @@ def test_report_as_json_is_one_document(snapshot: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {"report": str(tmp_path / "index.html"), "devices": 2}
 
 
+@pytest.mark.parametrize("inside", [".", "report/new"])
+def test_no_report_is_written_into_a_snapshot(inside: str, tmp_path: Path) -> None:
+    """It would be none any more: who takes the next one there is refused, and the schedule that does it ends."""
+    folder = make_snapshot(tmp_path, [(device_id(1), example_run(1))])
+    there = sorted(tmp_path.rglob("*"))
+    done = run("report", "--snapshot", folder, "--out", folder / inside)
+    assert (done.returncode, done.stdout) == (1, "")
+    reason = "a report in a snapshot would make it none; choose another --out"
+    assert done.stderr == f"weighin-analysis: {folder / inside}: {reason}\n"
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_a_manifest_of_another_program_does_not_keep_a_report_away(snapshot: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "a web site"}')
+    assert run("report", "--snapshot", snapshot, "--out", tmp_path).returncode == 0
+
+
 @BOTH
 def test_a_snapshot_without_runs_is_an_answer(name: str, tmp_path: Path) -> None:
     empty = make_snapshot(tmp_path, [])

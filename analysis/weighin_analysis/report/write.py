@@ -8,6 +8,7 @@ from pathlib import Path
 from weighin_analysis.errors import AnalysisError
 from weighin_analysis.fleet.coverage.population import Population
 from weighin_analysis.fleet.query.fleet import Fleet
+from weighin_analysis.fleet.snapshot.folder import in_snapshot
 from weighin_analysis.limits import Limits, load_limits
 from weighin_analysis.replacing import replacing
 from weighin_analysis.report.cards import device_details
@@ -52,10 +53,13 @@ def write_report(
     """Write the report of a fleet into ``folder``, made if missing.
 
     ``limits`` are those of the snapshot unless told; of two versions everything that has one version takes the first.
-    Every file is replaced whole, the page last. ReportError in one line where the folder cannot be written.
+    Every file is replaced whole, the page last. ReportError in one line where the folder cannot be written, or lies in
+    a snapshot, which holds its own files and nothing else.
     """
     if len(limits) > MOST_LIMITS:
         raise ReportError(f"{len(limits)} versions of the limits; a report sets {MOST_LIMITS} side by side at most")
+    if in_snapshot(folder):
+        raise ReportError(f"{folder}: a report in a snapshot would make it none; choose another --out")
     graded = grades_of(fleet, limits or [load_limits(fleet.limits_version)])
     findings = findings_of(fleet, graded, source=source, population=population)
     details = device_details(fleet, graded[0], findings.devices[:MAX_SECTIONS])

@@ -201,21 +201,29 @@ def require_target(target: Path) -> None:
 
 
 def is_snapshot(folder: Path) -> bool:
-    """Tell a folder that holds what a manifest of ours names, and nothing else. Many programs write a manifest.json."""
+    """Tell a folder that holds what a manifest of ours names, and nothing else."""
+    return (named := _named_files(folder)) is not None and _files_below(folder) == {MANIFEST, *named}
+
+
+def in_snapshot(folder: Path) -> bool:
+    """Tell a folder in which, or above which, lies a manifest of ours, whatever lies beside it."""
+    folder = Path(os.path.realpath(folder))
+    return any(_named_files(one) is not None for one in (folder, *folder.parents))
+
+
+def _named_files(folder: Path) -> Sequence[str] | None:
+    """Return the files that a manifest of this version, or of an earlier one, names; None where there is none.
+
+    Many programs write a manifest.json.
+    """
+    named = []
     try:
         document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        named = {MANIFEST, *_named_files(document["tables"])}
-        return "schema_version" in document and _files_below(folder) == named
+        for table in document["tables"].values():
+            named += [part["file"] for part in table["files"]] if "files" in table else [table["file"]]
+        return named if "schema_version" in document else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return False
-
-
-def _named_files(tables: Mapping[str, Any]) -> Sequence[str]:
-    """Return the files that a manifest of this version, or of an earlier one, names."""
-    named = []
-    for table in tables.values():
-        named += [part["file"] for part in table["files"]] if "files" in table else [table["file"]]
-    return named
+        return None
 
 
 def _files_below(folder: Path) -> set[str]:
