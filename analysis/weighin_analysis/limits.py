@@ -13,6 +13,7 @@ from weighin_analysis.errors import LimitsError
 CURRENT_VERSION = "2026.1"
 _FOLDER = "limits"
 _MOST_BYTES = 2**16  # fifty times what limits take
+_MOST_TOKENS, _MOST = 2**31, 1e300  # what a store can hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ def load_limits(name: str) -> Limits:
     LimitsError, in one line, where there is neither, or where a file cannot be limits.
     """
     path = Path(name)
-    if name in shipped_versions() or not (path.suffix == ".toml" or path.exists()):
+    if not name or name in shipped_versions() or not (path.suffix == ".toml" or path.exists()):
         return _shipped(name)
     try:
         with path.open("rb") as file:
@@ -146,11 +147,11 @@ def _is_version(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _MOST_TOKENS
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e300
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST
 
 
 def _is_share(value: object) -> bool:
@@ -165,11 +166,11 @@ def _is_probability(value: object) -> bool:
 _KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "version": (_is_version, "a text of 1 to 40 characters"),
     **{
-        f"reference.{name}": (_is_count, "a whole number of tokens from 1")
+        f"reference.{name}": (_is_count, f"a whole number of tokens from 1 to {_MOST_TOKENS - 1}")
         for name in ("prompt_tokens", "decode_context_depth", "memory_context_tokens", "encoder_tokens")
     },
     **{
-        name: (_is_number, f"a number of {unit} above 0")
+        name: (_is_number, f"a number of {unit} above 0 and below {_MOST:g}")
         for level in ("comfortable", "usable")
         for name, unit in (
             (f"decoder.{level}.decode_tokens_per_second", "tokens per second"),

@@ -174,6 +174,7 @@ def test_small_fleets_are_told_in_one_sentence(
     [
         (["--limits", "2031.7"], 1, "there are no limits '2031.7', known are 2026.1"),
         (["--limits", "none.toml"], 1, "none.toml: the limits cannot be read"),
+        (["--limits", ""], 1, "there are no limits '', known are 2026.1"),
         (["--source", "moon"], 2, "there is no source 'moon'"),
     ],
 )

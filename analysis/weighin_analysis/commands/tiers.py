@@ -30,8 +30,8 @@ def tiers(options: argparse.Namespace, *, shortened: bool) -> Iterator[str]:
     from weighin_analysis.fleet.snapshot.views import TABLES  # noqa: PLC0415
 
     judged = ("devices", "tiers")  # by the snapshot's own limits
-    with Fleet(options.snapshot, tables=TABLES if options.limits else judged) as fleet, fleet.asking():
-        limits = fleet.limits([options.limits])[0] if options.limits else None
+    with Fleet(options.snapshot, tables=judged if options.limits is None else TABLES) as fleet, fleet.asking():
+        limits = None if options.limits is None else fleet.limits([options.limits])[0]
         found = tiers_of(fleet, limits=limits, source=options.source)
         yield from _json(found, fleet) if options.json else map(printable, _text(found, shortened=shortened))
 

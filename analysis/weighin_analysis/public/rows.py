@@ -40,7 +40,9 @@ COLUMNS = (
 )
 _MOST_CHARACTERS = 1_000  # in a field; a longer one is a quote that was never closed
 _MOST_SHOWN = 40
-_MOST = 1e15  # of anything that a row counts or measures: a store can hold it, and nothing real comes near
+# Of anything that a row counts or measures, and of its GB of memory: a store can hold it, and nothing real comes near.
+_MOST = 1e15
+_MOST_MEMORY_GB = 1e6
 
 _Kind = TypeVar("_Kind", bound=StrEnum)
 
@@ -141,19 +143,19 @@ class _Fields:
             raise PublicDataError(f"{self.name}, line {self.line}, column {column} is empty")
         return found
 
-    def number(self, column: str) -> float:
+    def number(self, column: str, below: float = _MOST) -> float:
         try:
             value = float(self.text(column))
         except ValueError as error:
             raise self.refuse(column, "a number") from error
-        if not 0 < value < _MOST:
-            raise self.refuse(column, "a number above 0")
+        if not 0 < value < below:
+            raise self.refuse(column, f"a number above 0 and below {below:,.0f}")
         return value
 
     def count(self, column: str) -> int:
         text = self.text(column)
         if not (text.isascii() and text.isdigit() and 0 < int(text) < _MOST):
-            raise self.refuse(column, "a whole number above 0")
+            raise self.refuse(column, f"a whole number above 0 and below {_MOST:,.0f}")
         return int(text)
 
     def one_of(self, column: str, kind: type[_Kind]) -> _Kind:
@@ -213,7 +215,9 @@ def _row(fields: _Fields) -> PublicRow:
         device=fields.text("device"),
         device_class=fields.text("device_class"),
         compute_unit=fields.text("compute_unit"),
-        memory_bytes=round(fields.number("memory_gb") * 2**30) if fields.texts["memory_gb"] else None,
+        memory_bytes=(
+            round(fields.number("memory_gb", _MOST_MEMORY_GB) * 2**30) if fields.texts["memory_gb"] else None
+        ),
         bandwidth_bytes_per_second=(
             fields.number("mem_bandwidth_gbps") * 1e9 if fields.texts["mem_bandwidth_gbps"] else None
         ),

@@ -50,6 +50,21 @@ def test_a_number_that_cannot_be_true_is_refused_by_line_and_column(column: str,
 
 
 @pytest.mark.parametrize(
+    ("column", "text", "below"),
+    [
+        ("tokens_per_s", "1e300", "1,000,000,000,000,000"),
+        ("parameters", "1000000000000000", "1,000,000,000,000,000"),
+        ("memory_gb", "1e14", "1,000,000"),
+    ],
+)
+def test_a_number_that_is_too_large_is_refused_with_how_large_one_may_be(column: str, text: str, below: str) -> None:
+    with pytest.raises(
+        PublicDataError, match=rf"column {column}: '{text}' is not a .*number above 0 and below {below}$"
+    ):
+        parse_rows(csv_of(**{column: text}), "file.csv")
+
+
+@pytest.mark.parametrize(
     ("column", "text"),
     [("phase", "training"), ("confidence", ""), ("is_moe", "perhaps"), ("active_parameters", "99000000000")],
 )
