@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from weighin_analysis.fleet.external.published import Imported
+from weighin_analysis.fleet.external.published import FORM_FACTORS, Imported
 from weighin_analysis.limits import current_limits, load_limits
 from weighin_analysis.public.rows import decode_rows, read_content
 from weighin_analysis.report.numbers import counted
@@ -48,8 +48,12 @@ def _lines(done: Imported, out: Path) -> Iterator[str]:
     yield "  free memory is assumed, as the notes of each estimate say"
     if done.disputed_memory_count:
         yield f"  rows of {counted(done.disputed_memory_count, 'device')} disagree on its memory: the least was taken"
-    if done.left_out:
-        yield f"{sum(done.left_out.values())} rows are measurements only, and say nothing of other models:"
+    if done.unknown_classes:
+        found = ", ".join(f"{name!r} ({count})" for name, count in done.unknown_classes.items())
+        yield f"  no form factor is known for devices of the class {found}; known classes: {', '.join(FORM_FACTORS)}"
+    if count := sum(done.left_out.values()):
+        those = f"{count} rows are measurements only, and say" if count > 1 else "1 row is a measurement only, and says"
+        yield f"{those} nothing of other models:"
     for reason, count in done.left_out.items():
         yield f"  {count:5}  {reason}"
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from made_fleet import make_fleet
 
 from weighin_aggregator.store.schema import MIGRATIONS
 from weighin_analysis.cli import main
+from weighin_analysis.fleet.external.published import FORM_FACTORS
 from weighin_analysis.fleet.query.fleet import Fleet
 from weighin_analysis.fleet.snapshot.column_types import column_types
 from weighin_analysis.fleet.snapshot.folder import read_manifest
@@ -156,6 +158,29 @@ def test_native_devices_stay_beside_external_ones(tmp_path: Path, capsys: pytest
     kept = {part.sha256 for parts in read_manifest(native).tables.values() for part in parts}
     now = {part.sha256 for parts in read_manifest(tmp_path / "both").tables.values() for part in parts}
     assert kept <= now
+
+
+def test_a_class_that_is_not_known_is_told_with_those_that_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A typing error would take the device out of the cells of a population without a word."""
+    mac, typo = {"device": "a mac", "device_class": "mac"}, {"device": "b", "device_class": "lapptop"}
+    printed = run(capsys, written(tmp_path, PHONE, PHONE | mac, PHONE | typo, PROMPT | typo), "--out", tmp_path / "out")
+    assert "no form factor is known for devices of the class 'lapptop' (1); known classes: phone, tablet" in printed
+    assert "no form factor" not in run(capsys, written(tmp_path, PHONE, PHONE | mac), "--out", tmp_path / "out")
+
+
+def test_the_known_classes_are_those_of_the_docs() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "external.md").read_text(encoding="utf-8")
+    (listed,) = re.findall("The classes are (.*), which tells no form factor", text)
+    assert listed.replace(" and ", ", ").split(", ") == list(FORM_FACTORS)
+
+
+def test_one_row_that_says_nothing_of_other_models_is_one_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run(capsys, written(tmp_path, PHONE, PROMPT, FAILED), "--out", tmp_path / "out")
+    assert "1 row is a measurement only, and says nothing of other models:" in printed
 
 
 def test_what_was_done_is_told_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from weighin_analysis.fleet.external.estimates import FORMULA_VERSION, estimate_rows, left_out
 from weighin_analysis.fleet.external.published import (
+    FORM_FACTORS,
     Imported,
     Row,
     device_row,
@@ -82,6 +83,9 @@ def import_rows(
         estimate_count=len(estimates),
         estimated_device_count=len({row["device_id"] for row in estimates}),
         disputed_memory_count=sum(map(memory_is_disputed, devices)),
+        unknown_classes=dict(
+            Counter(name for device in devices if (name := device.rows[0].device_class) not in FORM_FACTORS)
+        ),
         left_out=dict(Counter(reason for row in rows if (reason := left_out(row))).most_common()),
         replaced_device_count=(base.manifest.rows("devices") if base else 0) - kept,
         kept_device_count=kept,

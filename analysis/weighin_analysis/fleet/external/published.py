@@ -21,8 +21,8 @@ _NAMESPACE = uuid.UUID("8f0d6a52-6c0b-5f5e-9f4e-3b6f0a4f7c11")
 
 Row = Mapping[str, object]  # a row of a view, by its columns; those that are not there are NULL
 
-# What the file calls a device, as a form factor; of any other class nothing is said.
-_FORM_FACTORS = {
+# What the file calls a device, as a form factor; a Mac may be several.
+FORM_FACTORS: Mapping[str, str | None] = {
     "phone": "phone",
     "tablet": "tablet",
     "tablet-pc": "tablet",
@@ -35,6 +35,7 @@ _FORM_FACTORS = {
     "workstation-gpu": "desktop",
     "server-gpu": "server",
     "sbc": "single_board",
+    "mac": None,
 }
 _CARD = "-gpu"  # how the class of a card ends, whose memory is its own
 
@@ -63,7 +64,8 @@ class Imported:
 
     ``row_count`` rows are measurements now; ``left_out`` counts those of them that say nothing of other models, by
     reason. ``estimated_device_count`` devices have an estimate, ``disputed_memory_count`` rows that disagree on their
-    memory. ``replaced_device_count`` were in the snapshot before, ``kept_device_count`` are others of it.
+    memory. ``unknown_classes`` counts devices by their class where no form factor is known for it.
+    ``replaced_device_count`` were in the snapshot before, ``kept_device_count`` are others of it.
     """
 
     row_count: int
@@ -71,6 +73,7 @@ class Imported:
     estimate_count: int
     estimated_device_count: int
     disputed_memory_count: int
+    unknown_classes: Mapping[str, int]
     left_out: Mapping[str, int]
     replaced_device_count: int
     kept_device_count: int
@@ -93,7 +96,7 @@ def _device(name: str, rows: tuple[PublicRow, ...], run_number: int) -> External
         run_id=str(uuid.uuid5(device_id, "run")),
         run_number=run_number,
         name=name,
-        form_factor=_FORM_FACTORS.get(rows[0].device_class),
+        form_factor=FORM_FACTORS.get(rows[0].device_class),
         is_card=is_card,
         memory_bytes=min((row.memory_bytes for row in rows if row.memory_bytes is not None), default=None),
         accelerator_kind=_accelerator_kind({row.compute_unit for row in rows}, is_card=is_card),
