@@ -145,7 +145,7 @@ def test_devices_of_other_sources_are_not_counted_unless_asked_for(
         )
     alone = document(capsys, "tiers", "--snapshot", folder)
     assert (len(alone["devices"]), alone["sources"], alone["left_out"]) == (1, {"native": 1}, {"external": 1})
-    assert "Not counted: 1 external devices" in answered(capsys, "tiers", "--snapshot", folder)
+    assert "Not counted: 1 external device;" in answered(capsys, "tiers", "--snapshot", folder)
     both = document(capsys, "tiers", "--snapshot", folder, "--source", "all")
     assert (len(both["devices"]), both["sources"]) == (2, {"native": 1, "external": 1})
     nobody = answered(capsys, "tiers", "--snapshot", folder, "--source", "browser").splitlines()

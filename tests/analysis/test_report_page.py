@@ -250,7 +250,7 @@ def test_a_clean_run_and_a_disturbed_one_are_told_apart(tmp_path: Path) -> None:
     text = Page(written(tmp_path, example_run(1), busy)).text
     assert text.count(", clean run") == text.count(", disturbed run") == 1
     assert "Read with care. Other programs used 15% of the processor while it ran." in text
-    assert "1 of the 2 runs were disturbed" in text
+    assert "1 of the 2 runs was disturbed, by other programs for example; it is less sure." in text
 
 
 def test_a_software_adapter_is_named_as_one_and_makes_no_tier(tmp_path: Path) -> None:

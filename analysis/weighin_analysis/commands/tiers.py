@@ -106,10 +106,12 @@ def _text(found: "Tiers", *, shortened: bool) -> Iterator[str]:
     yield headline(found)
     if found.left_out:
         others = " and ".join(f"{count:,} {name}" for name, count in found.left_out.items())
-        yield f"Not counted: {others} devices; --source names what is."
+        devices = "device" if sum(found.left_out.values()) == 1 else "devices"
+        yield f"Not counted: {others} {devices}; --source names what is."
     if not found.device_count:
         return
-    yield f"Limits {found.limits_version}, formula {found.formula_version}."
+    formula = f", formula {found.formula_version}" if found.formula_version else ""  # none where nothing was estimated
+    yield f"Limits {found.limits_version}{formula}."
     yield ""
     yield f"{'tier':<5}  {'devices':>9}  {'share':>7}  {'expected':>8}"
     for one in found.counts:

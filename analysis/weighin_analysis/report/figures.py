@@ -23,7 +23,7 @@ from weighin_analysis.report.charts import (
     Zone,
 )
 from weighin_analysis.report.findings import Findings
-from weighin_analysis.report.numbers import estimate_text, gib, percent
+from weighin_analysis.report.numbers import counted, estimate_text, gib, percent
 from weighin_analysis.report.queries import MAX_MARKS
 from weighin_analysis.report.view import Figure
 from weighin_analysis.report.words import TONES, verdict_words
@@ -99,7 +99,7 @@ def speed_figure(findings: Findings) -> Figure | None:
         limits,
         marks,
         what=f"Each mark is a device with its best scheme for {findings.mark_class}. {drawn}".strip(),
-        alternative=f"{findings.mark_class} on {len(marks)} devices: {found}.",
+        alternative=f"{findings.mark_class} on {counted(len(marks), 'device')}: {found}.",
     )
 
 
@@ -182,7 +182,7 @@ def memory_figure(findings: Findings) -> Figure | None:
     elif had:
         has = (
             f"Lines: at least so much may be used on {', '.join(had)}; that is {percent(share)} of what was free when "
-            f"the run began, known of {known} devices{assumed}."
+            f"the run began, known of {counted(known, 'device')}{assumed}."
         )
     else:
         has = "No device told how much memory was free."

@@ -177,10 +177,11 @@ def _run_words(findings: Findings) -> str:
     sample = findings.coverage.sample
     several = findings.run_count > sample.device_count
     runs = f"A device counts once, by the newest of its runs ({findings.run_count} in all)." if several else ""
+    few = sample.disturbed_device_count
+    were, are = ("was", "it is") if few == 1 else ("were", "they are")
     disturbed = (
-        f"{sample.disturbed_device_count} of the {sample.device_count} runs were disturbed, by other programs for "
-        "example; they are less sure."
-        if sample.disturbed_device_count and sample.device_count > 1
+        f"{few} of the {sample.device_count} runs {were} disturbed, by other programs for example; {are} less sure."
+        if few and sample.device_count > 1
         else ""
     )
     unjudged = (
@@ -338,6 +339,6 @@ def _versions(findings: Findings) -> tuple[Fact, ...]:
         Fact(name="Snapshot", text=f"{findings.time:%Y-%m-%d %H:%M} UTC"),
         Fact(name="Devices", text=str(coverage.sample.device_count)),
         Fact(name="Limits", text=", ".join(coverage.limits_versions)),
-        Fact(name="Formula", text=coverage.formula_version),
+        *((Fact(name="Formula", text=coverage.formula_version),) if coverage.formula_version else ()),
         *(Fact(name=what, text=", ".join(texts)) for what, texts in tallies.items()),
     )

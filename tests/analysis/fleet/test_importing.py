@@ -183,6 +183,15 @@ def test_one_row_that_says_nothing_of_other_models_is_one_row(
     assert "1 row is a measurement only, and says nothing of other models:" in printed
 
 
+def test_without_an_estimate_no_formula_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A snapshot of devices of which nothing could be estimated rests on none."""
+    run(capsys, written(tmp_path, FAILED), "--out", tmp_path / "out")
+    assert main(["tiers", "--snapshot", str(tmp_path / "out")]) == 0
+    assert "Limits 2026.1.\n" in capsys.readouterr().out
+    assert main(["report", "--snapshot", str(tmp_path / "out"), "--out", str(tmp_path / "report")]) == 0
+    assert "Formula" not in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+
+
 def test_what_was_done_is_told_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(run(capsys, written(tmp_path, PHONE, PROMPT), "--out", tmp_path / "out", "--json"))
 
