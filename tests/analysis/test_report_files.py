@@ -181,6 +181,14 @@ def report_of(folder: Path, **texts: str) -> Path:
     return folder / "report"
 
 
+@pytest.mark.parametrize("name", sorted(CSV_FILES))
+def test_the_docs_tell_what_every_column_of_a_csv_is(name: str, folder: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    (table,) = re.findall(rf"\*\*`{name}`\*\*.*?\n\n((?:\|.*\n)+)", text)
+    told = [column for line in table.splitlines()[2:] for column in re.findall("`(.*?)`", line.split(" | ")[0])]
+    assert told == next(csv.reader((folder / name).read_text(encoding="utf-8").splitlines()))
+
+
 @pytest.mark.parametrize("form", ["index.html", "report.md"])
 def test_what_there_is_to_say_of_a_verdict_is_said_once(form: str, tmp_path: Path, undrawn: None) -> None:
     """The reasons of a verdict end with the notes of its estimate."""
