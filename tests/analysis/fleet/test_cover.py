@@ -154,6 +154,19 @@ def test_the_quartiles_of_a_speed_go_from_the_slowest_device_to_the_fastest(foun
         assert list(row.time_to_first_token_seconds) == sorted(row.time_to_first_token_seconds, reverse=True)
 
 
+def test_prefill_and_first_token_at_a_quartile_are_of_the_same_device(tmp_path: Path) -> None:
+    """Of an even number of devices the middle has two sides; a time is counted from the slow one, as a rate is."""
+    with Fleet(make_fleet(tmp_path / "snapshot", devices=4, seed=7)) as fleet:
+        for row in coverage_of(fleet, [LIMITS]).speeds:
+            pairs = fleet.sql(
+                "SELECT prefill_tokens_per_second, time_to_first_token_seconds FROM estimates "
+                f"WHERE counts AND size_class = '{row.size_class}'"
+            ).rows()
+            assert row.prefill_tokens_per_second
+            assert row.time_to_first_token_seconds
+            assert set(zip(row.prefill_tokens_per_second, row.time_to_first_token_seconds, strict=True)) <= set(pairs)
+
+
 def test_two_versions_of_limits_stand_side_by_side(fleet: Fleet, found: Coverage) -> None:
     both = coverage_of(fleet, [LIMITS, STRICT])
     assert both.limits_versions == (LIMITS.version, "strict")

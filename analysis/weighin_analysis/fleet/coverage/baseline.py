@@ -67,13 +67,13 @@ def class_speed(size_class: str, best: Standing, weights: FloatArray) -> ClassSp
     weight = weights[runs]
     decode = _quartiles(best.decode_tokens_per_second[runs], weight)
     prefill = _quartiles(best.prefill_tokens_per_second[runs], weight)
-    first = _quartiles(best.time_to_first_token_seconds[runs], weight)
+    first = _quartiles(-best.time_to_first_token_seconds[runs], weight)  # the longest time is the slowest
     return decode and ClassSpeed(
         size_class=size_class,
         device_count=int(runs.sum()),
         decode_tokens_per_second=decode,
         prefill_tokens_per_second=prefill,
-        time_to_first_token_seconds=first and (first[2], first[1], first[0]),
+        time_to_first_token_seconds=first and (-first[0], -first[1], -first[2]),
     )
 
 
