@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 
 from weighin_analysis.fleet.coverage.values import (
@@ -102,10 +103,11 @@ def write_devices(fleet: Fleet, graded: Sequence[Graded], path: Path) -> None:
 
 
 def _guarded(column: "pa.Array[Any]") -> "pa.Array[Any]":
-    """Return a column of texts as a spreadsheet may have them; of equal texts only one is looked at."""
-    distinct = column.dictionary_encode()
-    texts = [_cell(text) for text in distinct.dictionary.to_pylist()]
-    return pa.array(texts, pa.string()).take(distinct.indices)
+    """Return a column of texts as a spreadsheet may have them; Python looks only at those few that may be changed."""
+    doubtful: Any = pyarrow.compute.match_substring_regex(column, r"^[=+@-]|[^ -~]")
+    texts = pa.array([_cell(text) for text in column.filter(doubtful).to_pylist()], pa.string())
+    guarded: pa.Array[Any] = pyarrow.compute.replace_with_mask(column, doubtful, texts)
+    return guarded
 
 
 def _csv(kind: type, rows: Sequence[Any]) -> str:
