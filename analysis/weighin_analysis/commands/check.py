@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from weighin_analysis.commands.fleet_options import add_fleet_options
@@ -41,11 +41,11 @@ def _lines(found: ModelCheck) -> Iterator[str]:
     parameters = say_parameters(found.parameters) if found.parameters else "an unknown number of"
     yield (
         f"{parameters} parameters, size class {found.size_class}, context {found.context_tokens:,} tokens; "
-        f"{counts or 'no'} devices, limits {found.limits_version}"
+        f"{counts or 'no'} {_devices(found.sources)}, limits {found.limits_version}"
     )
     if found.left_out:
         others = " and ".join(f"{count:,} {name}" for name, count in found.left_out.items())
-        yield f"not counted: {others} devices; --source names what is"
+        yield f"not counted: {others} {_devices(found.left_out)}; --source names what is"
     if found.any_scheme.judged_count:
         verdicts = [f"{count:,} {name.replace('_', ' ')}" for name, count in found.verdicts.items()]
         yield f"devices by their best verdict: {', '.join(verdicts)}; {found.unjudged_count:,} not judged"
@@ -56,6 +56,10 @@ def _lines(found: ModelCheck) -> Iterator[str]:
         yield ""
         yield from _table(found.schemes)
     yield from found.notes
+
+
+def _devices(counts: Mapping[str, int]) -> str:
+    return "device" if sum(counts.values()) == 1 else "devices"
 
 
 def _sentence(found: ModelCheck) -> str:

@@ -117,9 +117,10 @@ def _sample_lines(found: Coverage) -> Iterator[str]:
     sample = found.sample
     counts = ", ".join(f"{count:,} {name}" for name, count in sample.sources.items())
     if sample.device_count:
+        formula = f"formula {found.formula_version}; " if found.formula_version else ""
         yield (
             f"{counted(sample.device_count, 'device')}{f' ({counts})' if counts else ''}; limits "
-            f"{', '.join(found.limits_versions)}; formula {found.formula_version}; "
+            f"{', '.join(found.limits_versions)}; {formula}"
             f"intervals of {percent(sample.interval_probability)}."
         )
     if sample.weighted:
@@ -129,7 +130,8 @@ def _sample_lines(found: Coverage) -> Iterator[str]:
         )
     if sample.left_out:
         others = " and ".join(f"{count:,} {name}" for name, count in sample.left_out.items())
-        yield f"Not counted: {others} devices; --source names what is."
+        devices = "device" if sum(sample.left_out.values()) == 1 else "devices"
+        yield f"Not counted: {others} {devices}; --source names what is."
     if sample.unjudged_device_count and sample.unjudged_device_count < sample.device_count:
         yield f"No class could be judged on {counted(sample.unjudged_device_count, 'device')}; no share counts them."
     for note in found.notes:

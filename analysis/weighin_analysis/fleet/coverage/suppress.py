@@ -25,7 +25,8 @@ def suppressed(coverage: Coverage) -> Coverage:
     gates = tuple(row for row in coverage.gates if not _some_few(row.passed_count, row.failed_count, row.unknown_count))
     before = coverage.rows, coverage.ship, coverage.speeds, coverage.gates, coverage.baselines
     count = sum(map(len, before)) - sum(map(len, (rows, ship, speeds, gates)))
-    note = f"{count} rows about fewer than {LEAST_DEVICES} devices are left out"
+    rows_are = "row is" if count == 1 else "rows are"
+    note = f"{count} {rows_are} left out, being about fewer than {LEAST_DEVICES} devices"
     return replace(
         coverage,
         sample=_sample(coverage.sample),
