@@ -21,6 +21,7 @@ from weighin_aggregator.serve.assembly import Config
 from weighin_aggregator.serve.ports import Endpoint
 from weighin_aggregator.serve.server import running
 from weighin_aggregator.serve.serving import SECRET_METADATA
+from weighin_aggregator.store.backup import Backup
 from weighin_aggregator.store.store import Known, Store
 from weighin_aggregator.store.upkeep import Upkeep
 
@@ -97,7 +98,7 @@ def test_a_server_that_cannot_announce_itself_serves_all_the_same_and_does_so_la
     assert not announcement.exists()
 
 
-def test_a_backup_whose_command_is_gone_does_not_stay(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_whose_command_is_gone_is_neither_kept_nor_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with Ctrl-C: a whole copy with the keys would lie there for a month."""
     back_up = Upkeep.back_up
 
@@ -105,24 +106,27 @@ def test_a_backup_whose_command_is_gone_does_not_stay(data: Path, monkeypatch: p
         begun, may_go_on = asyncio.Event(), asyncio.Event()
         made: list[Path] = []
 
-        async def when_told(upkeep: Upkeep) -> Path:
+        async def when_told(upkeep: Upkeep) -> tuple[Path, Backup]:
             begun.set()
             await may_go_on.wait()
-            made.append(await back_up(upkeep))
-            return made[0]
+            written = await back_up(upkeep)
+            made.append(written[0])
+            return written
 
         monkeypatch.setattr(Upkeep, "back_up", when_told)
         async with (
             running(Config(data=data, run=Endpoint(host="127.0.0.1", port=0))) as served,
             grpc.aio.insecure_channel(served.operator_address) as channel,
         ):
-            create = services_pb2_grpc.OperatorServiceStub(channel).CreateBackup
+            operator = services_pb2_grpc.OperatorServiceStub(channel)
             secret = ((SECRET_METADATA, served.operator_secret),)
-            call = create(services_pb2.CreateBackupRequest(), metadata=secret)
+            call = operator.CreateBackup(services_pb2.CreateBackupRequest(), metadata=secret)
             await asyncio.wait_for(begun.wait(), 30)
             call.cancel()
             may_go_on.set()
             await asyncio.to_thread(wait_until, lambda: bool(made) and not made[0].exists())
+            stats = await operator.GetStats(services_pb2.GetStatsRequest(), metadata=secret)
+            assert not stats.HasField("last_backup_time")
 
     asyncio.run(serve())
 

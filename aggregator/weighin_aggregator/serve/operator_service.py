@@ -22,6 +22,7 @@ from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.serve.operator_messages import to_devices_message, to_stats_message
 from weighin_aggregator.serve.service import Context, Handler, decoded, in_transaction
 from weighin_aggregator.serve.serving import SECRET_METADATA
+from weighin_aggregator.store.backup import Backup
 from weighin_aggregator.store.commit import Committer
 from weighin_aggregator.store.snapshot import Written, write_numbered_snapshot
 from weighin_aggregator.store.store import Store, utc_now
@@ -116,11 +117,13 @@ class OperatorService:
     async def _create_backup(self, _data: bytes, _context: Context) -> bytes:
         making = asyncio.create_task(self._upkeep.back_up())
         try:
-            folder = await asyncio.shield(making)
+            folder, backup = await asyncio.shield(making)
+            await self._upkeep.record(backup)
         except asyncio.CancelledError:
             making.add_done_callback(_discard)  # Who asked is gone.
             raise
         except (BackupError, StoreError) as error:
+            making.add_done_callback(_discard)
             _log.error("backup_failed", error=str(error))
             raise Refusal(Reason.BACKUP_FAILED) from error
         return services_pb2.CreateBackupResponse(file=str(folder)).SerializeToString()
@@ -166,9 +169,10 @@ class OperatorService:
         return to_devices_message(devices).SerializeToString()
 
 
-def _discard(making: asyncio.Task[Path]) -> None:
+def _discard(making: asyncio.Task[tuple[Path, Backup]]) -> None:
     if not making.cancelled() and making.exception() is None:
-        asyncio.get_running_loop().run_in_executor(None, partial(shutil.rmtree, making.result(), ignore_errors=True))
+        folder, _ = making.result()
+        asyncio.get_running_loop().run_in_executor(None, partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 def _knows(secret: str, metadata: Iterable[tuple[str, str | bytes]]) -> bool:

@@ -27,7 +27,7 @@ _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
 # that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest
 # supported DuckDB read the file.
 _ATTACH_OPTIONS = "(ROW_GROUP_SIZE 4096, STORAGE_VERSION 'v1.5.0')"
-_DAMAGE = re.compile("corrupt|checksum|not a valid DuckDB|replaying WAL", re.IGNORECASE)
+_DAMAGE = re.compile("corrupt|checksum|not a valid DuckDB|replaying WAL|read enough bytes", re.IGNORECASE)
 _DAMAGED_ENTRY = re.compile(r"Corrupt WAL file: entry at byte position (\d+)")
 
 

@@ -58,21 +58,23 @@ class Upkeep:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def back_up(self) -> Path:
+    async def back_up(self) -> tuple[Path, Backup]:
         """Write a backup into the data directory for a command to take away. Raises BackupError, StoreError."""
         return await self._copying(self._back_up)
+
+    async def record(self, backup: Backup) -> None:
+        """Remember that a backup was written, once a command is there to take it. Raises StoreError."""
+        await asyncio.to_thread(record_backup, self._with_store, backup)
+        _log.info("backup_written", runs=backup.rows["run"], size_bytes=backup.size_bytes)
 
     async def _copying(self, make: Callable[[WithStore], _Answer]) -> _Answer:
         """Return what ``make`` returns, in a thread of its own; a store is copied once at a time."""
         async with self.copying:
             return await asyncio.to_thread(make, self._with_store)
 
-    def _back_up(self, with_store: WithStore) -> Path:
+    def _back_up(self, with_store: WithStore) -> tuple[Path, Backup]:
         target = self._data / BACKUPS / f"{utc_now():%Y%m%dT%H%M%S.%fZ}"
-        backup = write_backup(self._data, target, lambda path: with_store(lambda store: store.begin_copy(path)))
-        record_backup(with_store, backup)
-        _log.info("backup_written", runs=backup.rows["run"], size_bytes=backup.size_bytes)
-        return target
+        return target, write_backup(self._data, target, lambda path: with_store(lambda store: store.begin_copy(path)))
 
     def _with_store(self, call: Callable[[Store], _Answer], /) -> _Answer:
         return self._committer.between_commits(call).result()

@@ -222,7 +222,7 @@ def _named_files(folder: Path) -> Sequence[str] | None:
         for table in document["tables"].values():
             named += [part["file"] for part in table["files"]] if "files" in table else [table["file"]]
         return named if "schema_version" in document else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
