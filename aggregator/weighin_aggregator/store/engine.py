@@ -95,8 +95,8 @@ def _not_opened(path: Path, error: duckdb.Error) -> StoreError:
     if "Could not set lock" in str(error):
         return StoreBusyError(f"{path} is open elsewhere; stop that first: {_first_line(error)}", None)
     if entry := _DAMAGED_ENTRY.search(str(error)):
-        text = f"{log_of(path)} is damaged at byte {entry[1]}, before runs that were acknowledged; restore a backup"
-        return DamagedLogError(text, int(entry[1]))
+        behind = "before runs that may have been acknowledged; restore a backup"
+        return DamagedLogError(f"{log_of(path)} is damaged at byte {entry[1]}, {behind}", int(entry[1]))
     return _unusable(path, error)
 
 
