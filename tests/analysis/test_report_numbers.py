@@ -42,6 +42,8 @@ def test_a_wide_interval_takes_no_digits_from_value_and_low_end(
         (numbers.percent(0.001), "under 1 %"),
         (numbers.percent(0.8), "80 %"),
         (numbers.percent(0.999), "over 99 %"),
+        (numbers.percent(0.995), "over 99 %"),
+        (numbers.percent(0.005), "under 1 %"),
         (numbers.percent(1.0), "100 %"),
         (numbers.signed_percent(0.0), "±0 %"),
         (numbers.signed_percent(-0.183), "−18.3 %"),

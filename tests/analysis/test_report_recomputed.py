@@ -175,27 +175,28 @@ def test_the_table_of_choices(report: Report) -> None:
 
 
 def chosen_rates(report: Report, size_class: str | None, scheme: str | None) -> tuple[str, str, str]:
-    """Return the download of a class in a scheme, and the medians over the devices that run it comfortably in it."""
+    """Return the download of a class in a scheme, and the medians over the devices that run it comfortably in any."""
     if not scheme:
         return "", "", ""
     best = report.rows(
         f"""SELECT arg_max(time_to_first_token_seconds, decode_tokens_per_second), max(decode_tokens_per_second)
         FROM estimates JOIN verdicts USING (run_id, architecture, scheme, execution_provider)
         WHERE estimates.{DECODERS.replace("architecture_kind", "estimates.architecture_kind")}
-            AND estimates.size_class = '{size_class}' AND scheme = '{scheme}' AND verdict = 'comfortable'
+            AND estimates.size_class = '{size_class}' AND verdict = 'comfortable'
         GROUP BY run_id"""
     )
     downloads = report.rows(
         f"""SELECT min(download_bytes) FROM estimates
         WHERE size_class = '{size_class}' AND scheme = '{scheme}' AND {DECODERS}"""
     )
-    decode, first = (quantile([row[column] for row in best], 0.5) for column in (1, 0))
+    decode = quantile([rate for _, rate in best], 0.5)
+    first = quantile([seconds for seconds, _ in best], 0.5, longest_first=True)
     return gb(downloads[0][0]), decode, first
 
 
-def quantile(values: list[float | None], share: float) -> str:
-    """Return the smallest value that at least that share of the values does not exceed."""
-    known = sorted(one for one in values if one is not None)
+def quantile(values: list[float | None], share: float, *, longest_first: bool = False) -> str:
+    """Return the value at a share of the way from the slowest device: from the smallest rate, or the longest time."""
+    known = sorted((one for one in values if one is not None), reverse=longest_first)
     return number(known[math.ceil(share * len(known)) - 1]) if known else ABSENT
 
 
@@ -318,10 +319,8 @@ def test_the_speeds_by_class(report: Report) -> None:
 
 
 def quartiles(values: list[float | None], *, longest_first: bool = False) -> str:
-    """Return the values at a quarter, half and three quarters of the way from the slowest."""
-    known = sorted((one for one in values if one is not None), reverse=longest_first)
-    places = (math.ceil(share * len(known)) - 1 for share in (0.25, 0.5, 0.75))
-    return " · ".join(number(known[place]) for place in places) if known else ABSENT
+    found = [quantile(values, share, longest_first=longest_first) for share in (0.25, 0.5, 0.75)]
+    return " · ".join(found) if any(values) else ABSENT
 
 
 def test_memory_by_class(report: Report) -> None:

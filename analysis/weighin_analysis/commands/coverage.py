@@ -34,15 +34,18 @@ def coverage(options: argparse.Namespace) -> tuple[str, int]:
         headline = f"Fewer than {LEAST_DEVICES} devices: nothing is told of them."
         return json.dumps({"snapshot_time": time.isoformat(), "headline": headline}) if options.json else headline, 0
     told = suppressed(found) if options.public else found
-    headline = sentence(told, options.size_class, options.scheme)
+    headline = sentence(found, told, options.size_class, options.scheme)
     shown = _chosen(told, options.size_class, options.scheme)
     if options.json:
         return json.dumps({"snapshot_time": time.isoformat(), "headline": headline, **asdict(shown)}, indent=2), 0
     return "\n".join([headline, *_text(shown, options.scheme)]), 0
 
 
-def sentence(found: Coverage, size_class: str | None, scheme: str | None) -> str:
-    """Return the answer in one sentence: about a class, or about the largest that most devices run comfortably."""
+def sentence(found: Coverage, told: Coverage, size_class: str | None, scheme: str | None) -> str:
+    """Return the answer in one sentence: about a class, or about the largest that most devices run comfortably.
+
+    ``told`` is what of ``found`` may be told; an answer that may not is not replaced by the next that may.
+    """
     # Imported here for the reason above.
     from weighin_analysis.report.decision import main_choice  # noqa: PLC0415
 
@@ -52,34 +55,42 @@ def sentence(found: Coverage, size_class: str | None, scheme: str | None) -> str
         )
     main = main_choice(found)
     if main and not (size_class or scheme):
-        judged = found.sample.device_count - (found.sample.unjudged_device_count or 0)
-        return _reaches(judged, f"a {main.size_class} model", main.reach, main.usable_reach)
-    asked = size_class or (main and main.size_class)
-    if asked is None:
-        judged = found.sample.device_count - (found.sample.unjudged_device_count or 0)
-        return (
-            f"None of {counted(judged, 'device')} runs a size class comfortably."
-            if judged
-            else _nothing_known(found.sample)
-        )
+        if main not in told.ship:
+            return "What most devices run comfortably is not told: it would be about fewer than five devices."
+        return _reaches(_judged(told.sample), f"a {main.size_class} model", main.reach, main.usable_reach)
+    if asked := size_class or (main and main.size_class):
+        return _of_class(told, asked, scheme)
+    if found.sample.unjudged_device_count == found.sample.device_count:
+        return _nothing_known(found.sample)
+    return f"None of {_judged(told.sample)} runs a size class comfortably."
+
+
+def _of_class(told: Coverage, asked: str, scheme: str | None) -> str:
     shares = {
         row.level: row
-        for row in found.rows
-        if (row.limits_version, row.size_class, row.scheme) == (found.limits_versions[0], asked, scheme)
+        for row in told.rows
+        if (row.limits_version, row.size_class, row.scheme) == (told.limits_versions[0], asked, scheme)
     }
     comfortable, usable = shares.get(Level.COMFORTABLE), shares.get(Level.USABLE)
     if not (comfortable and comfortable.share and usable and usable.share):
         return f"Nothing can be told of {asked} models{f' in {scheme}' if scheme else ''} on these devices."
     model = f"a {asked} model{f' in {scheme}' if scheme else ''}"
-    return _reaches(comfortable.judged_count, model, comfortable.share, usable.share)
+    return _reaches(counted(comfortable.judged_count, "device"), model, comfortable.share, usable.share)
 
 
-def _reaches(device_count: int, model: str, comfortable: Share, usable: Share) -> str:
+def _judged(sample: Sample) -> str:
+    """Return on how many devices something was judged, in words; not how many where that may not be told."""
+    if sample.unjudged_device_count is None:
+        return "the judged devices"
+    return counted(sample.device_count - sample.unjudged_device_count, "device")
+
+
+def _reaches(devices: str, model: str, comfortable: Share, usable: Share) -> str:
     value, interval = share_text(comfortable)
     between = f" ({interval})" if interval else ""
     return (
-        f"{value} of {counted(device_count, 'device')}{between} {'runs' if device_count == 1 else 'run'} {model} "
-        f"comfortably, {percent(usable.value)} at least at reading speed."
+        f"{value} of {devices}{between} {'runs' if devices == '1 device' else 'run'} {model} comfortably, "
+        f"{percent(usable.value)} at least at reading speed."
     )
 
 

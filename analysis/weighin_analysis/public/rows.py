@@ -144,8 +144,9 @@ class _Fields:
         return found
 
     def number(self, column: str, below: float = _MOST) -> float:
+        text = self.text(column)
         try:
-            value = float(self.text(column))
+            value = float(text if text.isascii() and "_" not in text else "")  # more than float() is a number to few
         except ValueError as error:
             raise self.refuse(column, "a number") from error
         if not 0 < value < below:

@@ -58,9 +58,9 @@ def counted(count: int, noun: str) -> str:
 
 def percent(share: float) -> str:
     """Return a share of 0 to 1 in whole percent; a small one is not shown as none, nor a large one as all."""
-    if 0 < share < 0.005:
+    if 0 < share <= 0.005:
         return "under 1 %"
-    return "over 99 %" if 0.995 < share < 1 else f"{100 * share:.0f} %"
+    return "over 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
 def signed_percent(change: float) -> str:

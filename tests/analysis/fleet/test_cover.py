@@ -123,11 +123,13 @@ def test_the_medians_of_a_choice_are_those_of_the_devices_that_run_it_comfortabl
 ) -> None:
     row = found.ship[-2]
     expected = fleet.connection.execute(
-        """SELECT quantile_disc(decode_tokens_per_second, 0.5), quantile_disc(time_to_first_token_seconds, 0.5),
-            max(download_bytes)
-        FROM verdicts JOIN estimates USING (run_id, size_class, architecture, scheme, execution_provider)
-            SEMI JOIN devices USING (run_id)
-        WHERE verdict = 'comfortable' AND size_class = $1 AND scheme = $2""",
+        """SELECT quantile_disc(decode, 0.5), -quantile_disc(-first, 0.5), max(download_bytes) FROM (
+            SELECT max(decode_tokens_per_second) AS decode,
+                arg_max(time_to_first_token_seconds, decode_tokens_per_second) AS first,
+                max(download_bytes) FILTER (scheme = $2) AS download_bytes
+            FROM verdicts JOIN estimates USING (run_id, size_class, architecture, scheme, execution_provider)
+                SEMI JOIN devices USING (run_id)
+            WHERE verdict = 'comfortable' AND size_class = $1 GROUP BY run_id)""",
         [row.size_class, row.scheme],
     ).fetchone()
     assert expected == (
@@ -324,6 +326,18 @@ def test_what_is_shown_to_others_says_nothing_of_fewer_than_five_devices(found: 
     assert public.baselines == ()
     assert "are left out" in public.notes[-1]
     assert len(public.rows) < len(found.rows)
+
+
+def test_an_answer_that_may_not_be_told_to_others_is_not_replaced_by_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_fleet(tmp_path / "few", devices=9, seed=5)  # of several tiers, none of which five devices have
+    assert main(["coverage", "--snapshot", str(folder)]) == 0
+    assert "of 9 devices" in capsys.readouterr().out.splitlines()[0]
+    assert main(["coverage", "--snapshot", str(folder), "--public"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("What most devices run comfortably is not told: it would be about fewer than five")
+    assert "What to ship" not in printed
 
 
 @pytest.mark.parametrize("json_option", [[], ["--json"]])

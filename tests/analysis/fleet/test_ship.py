@@ -1,12 +1,14 @@
 """The ship table: what reaches a class reaches every smaller one, whatever the estimates of single classes say."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from weighin_analysis.card import Verdict
 from weighin_analysis.fleet.coverage.shares import Cells
-from weighin_analysis.fleet.coverage.ship import Choice, ClassStanding, ship_table
+from weighin_analysis.fleet.coverage.ship import Choice, ClassStanding, choice_of, ship_table
 from weighin_analysis.fleet.coverage.standing import Standing
 from weighin_analysis.fleet.grading.grade import VERDICTS, normal_cdf
 
@@ -33,6 +35,32 @@ def standing(verdicts: list[int]) -> Standing:
         decode_tokens_per_second=unknown,
         prefill_tokens_per_second=unknown,
         time_to_first_token_seconds=unknown,
+    )
+
+
+def test_the_scheme_to_ship_is_that_of_most_people_and_the_medians_are_of_all_who_run_the_class() -> None:
+    """Three servers run one scheme; the phone, which stands for half of the population, runs another."""
+    comfortable, too_slow = VERDICTS.index(Verdict.COMFORTABLE), VERDICTS.index(Verdict.TOO_SLOW)
+    servers = replace(
+        standing([comfortable] * 3 + [too_slow]),
+        decode_tokens_per_second=np.array([200.0, 300.0, 400.0, 1.0]),
+        time_to_first_token_seconds=np.array([0.3, 0.2, 0.1, 9.0]),
+    )
+    phone = replace(
+        standing([too_slow] * 3 + [comfortable]),
+        decode_tokens_per_second=np.array([1.0, 1.0, 1.0, 20.0]),
+        time_to_first_token_seconds=np.array([9.0, 9.0, 9.0, 2.0]),
+    )
+    best = Standing.nobody(4)
+    best.take(servers)
+    best.take(phone)
+    weights = np.array([0.15, 0.15, 0.15, 0.55])
+    choice = choice_of([("Q4_K_M", 1, servers), ("Q4_0", 2, phone)], best, weights)
+    assert choice == Choice(
+        scheme="Q4_0",
+        download_bytes=2,
+        median_decode_tokens_per_second=20.0,
+        median_time_to_first_token_seconds=2.0,
     )
 
 

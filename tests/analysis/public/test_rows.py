@@ -43,7 +43,7 @@ def test_a_model_that_did_not_load_has_no_rate() -> None:
 
 
 @pytest.mark.parametrize("column", ["tokens_per_s", "memory_gb", "mem_bandwidth_gbps", "parameters", "context"])
-@pytest.mark.parametrize("text", ["nan", "inf", "-3", "0", "fast", "1e300"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-3", "0", "fast", "1e300", "1_000", "５"])
 def test_a_number_that_cannot_be_true_is_refused_by_line_and_column(column: str, text: str) -> None:
     with pytest.raises(PublicDataError, match=rf"^file\.csv, line 2, column {column}: '{text}' is not "):
         parse_rows(csv_of(**{column: text}), "file.csv")

@@ -155,9 +155,9 @@ def _of_class(
     by_scheme = [(None, best), *((scheme, one) for scheme, _, one in candidates)]
     weights = cells.weights(best.judged)
     return _OfClass(
-        standing=ClassStanding(size_class=size_class, best=best, choice=choice_of(candidates, weights)),
+        standing=ClassStanding(size_class=size_class, best=best, choice=choice_of(candidates, best, weights)),
         rows=tuple(_coverage_rows(limits_version, size_class, by_scheme, cells, uncovered)),
-        speed=class_speed(size_class, best, weights),
+        speed=None if _lacks(cells, best.judged, uncovered) else class_speed(size_class, best, weights),
     )
 
 
@@ -172,21 +172,27 @@ def _coverage_rows(
     for scheme, one in by_scheme:
         judged = one.judged
         among = cells.among(judged)
-        without = cells.without(judged)
-        # What desktops do with a class on which no phone could be judged is not the share of both.
-        is_told = not (without & ~uncovered).any()
+        is_told = not _lacks(cells, judged, uncovered)
         for level in Level:
             yield CoverageRow(
                 limits_version=limits_version,
                 size_class=size_class,
                 scheme=scheme,
                 level=level,
-                covered_population_share=float(cells.shares[~without].sum()),
+                covered_population_share=float(cells.shares[~cells.without(judged)].sum()),
                 judged_count=int(judged.sum()),
                 reached_count=int(one.reaching(level).sum()),
                 unjudged_count=int((~judged).sum()),
                 share=share_of(one.reached(level).among(judged), among) if is_told else None,
             )
+
+
+def _lacks(cells: Cells, judged: BoolArray, uncovered: BoolArray) -> bool:
+    """Tell whether a part of the population that other devices stand for has none of these.
+
+    What desktops do with a class on which no phone could be judged is not what both do.
+    """
+    return bool((cells.without(judged) & ~uncovered).any())
 
 
 def _sample(connection: duckdb.DuckDBPyConnection, scope: Scope, judged: BoolArray) -> Sample:
@@ -242,7 +248,7 @@ def _population_notes(scope: Scope, judged: BoolArray, classes: Sequence[ClassSt
         lacking.setdefault(", nor for ".join(parts), []).append(one.size_class)
     for names, found in lacking.items():
         if names:
-            yield f"no share is told of {', '.join(found)}: no device that is judged on it stands for {names}"
+            yield f"no share or speed is told of {', '.join(found)}: no device that is judged on it stands for {names}"
 
 
 def _notes(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:

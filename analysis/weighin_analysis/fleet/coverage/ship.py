@@ -18,7 +18,10 @@ from weighin_analysis.fleet.coverage.values import Level, Share, ShipRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The scheme to ship a class in: that in which most devices run it comfortably; the medians are over these."""
+    """The scheme to ship a class in: that in which most devices run it comfortably.
+
+    The medians are over all devices that do, each with its best scheme.
+    """
 
     scheme: str
     download_bytes: int | None
@@ -35,22 +38,28 @@ class ClassStanding:
     choice: Choice | None
 
 
-def choice_of(candidates: Sequence[tuple[str, int | None, Standing]], weights: FloatArray) -> Choice | None:
-    """Return the choice among (scheme, bytes to download, how devices stand), of equals the first."""
-    counts = [int(one.reaching(Level.COMFORTABLE).sum()) for _, _, one in candidates]
-    if not any(counts):
+def choice_of(
+    candidates: Sequence[tuple[str, int | None, Standing]], best: Standing, weights: FloatArray
+) -> Choice | None:
+    """Return the choice among (scheme, bytes to download, how devices stand), of equals the first.
+
+    ``best`` is how they stand with the best scheme of each, ``weights`` are what they stand for.
+    """
+    parts = [float(weights[one.reaching(Level.COMFORTABLE)].sum()) for _, _, one in candidates]
+    if not any(parts):
         return None
-    scheme, download, standing = candidates[counts.index(max(counts))]
-    comfortable = standing.reaching(Level.COMFORTABLE)
+    scheme, download, _ = candidates[parts.index(max(parts))]
+    comfortable = best.reaching(Level.COMFORTABLE)
     decode, first = (
         weighted_median(values[comfortable], weights[comfortable])
-        for values in (standing.decode_tokens_per_second, standing.time_to_first_token_seconds)
+        # From the slowest device on, as a time's quartiles: of an even number both are of the slower half.
+        for values in (best.decode_tokens_per_second, -best.time_to_first_token_seconds)
     )
     return Choice(
         scheme=scheme,
         download_bytes=download,
         median_decode_tokens_per_second=decode,
-        median_time_to_first_token_seconds=first,
+        median_time_to_first_token_seconds=None if first is None else -first,
     )
 
 

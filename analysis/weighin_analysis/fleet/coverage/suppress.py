@@ -49,7 +49,8 @@ def _ship_rows(ship: Sequence[ShipRow], limits_version: str) -> list[ShipRow]:
         usable = round(row.usable_reach.value * total)
         if not _some_few(row.tier_count, reach, total - reach, usable, total - usable):
             found.append(row)
-    return found
+    # Alone, the row of shipping nothing would read as if nothing could be shipped.
+    return found if len(found) > 1 or len(rows) == 1 else []
 
 
 def _sample(sample: Sample) -> Sample:

@@ -78,8 +78,8 @@ class ShipRow:
 
     ``tier_count`` devices have exactly this tier; ``reach`` is the share of this tier or a larger one, ``usable_reach``
     that of the devices on which this class or a larger one is at least usable, ``server`` what ``reach`` leaves. Most
-    of these devices run it comfortably with ``scheme``; the rates are medians over those. ``size_class`` is None for
-    shipping nothing, the only choice for the ``tier_count`` devices without a tier.
+    devices that run it comfortably do so with ``scheme``; the rates are medians over all of them, each with its best.
+    ``size_class`` is None for shipping nothing, the only choice for the ``tier_count`` devices without a tier.
     """
 
     limits_version: str

@@ -226,7 +226,7 @@ TIERS = View(
         run_id | VARCHAR | its newest run
         run_number | BIGINT | this run's number in this snapshot
         source | VARCHAR | native, browser or external
-        tier | VARCHAR | the largest size class with a comfortable decoder; NULL where there is none
+        tier | VARCHAR | the largest size class with a comfortable decoder; NULL where none is, or was judged
         tier_probability | DOUBLE | that this class is comfortable; NULL without a tier
         usable_tier | VARCHAR | the largest size class with a decoder that is usable or better
         scheme | VARCHAR | with which the tier is reached
