@@ -14,6 +14,7 @@ def about(value: float) -> Share:
 
 def choice(size_class: str | None, reach: float) -> ShipRow:
     return ShipRow(
+        usable_count=0,
         limits_version="2026.1",
         size_class=size_class,
         scheme="int4_block32" if size_class else None,

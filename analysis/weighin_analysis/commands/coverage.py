@@ -72,9 +72,12 @@ def _of_class(told: Coverage, asked: str, scheme: str | None) -> str:
         if (row.limits_version, row.size_class, row.scheme) == (told.limits_versions[0], asked, scheme)
     }
     comfortable, usable = shares.get(Level.COMFORTABLE), shares.get(Level.USABLE)
+    form = f" in {scheme}" if scheme else ""
     if not (comfortable and comfortable.share and usable and usable.share):
-        return f"Nothing can be told of {asked} models{f' in {scheme}' if scheme else ''} on these devices."
-    model = f"a {asked} model{f' in {scheme}' if scheme else ''}"
+        if comfortable and comfortable.judged_count and comfortable.share is None:
+            return f"No share of {asked} models{form} is told: of a part of the population nobody was judged on them."
+        return f"Nothing can be told of {asked} models{form} on these devices."
+    model = f"a {asked} model{form}"
     return _reaches(counted(comfortable.judged_count, "device"), model, comfortable.share, usable.share)
 
 
@@ -111,9 +114,10 @@ def _chosen(found: Coverage, size_class: str | None, scheme: str | None) -> Cove
 
 def _text(found: Coverage, scheme: str | None) -> Iterator[str]:
     yield from _sample_lines(found)
+    anyhow = ", in any scheme" if scheme else ""
     parts: list[tuple[str, list[Sequence[str]]]] = [
         (f"Share of devices by size class, in {scheme or 'any scheme'}:", _coverage_cells(found, scheme)),
-        ("What to ship: to the devices that run it comfortably, the rest to a server.", _ship_cells(found)),
+        (f"What to ship{anyhow}: to the devices that run it comfortably, the rest to a server.", _ship_cells(found)),
         ("Baseline devices, from the weakest:", _baseline_cells(found)),
         ("Gates elsewhere, in devices:", _gate_cells(found)),
     ]

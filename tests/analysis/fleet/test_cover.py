@@ -275,6 +275,37 @@ def test_a_class_that_a_part_of_the_population_was_not_judged_on_has_no_share(pu
     assert note.endswith("no device that is judged on it stands for phone, 50 % of the population")
 
 
+def test_the_command_says_why_there_is_no_share(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "halves.csv").write_text("form_factor,share\nphone,50 %\nserver,50 %\n")
+    arguments = ["--snapshot", str(published), "--population", str(tmp_path / "halves.csv")]
+    assert main(["coverage", *arguments, "--class", "32B"]) == 0
+    assert capsys.readouterr().out.startswith("No share of 32B models is told: of a part of the population nobody was")
+
+
+def test_check_and_coverage_tell_the_same_speeds_of_a_model_that_was_estimated_on_all(published: Path) -> None:
+    with weighin_analysis.open(published) as fleet:
+        checked = fleet.check("Llama-3.2-1B")
+        (row,) = [row for row in fleet.coverage().speeds if row.size_class == "1B"]
+    assert checked.decode_tokens_per_second == pytest.approx(row.decode_tokens_per_second)
+    assert checked.time_to_first_token_seconds == pytest.approx(row.time_to_first_token_seconds)
+
+
+def test_with_weights_too_few_devices_are_counted_as_they_are(published: Path) -> None:
+    """Not as parts of a population: three phones are few, though half of all people have one."""
+    with Fleet(published) as fleet:
+        found = coverage_of(fleet, [LIMITS], population=HALVES)
+    shown = {row.size_class for row in suppressed(found).ship}
+    judged = sum(row.tier_count for row in found.ship)
+    reach = 0
+    for row in found.ship[:-1]:
+        reach += row.tier_count
+        counts = (row.tier_count, reach, judged - reach, row.usable_count, judged - row.usable_count)
+        assert (row.size_class in shown) == (not any(0 < count < LEAST_DEVICES for count in counts)), row.size_class
+        assert row.usable_count >= reach
+
+
 def test_baseline_devices_are_those_of_the_judged_part_of_every_cell(published: Path) -> None:
     population = parse_population("form_factor,share\nphone,80 %\ndesktop,20 %\n")  # and most phones are not judged
     with Fleet(published) as fleet:

@@ -165,6 +165,14 @@ def test_what_is_left_has_the_mirrored_interval() -> None:
     assert [left.value, left.low, left.high] == pytest.approx([0.3, 0.1, 0.4])
 
 
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_the_half_of_the_people_that_one_cell_is_ends_at_its_last_device(phones: int, desktops: int) -> None:
+    cells = Cells(cell=np.array([0] * phones + [1] * desktops), shares=np.array([0.5, 0.5]))
+    count = phones + desktops
+    values = np.arange(float(count))  # every phone is slower than any desktop
+    assert weighted_median(values, cells.weights(everyone(count))) == phones - 1
+
+
 def test_a_quantile_is_a_value_that_a_device_has_and_follows_the_weights() -> None:
     values = np.array([1.0, 2.0, 3.0, 4.0, np.nan])
     assert weighted_quantiles(values, np.ones(5), (0.25, 0.5, 0.75)) == [1.0, 2.0, 3.0]

@@ -198,17 +198,19 @@ class _Tally:
         return self.verdict < len(VERDICTS)
 
     def add(self, found: _Judged) -> None:
-        """Let each device have the better of what it has and what was found; speeds are those of the fastest decode."""
+        """Let each device have the better of what it has and what was found: by verdict, then by decode."""
         judged = found.grades.verdict != NO_VERDICT
         place, verdict = found.place[judged], found.grades.verdict[judged]
-        self.verdict[place] = np.minimum(self.verdict[place], verdict)
+        before = self.verdict[place]
+        self.verdict[place] = np.minimum(before, verdict)
         for name in REACH_COLUMNS:
             values = getattr(self, name)
             values[place] = np.maximum(values[place], getattr(found.grades, name)[judged])
         decode, first = found.decode_tokens_per_second[judged], found.time_to_first_token_seconds[judged]
         fits = verdict != VERDICTS.index(Verdict.DOES_NOT_FIT)
-        faster = fits & ~(decode <= self.decode[place]) & np.isfinite(decode)
-        self.decode[place[faster]], self.first[place[faster]] = decode[faster], first[faster]
+        faster = ~(decode <= self.decode[place])
+        better = fits & np.isfinite(decode) & ((verdict < before) | ((verdict == before) & faster))
+        self.decode[place[better]], self.first[place[better]] = decode[better], first[better]
 
 
 def _judged(

@@ -31,6 +31,7 @@ INTERVAL_PROBABILITY = 0.95
 # other people's measurements (docs/evaluate.md).
 COMMON_VARIANCE = 0.5
 
+_ROUNDING = 1e-9  # more than a sum of weights is off, less than any device stands for
 _Z = NormalDist().inv_cdf(0.5 + INTERVAL_PROBABILITY / 2)
 # So many standard deviations of a device's error off lie the ends of the interval of the common one.
 COMMON_SDS = _Z * math.sqrt(COMMON_VARIANCE)
@@ -185,9 +186,13 @@ def weighted_quantiles(values: FloatArray, weights: FloatArray, shares: Sequence
     if not known.any():
         return None
     values, weights = values[known], weights[known]
-    # Equal weights need no sum, whose rounding would push a quantile past its value.
-    unequal = weights if (weights != weights[0]).any() else None
-    return [float(value) for value in np.quantile(values, shares, weights=unequal, method="inverted_cdf")]
+    if (weights == weights[0]).all():
+        return [float(value) for value in np.quantile(values, shares, method="inverted_cdf")]
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    # A share that is met exactly, as by half of the devices for half of the people, must not be missed by rounding.
+    places = np.searchsorted(reached, np.asarray(shares) * reached[-1] * (1 - _ROUNDING))
+    return [float(value) for value in values[order[places]]]
 
 
 def weighted_median(values: FloatArray, weights: FloatArray) -> float | None:

@@ -80,14 +80,17 @@ def ship_table(
         tier = these - larger
         tier_count = int(tier.point.sum())
         if tier_count and one.choice:
-            shares = [_share(part, judged, among) for part in (tier, these, so_far.reached(Level.USABLE))]
-            rows.append(_row(limits_version, one.size_class, one.choice, tier_count, *shares))
+            usable = so_far.reached(Level.USABLE)
+            shares = [_share(part, judged, among) for part in (tier, these, usable)]
+            counts = tier_count, int(usable.point.sum())
+            rows.append(_row(limits_version, one.size_class, one.choice, counts, *shares))
         larger = these
     if not judged.any():
         return ()
     none = remainder(_share(larger, judged, among))
     nothing = Share(value=0.0, low=0.0, high=0.0)
-    return (*rows, _row(limits_version, None, None, int(judged.sum() - larger.point.sum()), none, nothing, nothing))
+    counts = int(judged.sum() - larger.point.sum()), 0
+    return (*rows, _row(limits_version, None, None, counts, none, nothing, nothing))
 
 
 def _share(devices: Reached, judged: BoolArray, among: Cells) -> Share:
@@ -100,7 +103,7 @@ def _row(
     limits_version: str,
     size_class: str | None,
     choice: Choice | None,
-    tier_count: int,
+    counts: tuple[int, int],
     tier_share: Share,
     reach: Share,
     usable_reach: Share,
@@ -110,7 +113,8 @@ def _row(
         size_class=size_class,
         scheme=choice.scheme if choice else None,
         download_bytes=choice.download_bytes if choice else None,
-        tier_count=tier_count,
+        tier_count=counts[0],
+        usable_count=counts[1],
         tier_share=tier_share,
         reach=reach,
         usable_reach=usable_reach,

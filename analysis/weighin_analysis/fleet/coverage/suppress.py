@@ -46,8 +46,7 @@ def _ship_rows(ship: Sequence[ShipRow], limits_version: str) -> list[ShipRow]:
     found, reach = [], 0
     for row in rows:  # from the largest tier, and shipping nothing reaches nobody
         reach = reach + row.tier_count if row.size_class else 0
-        usable = round(row.usable_reach.value * total)
-        if not _some_few(row.tier_count, reach, total - reach, usable, total - usable):
+        if not _some_few(row.tier_count, reach, total - reach, row.usable_count, total - row.usable_count):
             found.append(row)
     # Alone, the row of shipping nothing would read as if nothing could be shipped.
     return found if len(found) > 1 or len(rows) == 1 else []

@@ -77,7 +77,8 @@ class ShipRow:
     """One choice: ship this class to the devices that run it, and leave the rest to a server.
 
     ``tier_count`` devices have exactly this tier; ``reach`` is the share of this tier or a larger one, ``usable_reach``
-    that of the devices on which this class or a larger one is at least usable, ``server`` what ``reach`` leaves. Most
+    that of the ``usable_count`` devices on which this class or a larger one is at least usable, ``server`` what
+    ``reach`` leaves. Most
     devices that run it comfortably do so with ``scheme``; the rates are medians over all of them, each with its best.
     ``size_class`` is None for shipping nothing, the only choice for the ``tier_count`` devices without a tier.
     """
@@ -87,6 +88,7 @@ class ShipRow:
     scheme: str | None
     download_bytes: int | None
     tier_count: int
+    usable_count: int
     tier_share: Share
     reach: Share
     usable_reach: Share
