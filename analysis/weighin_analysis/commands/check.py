@@ -10,7 +10,7 @@ from weighin_analysis.commands.question import context_length
 from weighin_analysis.fleet.coverage.values import ModelCheck, ModelShares, Share
 from weighin_analysis.naming.identify import say_parameters
 from weighin_analysis.numbers import gb, gib, number
-from weighin_analysis.report.numbers import counted, share_text
+from weighin_analysis.report.numbers import counted, people, share_text
 
 EXAMPLE = "weighin-analysis check Qwen2.5-1.5B --snapshot snapshot/"
 
@@ -68,7 +68,9 @@ def _sentence(found: ModelCheck) -> str:
         return "No devices are counted."
     if shares.comfortable is None or shares.usable is None:
         return f"Nothing that was measured on these devices tells of {found.model}."
-    devices = f"{shares.judged_count:,} device{'' if shares.judged_count == 1 else 's'}"
+    devices = counted(shares.judged_count, "device")
+    if found.covered_population_share is not None:
+        devices = people(found.covered_population_share, devices)
     return (
         f"{_share(shares.comfortable)} of {devices} run {found.model} comfortably, {_share(shares.usable)} at least "
         "at reading speed."

@@ -10,7 +10,7 @@ from weighin_analysis.commands.fleet_options import add_fleet_options
 from weighin_analysis.errors import QuestionError
 from weighin_analysis.fleet.coverage.values import Coverage, CoverageRow, Level, Sample, Share
 from weighin_analysis.numbers import gb, gib, number
-from weighin_analysis.report.numbers import counted, percent, share_text
+from weighin_analysis.report.numbers import counted, people, percent, share_text
 
 EXAMPLE = "weighin-analysis coverage --snapshot snapshot/ --class 2B --population market.csv"
 
@@ -57,7 +57,7 @@ def sentence(found: Coverage, told: Coverage, size_class: str | None, scheme: st
     if main and not (size_class or scheme):
         if main not in told.ship:
             return "What most devices run comfortably is not told: it would be about fewer than five devices."
-        return _reaches(_judged(told.sample), f"a {main.size_class} model", main.reach, main.usable_reach)
+        return _reaches(told.sample, _judged(told.sample), f"a {main.size_class} model", main.reach, main.usable_reach)
     if asked := size_class or (main and main.size_class):
         return _of_class(told, asked, scheme)
     if found.sample.unjudged_device_count == found.sample.device_count:
@@ -78,7 +78,7 @@ def _of_class(told: Coverage, asked: str, scheme: str | None) -> str:
             return f"No share of {asked} models{form} is told: of a part of the population nobody was judged on them."
         return f"Nothing can be told of {asked} models{form} on these devices."
     model = f"a {asked} model{form}"
-    return _reaches(counted(comfortable.judged_count, "device"), model, comfortable.share, usable.share)
+    return _reaches(told.sample, counted(comfortable.judged_count, "device"), model, comfortable.share, usable.share)
 
 
 def _judged(sample: Sample) -> str:
@@ -88,11 +88,12 @@ def _judged(sample: Sample) -> str:
     return counted(sample.device_count - sample.unjudged_device_count, "device")
 
 
-def _reaches(devices: str, model: str, comfortable: Share, usable: Share) -> str:
+def _reaches(sample: Sample, devices: str, model: str, comfortable: Share, usable: Share) -> str:
     value, interval = share_text(comfortable)
     between = f" ({interval})" if interval else ""
+    those = people(sample.covered_population_share, devices) if sample.weighted else devices
     return (
-        f"{value} of {devices}{between} {'runs' if devices == '1 device' else 'run'} {model} comfortably, "
+        f"{value}{between} of {those} {'runs' if those == '1 device' else 'run'} {model} comfortably, "
         f"{percent(usable.value)} at least at reading speed."
     )
 
@@ -139,9 +140,10 @@ def _sample_lines(found: Coverage) -> Iterator[str]:
             f"intervals of {percent(sample.interval_probability)}."
         )
     if sample.weighted:
+        worth = f"{sample.effective_device_count:,.0f} device{'' if round(sample.effective_device_count) == 1 else 's'}"
         yield (
-            f"Weighted to a population of which {percent(sample.covered_population_share)} is covered; worth "
-            f"{sample.effective_device_count:,.0f} devices without weights."
+            f"Weighted to a population of which {percent(sample.covered_population_share)} is covered; worth {worth} "
+            "without weights."
         )
     if sample.left_out:
         others = " and ".join(f"{count:,} {name}" for name, count in sample.left_out.items())

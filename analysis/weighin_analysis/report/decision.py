@@ -3,7 +3,7 @@
 from weighin_analysis.catalog import class_rank
 from weighin_analysis.fleet.coverage.values import Coverage, ShipRow
 from weighin_analysis.report.cards import CardLine, DeviceDetail
-from weighin_analysis.report.numbers import counted, percent, share_interval
+from weighin_analysis.report.numbers import counted, people, percent, share_interval
 
 # The class that is named first is the largest that this share of the devices runs comfortably.
 MAJORITY = 0.5
@@ -74,11 +74,7 @@ def _devices(coverage: Coverage) -> str:
     judged = sample.device_count - (sample.unjudged_device_count or 0)
     some = f"{judged} judged of " if sample.unjudged_device_count and judged else ""
     devices = f"{some}{counted(sample.device_count, 'device')}{_sources(coverage)}"
-    if not sample.weighted:
-        return devices
-    covered = sample.covered_population_share
-    part = "the population" if covered > 1 - 1e-9 else f"the {percent(covered)} of the population that is covered"
-    return f"{part} (by {devices})"
+    return people(sample.covered_population_share, devices) if sample.weighted else devices
 
 
 def _sources(coverage: Coverage) -> str:

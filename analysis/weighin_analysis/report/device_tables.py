@@ -11,7 +11,7 @@ from weighin_analysis.report.decision import SOURCE_WORDS
 from weighin_analysis.report.findings import DeviceLine, Findings, MemoryNeed
 from weighin_analysis.report.numbers import gib, percent
 from weighin_analysis.report.view import Cell, Table, absent
-from weighin_analysis.report.words import NO_TIER, words
+from weighin_analysis.report.words import NO_TIER, NOT_WEIGHTED, words
 
 _GATES = {
     "chrome_built_in_ai": "Chrome's built-in model",
@@ -33,6 +33,7 @@ def memory_table(findings: Findings) -> Table:
         caption="Memory by size class, from the scheme that takes least to the one that takes most",
         columns=("Size class", "Takes", "Does not fit", "Devices judged", "Estimates from a run of the class"),
         rows=tuple(_memory_cells(need, judged, unfit) for need in findings.needs),
+        note=NOT_WEIGHTED if findings.coverage.sample.weighted else "",
     )
 
 

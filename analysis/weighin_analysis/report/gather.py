@@ -32,7 +32,7 @@ def findings_of(
         run_count=queries.run_count(fleet),
         verdict_counts=counted.verdict_counts,
         needs=needs,
-        stock=queries.free_memory(fleet),
+        stock=queries.free_memory(fleet, counted.cells),
         mark_class=mark_class,
         marks=queries.speed_marks(fleet, graded[0], mark_class) if mark_class else (),
         devices=queries.device_lines(fleet, graded),

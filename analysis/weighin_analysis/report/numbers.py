@@ -56,6 +56,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def people(covered_share: float, devices: str) -> str:
+    """Return for whom devices speak that are weighted to a population of which they cover a share."""
+    if covered_share > 1 - 1e-9:
+        return f"the population (by {devices})"
+    return f"the {percent(covered_share)} of the population that is covered (by {devices})"
+
+
 def percent(share: float) -> str:
     """Return a share of 0 to 1 in whole percent; a small one is not shown as none, nor a large one as all."""
     if 0 < share <= 0.005:

@@ -71,7 +71,10 @@ def build_page(findings: Findings, details: Sequence[DeviceDetail]) -> Page:
 
 def _empty_page(findings: Findings) -> Page:
     coverage = findings.coverage
-    others = tuple(text for text in (_left_out(coverage.sample), *_notes(coverage)) if text)
+    sample = coverage.sample
+    others: tuple[str, ...] = ()
+    if any(sample.left_out.values()) or sample.unplaced_device_count:
+        others = tuple(text for text in (_left_out(sample), *_notes(coverage)) if text)
     headline = "No devices are counted." if others else "No runs yet."
     return Page(
         title=f"weighin: {headline[0].lower()}{headline[1:-1]}",

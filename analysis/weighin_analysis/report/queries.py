@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from weighin_analysis.card import Verdict
 from weighin_analysis.catalog import class_rank
+from weighin_analysis.fleet.coverage.shares import Cells, weighted_quantiles
 from weighin_analysis.fleet.grading.grade import VERDICTS
 from weighin_analysis.fleet.grading.regrade import graded as graded_estimates
 from weighin_analysis.fleet.query.fleet import Fleet
@@ -34,9 +37,9 @@ _NEEDS = """
 """
 # Of the memories of a device, the main one and that of a GPU, the one with most free counts.
 _STOCK = """
-    SELECT count(*), quantile_disc(most, $1) FROM (
-        SELECT max(memory_available_bytes) AS most FROM report_estimates
-        WHERE counts AND memory_available_bytes > 0 GROUP BY run_number)
+    SELECT place, most FROM coverage_devices JOIN (
+        SELECT run_number, max(memory_available_bytes) AS most FROM report_estimates
+        WHERE counts AND memory_available_bytes > 0 GROUP BY run_number) USING (run_number)
 """
 # The hash of a run's number draws devices evenly, and the same ones every time.
 _MARKS = f"""
@@ -103,13 +106,20 @@ def memory_needs(fleet: Fleet) -> tuple[MemoryNeed, ...]:
     return tuple(sorted(found, key=lambda one: class_rank(one.size_class)))
 
 
-def free_memory(fleet: Fleet) -> tuple[FreeMemory, ...]:
-    """Return how much memory was free on most, half and few of the devices of ``report_estimates``, if any told."""
-    ((known, amounts),) = _rows(fleet, _STOCK, [[1 - share for share in STOCK_SHARES]])
-    if not known:
-        return ()
-    pairs = zip(STOCK_SHARES, amounts, strict=True)
-    return tuple(FreeMemory(share=share, memory_bytes=amount, known_count=known) for share, amount in pairs)
+def free_memory(fleet: Fleet, cells: Cells) -> tuple[FreeMemory, ...]:
+    """Return how much memory was free on most, half and few of the devices of ``report_estimates``, if any told.
+
+    ``cells`` are what the devices stand for.
+    """
+    found = fleet.connection.execute(_STOCK).fetchnumpy()
+    most = np.full(len(cells.cell), np.nan)
+    most[found["place"].astype(np.int64)] = found["most"]
+    known = np.isfinite(most)
+    amounts = weighted_quantiles(most, cells.weights(known), [1 - share for share in STOCK_SHARES])
+    return tuple(
+        FreeMemory(share=share, memory_bytes=int(amount), known_count=int(known.sum()))
+        for share, amount in zip(STOCK_SHARES, amounts or (), strict=False)
+    )
 
 
 def speed_marks(fleet: Fleet, graded: Graded, size_class: str) -> tuple[SpeedMark, ...]:

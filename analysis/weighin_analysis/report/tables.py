@@ -17,7 +17,7 @@ from weighin_analysis.report.decision import main_choice
 from weighin_analysis.report.findings import Findings
 from weighin_analysis.report.numbers import counted, gb, percent, share_text
 from weighin_analysis.report.view import Cell, Table, absent
-from weighin_analysis.report.words import NO_TIER, TONES, verdict_words
+from weighin_analysis.report.words import NO_TIER, NOT_WEIGHTED, TONES, verdict_words
 
 # More columns than this do not fit a page.
 MAX_SCHEMES = 5
@@ -157,6 +157,7 @@ def tier_table(findings: Findings) -> Table:
         anchor="tier-by-class",
         kind="heat",
         caption="The verdict that most devices of a tier have on a class, each by its best scheme, and their share",
+        note=NOT_WEIGHTED if findings.coverage.sample.weighted else "",
         columns=("Tier", *classes),
         rows=tuple(
             (

@@ -4,6 +4,8 @@ from weighin_analysis.card import Verdict
 
 # In a table, for what does not apply.
 ABSENT = "–"
+# Beneath counts on a page whose shares are weighted to a population.
+NOT_WEIGHTED = "Counted by device, not weighted to the population."
 # In place of a tier.
 NO_TIER = "no class"
 # The CSS names of the verdicts.

@@ -26,6 +26,7 @@ from weighin_analysis.fleet.check.ways import Group, Way, ways
 from weighin_analysis.fleet.coverage.population import Population
 from weighin_analysis.fleet.coverage.scope import choose, chosen_sources
 from weighin_analysis.fleet.coverage.shares import (
+    NEGLIGIBLE_SHARE,
     BoolArray,
     Cells,
     FloatArray,
@@ -102,6 +103,9 @@ def check_model(
         limits_version=limits.version,
         sources=scope.sources,
         left_out=scope.left_out,
+        covered_population_share=(
+            1 - sum(cell.share for cell in scope.cells_without(overall.judged)) if scope.population else None
+        ),
         any_scheme=_shares(scope.cells, (), overall, overall),
         schemes=tuple(schemes),
         verdicts={str(one): int((overall.verdict == number).sum()) for number, one in enumerate(VERDICTS)},
@@ -259,7 +263,7 @@ def _shares(cells: Cells, found: Sequence[Way], tally: _Tally, overall: _Tally) 
     There is none where a part of the population has a verdict ``overall``, but not in this scheme.
     """
     judged = tally.judged
-    is_told = not (cells.without(judged) & ~cells.without(overall.judged)).any()
+    is_told = cells.lack(judged, cells.without(overall.judged)) <= NEGLIGIBLE_SHARE
     among = cells.among(judged)
 
     def share(margin_sds: FloatArray, probability: FloatArray) -> Share | None:

@@ -19,6 +19,7 @@ from weighin_analysis.fleet.coverage.population import Population
 from weighin_analysis.fleet.coverage.scope import Scope, choose, chosen_sources
 from weighin_analysis.fleet.coverage.shares import (
     INTERVAL_PROBABILITY,
+    NEGLIGIBLE_SHARE,
     BoolArray,
     Cells,
     effective_device_count,
@@ -45,9 +46,13 @@ from weighin_analysis.scheme import Scheme
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """Coverage, and what the same count of devices says beside it: tier by class under the first limits."""
+    """Coverage, and what the same count of devices says beside it: tier by class under the first limits.
+
+    ``cells`` are what the devices stand for.
+    """
 
     coverage: Coverage
+    cells: Cells
     verdict_counts: tuple[VerdictCount, ...]
 
 
@@ -92,7 +97,7 @@ def count(fleet: Fleet, limits: Sequence[Limits], *, source: str | None, populat
         gates=_gates(connection),
         notes=(*counted[0].notes, *_notes(connection)),
     )
-    return Counted(coverage=coverage, verdict_counts=counted[0].verdict_counts)
+    return Counted(coverage=coverage, cells=scope.cells, verdict_counts=counted[0].verdict_counts)
 
 
 def _under(fleet: Fleet, limits: Limits, scope: Scope) -> _UnderLimits:
@@ -192,7 +197,7 @@ def _lacks(cells: Cells, judged: BoolArray, uncovered: BoolArray) -> bool:
 
     What desktops do with a class on which no phone could be judged is not what both do.
     """
-    return bool((cells.without(judged) & ~uncovered).any())
+    return cells.lack(judged, uncovered) > NEGLIGIBLE_SHARE
 
 
 def _sample(connection: duckdb.DuckDBPyConnection, scope: Scope, judged: BoolArray) -> Sample:
@@ -244,11 +249,12 @@ def _population_notes(scope: Scope, judged: BoolArray, classes: Sequence[ClassSt
     uncovered = scope.cells_without(judged)
     lacking: dict[str, list[str]] = {}
     for one in classes:
+        if not _lacks(scope.cells, one.best.judged, scope.cells.without(judged)):
+            continue
         parts = [cell.part for cell in scope.cells_without(one.best.judged) if cell not in uncovered]
         lacking.setdefault(", nor for ".join(parts), []).append(one.size_class)
     for names, found in lacking.items():
-        if names:
-            yield f"no share or speed is told of {', '.join(found)}: no device that is judged on it stands for {names}"
+        yield f"no share or speed is told of {', '.join(found)}: no device that is judged on it stands for {names}"
 
 
 def _notes(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ INTERVAL_PROBABILITY = 0.95
 # other people's measurements (docs/evaluate.md).
 COMMON_VARIANCE = 0.5
 
+# Of the population: what nobody was judged on moves a share by so little at most.
+NEGLIGIBLE_SHARE = 0.01
 _ROUNDING = 1e-9  # more than a sum of weights is off, less than any device stands for
 _Z = NormalDist().inv_cdf(0.5 + INTERVAL_PROBABILITY / 2)
 # So many standard deviations of a device's error off lie the ends of the interval of the common one.
@@ -68,6 +70,10 @@ class Cells:
     def without(self, devices: BoolArray) -> BoolArray:
         """Return which cells have a share of the population and none of these devices."""
         return np.asarray((self.sums(devices.astype(np.float64)) == 0) & (self.shares > 0))
+
+    def lack(self, devices: BoolArray, uncovered: BoolArray) -> float:
+        """Return the share of the population that none of these devices stands for, beside the cells ``uncovered``."""
+        return float(self.shares[self.without(devices) & ~uncovered].sum())
 
     def among(self, devices: BoolArray) -> "Cells":
         """Return the cells of some of the devices."""

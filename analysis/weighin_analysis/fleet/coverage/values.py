@@ -186,7 +186,8 @@ class ModelCheck:
     ``verdicts`` counts the devices by their best verdict, and ``unjudged_count`` those without one. Quartiles are of
     the devices that it fits on, the slowest first, each with its fastest scheme; None where there is none.
     ``storage_short_count`` devices have less free storage than the smallest download. ``left_out`` are devices of
-    sources that were not asked for.
+    sources that were not asked for. ``covered_population_share`` is the share of the population in whose cells a device
+    has a verdict, None without weights.
     """
 
     model: str
@@ -196,6 +197,7 @@ class ModelCheck:
     limits_version: str
     sources: Mapping[str, int]
     left_out: Mapping[str, int]
+    covered_population_share: float | None
     any_scheme: ModelShares
     schemes: tuple[ModelShares, ...]
     verdicts: Mapping[str, int]
