@@ -44,7 +44,8 @@ def test_free_memory_is_that_of_the_people_that_devices_stand_for(tmp_path: Path
         found = free_memory(fleet, cells)
         rows = fleet.sql(
             "SELECT max(estimates.memory_available_bytes), any_value(form_factor) "
-            "FROM estimates JOIN devices USING (run_id) WHERE counts AND form_factor IN ('phone', 'laptop') GROUP BY run_id"
+            "FROM estimates JOIN devices USING (run_id) WHERE counts "
+            "AND form_factor IN ('phone', 'laptop') GROUP BY run_id"
         ).rows()
     counts = Counter(form_factor for _, form_factor in rows)
     part = {"phone": Fraction(8, 10) / counts["phone"], "laptop": Fraction(2, 10) / counts["laptop"]}
