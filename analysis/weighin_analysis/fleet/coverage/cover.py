@@ -249,10 +249,9 @@ def _population_notes(scope: Scope, judged: BoolArray, classes: Sequence[ClassSt
     uncovered = scope.cells_without(judged)
     lacking: dict[str, list[str]] = {}
     for one in classes:
-        if not _lacks(scope.cells, one.best.judged, scope.cells.without(judged)):
-            continue
         parts = [cell.part for cell in scope.cells_without(one.best.judged) if cell not in uncovered]
-        lacking.setdefault(", nor for ".join(parts), []).append(one.size_class)
+        if parts and _lacks(scope.cells, one.best.judged, scope.cells.without(judged)):
+            lacking.setdefault(", nor for ".join(parts), []).append(one.size_class)
     for names, found in lacking.items():
         yield f"no share or speed is told of {', '.join(found)}: no device that is judged on it stands for {names}"
 
