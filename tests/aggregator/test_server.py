@@ -131,6 +131,20 @@ def test_a_backup_whose_command_is_gone_is_neither_kept_nor_told(data: Path, mon
     asyncio.run(serve())
 
 
+def test_what_a_death_left_of_a_backup_is_removed_at_the_next_start(data: Path) -> None:
+    left, taken = data / "backups/.20260301T000000.000000Z.unfinished", data / "backups/20260301T000000.000000Z"
+    for folder in (left, taken):
+        folder.mkdir(parents=True)
+        (folder / "weighin.duckdb").touch()
+
+    async def serve() -> None:
+        async with running(Config(data=data, run=Endpoint(host="127.0.0.1", port=0))):
+            await asyncio.to_thread(wait_until, lambda: not left.exists())
+
+    asyncio.run(serve())
+    assert taken.is_dir()
+
+
 def test_an_idle_connection_does_not_hold_up_the_end(data: Path, tmp_path: Path) -> None:
     server = aggregator_process.start(data, tmp_path / "log")
     with aggregator_process.client(server.address) as client:

@@ -89,6 +89,12 @@ def take_backup(source: Path, target: Path) -> Backup:
         shutil.rmtree(source, ignore_errors=True)
 
 
+def remove_unfinished(data: Path) -> None:
+    """Remove what a death in the middle of a backup left in the data directory; call it while none is being made."""
+    for left in (data / BACKUPS).glob(f".*{_UNFINISHED}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def require_new(target: Path) -> None:
     """Pass only a folder that is not there. Raises BackupError."""
     if target.exists():

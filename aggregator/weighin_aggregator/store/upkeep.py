@@ -13,7 +13,7 @@ import structlog
 
 from weighin_aggregator.errors import CopyOvertakenError, StoreError
 from weighin_aggregator.limits import Limits
-from weighin_aggregator.store.backup import BACKUPS, Backup, write_backup
+from weighin_aggregator.store.backup import BACKUPS, Backup, remove_unfinished, write_backup
 from weighin_aggregator.store.commit import Committer
 from weighin_aggregator.store.deletion import delete_received_before, is_erasure_due
 from weighin_aggregator.store.snapshot import SNAPSHOTS
@@ -85,6 +85,7 @@ class Upkeep:
             await asyncio.sleep(self._limits.upkeep_seconds)
 
     def _keep_up(self, with_store: WithStore) -> None:
+        remove_unfinished(self._data)
         try:
             delete_expired(with_store, self._limits, utc_now())
             if compact(self._data, with_store):
