@@ -77,10 +77,11 @@ def test_bytes_that_are_no_request_for_a_certificate_are_none(csr: bytes) -> Non
 
 @given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
 @example(7, 57)  # its version
-def test_a_request_with_a_changed_byte_is_none(place: int, flip: int) -> None:
+def test_a_request_with_a_changed_byte_is_none_or_asks_for_the_same_key(place: int, flip: int) -> None:
     csr = bytearray(enrolling.request_certificate(KEY))
     csr[place % len(csr)] ^= flip
-    assert requested_key(bytes(csr)) is None
+    # One byte is signed by nobody and says nothing: how many bits of the signature's last byte are left unused.
+    assert requested_key(bytes(csr)) in (None, KEY.public_key())
 
 
 KEY = enrolling.new_key()
