@@ -1,10 +1,12 @@
 """How a device gets its certificate, over real TLS on loopback: by a token, once; and never in another's name."""
 
 import asyncio
+import gc
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from enrolling import Device, enroll
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from secure_server import SecureServer, secure_server
+from secure_server import UNHURRIED, SecureServer, secure_server
 
 from weighin.v1 import services_pb2, services_pb2_grpc
 from weighin_aggregator.errors import ServerError
@@ -29,6 +31,7 @@ from weighin_aggregator.identity.certificates import key_sha256
 from weighin_aggregator.identity.register import Applicant
 from weighin_aggregator.identity.roster import tombstone
 from weighin_aggregator.identity.terms import Terms, make_token
+from weighin_aggregator.identity.token import make as make_text
 from weighin_aggregator.identity.token import read as read_token
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.refusal import Refusal
@@ -386,6 +389,31 @@ def test_a_request_is_taken_up_to_64_kib_and_no_larger(server: SecureServer) -> 
     request.agent_version = request.agent_version[1:]
     assert request.ByteSize() == 64 << 10
     assert ask(server, request).device_id == device.device_id
+
+
+@pytest.mark.parametrize(
+    ("limits", "answer"),
+    [
+        (UNHURRIED, TOKEN_INVALID),
+        (replace(UNHURRIED, free_disk_bytes=1 << 62), (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE", 60.0)),
+    ],
+    ids=["by a strange token", "on a full disk"],
+)
+def test_a_refused_call_is_let_go_at_once_so_that_its_connection_can_make_more(
+    tmp_path: Path, limits: Limits, answer: tuple[grpc.StatusCode, str, float | None]
+) -> None:
+    gc.disable()
+    try:
+        with secure_server(tmp_path / "data", limits) as server:
+            strange, _ = make_text(server.enroll_address, "ab" * 32)
+            request = Device().request(strange).SerializeToString()
+            credentials = grpc.ssl_channel_credentials(server.authority_pem)
+            with enrolling.secure_channel(server.enroll_address, credentials) as channel:
+                call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(ENROLL)
+                for _ in range(5 * limits.streams_per_connection):
+                    assert refused(lambda: call(request, timeout=enrolling.CALL_SECONDS)) == answer
+    finally:
+        gc.enable()
 
 
 METHODS = [

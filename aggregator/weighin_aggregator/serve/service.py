@@ -71,16 +71,29 @@ class Calls:
             return await handle(data, context)
         except Refusal as refusal:
             status = refusal.status()
-        except Exception:  # noqa: BLE001 - whatever nobody foresaw leaves as one fixed text; the log keeps the rest
+            _let_go(refusal)
+        except Exception as error:  # noqa: BLE001 - whatever nobody foresaw leaves as one fixed text; the log keeps the rest
             error_id = secrets.token_hex(8)
             _log.exception("internal_error", error_id=error_id)
             status = Refusal(Reason.INTERNAL_ERROR, error_id).status()
-        # Not context.abort: it keeps its exception, which keeps the call, and gRPC refuses new streams of a connection
-        # while too many finished ones are kept.
+            _let_go(error)
+        # Not context.abort: it keeps its exception, and so the call (see _let_go).
         context.set_code(status.code)
         context.set_details(status.details)
         context.set_trailing_metadata(status.trailing_metadata)
         return b""
+
+
+def _let_go(error: BaseException) -> None:
+    """Forget which frames an error passed, ours with the call among them.
+
+    One of the committer's frames knows the future that holds the error: until garbage is collected, all of them would
+    stay. gRPC refuses new streams of a connection of which too many finished calls are kept.
+    """
+    passed: BaseException | None = error
+    while passed is not None:
+        passed.__traceback__ = None
+        passed = passed.__cause__ or passed.__context__
 
 
 def decoded(kind: type[_Message], data: bytes) -> _Message:
