@@ -2,16 +2,18 @@
 
 import asyncio
 import gc
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import cast
 
+import duckdb
 import enrolling
 import grpc
 import pytest
@@ -19,6 +21,7 @@ from aggregator_process import refusal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from enrolling import Device, enroll
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from secure_server import UNHURRIED, SecureServer, secure_server
@@ -35,6 +38,7 @@ from weighin_aggregator.identity.token import make as make_text
 from weighin_aggregator.identity.token import read as read_token
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.refusal import Refusal
+from weighin_aggregator.serve.serving import SECRET_METADATA
 from weighin_aggregator.store.deletion import delete_device
 from weighin_aggregator.store.store import Store, utc_now
 
@@ -483,4 +487,33 @@ def test_a_revoked_device_is_told_so_on_an_open_connection_and_the_others_are_no
         operator.revoke(device.device_id)
         answer = refused(lambda: client.submit(device_id=None))
         assert another.submit(device_id=None) == []
+    assert answer == (grpc.StatusCode.PERMISSION_DENIED, "DEVICE_REVOKED", None)
+
+
+def test_a_device_is_revoked_at_once_although_the_operator_has_hung_up(
+    server: SecureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = server.enrolled()
+    revoke, begun, may_go_on = register.revoke, threading.Event(), threading.Event()
+
+    def when_told(connection: duckdb.DuckDBPyConnection, device_id: str, now: datetime) -> bool:
+        begun.set()
+        assert may_go_on.wait(30)
+        return revoke(connection, device_id, now)
+
+    monkeypatch.setattr(register, "revoke", when_told)
+    with grpc.insecure_channel(server.serving.operator_address) as channel, server.operator() as operator:
+        call = services_pb2_grpc.OperatorServiceStub(channel).RevokeDevice.future(
+            services_pb2.RevokeDeviceRequest(device_id=device.device_id),
+            metadata=((SECRET_METADATA, server.serving.operator_secret),),
+        )
+        assert begun.wait(30)
+        call.cancel()
+        # Over the same connection, so the server knows of the end of the first.
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
+        may_go_on.set()
+        (known,) = (known for known in operator.devices() if known.device_id == device.device_id)
+    assert known.revoke_time is not None
+    with server.client(device) as client:
+        answer = refused(lambda: client.submit(device_id=None))
     assert answer == (grpc.StatusCode.PERMISSION_DENIED, "DEVICE_REVOKED", None)

@@ -1,11 +1,13 @@
 """A serving process from outside: health, stopping, a full disk, and what it writes to its log."""
 
 import asyncio
+import gc
 import json
 import resource
 import sys
 import threading
 from pathlib import Path
+from typing import cast
 
 import aggregator_process
 import example_runs
@@ -13,6 +15,8 @@ import grpc
 import pytest
 from aggregator_process import Client, Server, command, new_run_id, outcomes, refusal, wait_until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME
+from secure_server import UNHURRIED, secure_server
 
 from weighin.v1 import services_pb2, services_pb2_grpc
 from weighin_aggregator.limits import Limits
@@ -43,6 +47,29 @@ def new_envelopes(count: int) -> list[services_pb2.RunEnvelope]:
 @pytest.mark.parametrize("service", ["", "weighin.v1.RunService"])
 def test_a_server_that_can_store_runs_says_that_it_serves(client: Client, service: str) -> None:
     assert health(client, service) == SERVING
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code"),
+    [
+        (health_pb2.HealthCheckRequest(service="weighin.v1.Nothing").SerializeToString(), grpc.StatusCode.NOT_FOUND),
+        (b"\x0a\x02\xff\xfe", grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+    ids=["of a service that is not there", "of bytes that do not decode"],
+)
+def test_the_health_of_nothing_is_told_as_often_as_it_is_asked_for(
+    tmp_path: Path, request_bytes: bytes, code: grpc.StatusCode
+) -> None:
+    with secure_server(tmp_path / "data") as server, server.client(server.enrolled()) as client:
+        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = client.channel.unary_unary(f"/{SERVICE_NAME}/Check")
+        gc.disable()
+        try:
+            for _ in range(5 * UNHURRIED.streams_per_connection):
+                with pytest.raises(grpc.RpcError) as caught:
+                    check(request_bytes, timeout=10)
+                assert cast("grpc.Call", caught.value).code() is code
+        finally:
+            gc.enable()
 
 
 def test_sigterm_stores_everything_that_was_taken_and_leaves_nothing_to_replay(data: Path, tmp_path: Path) -> None:

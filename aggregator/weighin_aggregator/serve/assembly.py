@@ -58,7 +58,7 @@ class Assembly:
         self._health = health
         self._roster = store.transact(register.read_roster)
         self.calls = Calls()
-        self.committer = Committer(store, config.limits, health.from_thread, self._roster.require_welcome)
+        self.committer = Committer(store, config.limits, health.set, self._roster.require_welcome)
         self.upkeep = Upkeep(config.data.absolute(), self.committer, config.limits)
         self.servers: list[grpc.aio.Server] = []
         run_address, enroll_address, enrolling = (

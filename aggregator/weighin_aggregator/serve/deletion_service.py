@@ -1,6 +1,5 @@
 """RunService.DeleteDeviceData: a device asks to be forgotten."""
 
-import asyncio
 from collections.abc import Mapping
 from functools import partial
 
@@ -8,12 +7,11 @@ import duckdb
 import structlog
 
 from weighin.v1 import services_pb2
-from weighin_aggregator.errors import StoreError
 from weighin_aggregator.identity.peer import is_lower_case_uuid
 from weighin_aggregator.identity.roster import Roster, tombstone
 from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.serve.gate import Gate
-from weighin_aggregator.serve.service import Context, Handler, decoded
+from weighin_aggregator.serve.service import Context, Handler, decoded, in_committer
 from weighin_aggregator.store.commit import Committer
 from weighin_aggregator.store.deletion import delete_device
 from weighin_aggregator.store.store import Store, utc_now
@@ -40,17 +38,10 @@ class DataDeletion:
             raise Refusal(Reason.FIELD_INVALID, field="request_id")
         if tombstone(device) not in self._roster.forgotten:
             self._gate.require_welcome(device)
-            try:
-                run_count = await asyncio.wrap_future(
-                    self._committer.between_commits(partial(self._forget, device), needs_room=True)
-                )
-            except StoreError as error:
-                raise Refusal(Reason.STORE_UNAVAILABLE) from error
-            # Without its id: the log would keep it for longer than the store.
-            _log.info("device_forgotten", runs=run_count)
+            await in_committer(self._committer, partial(self._forget, device))
         return services_pb2.DeleteDeviceDataResponse().SerializeToString()
 
-    def _forget(self, device: str, store: Store) -> int:
+    def _forget(self, device: str, store: Store) -> None:
         """Delete in the committer's thread, where no run of the device can come in between."""
 
         def delete(connection: duckdb.DuckDBPyConnection) -> int:
@@ -58,4 +49,5 @@ class DataDeletion:
 
         run_count = store.transact(delete)
         self._roster.forget(device)
-        return run_count
+        # Without its id: the log would keep it for longer than the store.
+        _log.info("device_forgotten", runs=run_count)

@@ -1,47 +1,55 @@
-"""What the health service says, on every port."""
+"""What the health service says, on every port.
 
-import asyncio
+The messages are those of grpcio-health-checking, the answers are not: its servicer aborts a call about a service that
+it does not know, which keeps the call (see service.py), and whatever does not decode would be answered by gRPC itself.
+"""
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
 from weighin_aggregator.serve.enrollment_service import ENROLLMENT_SERVICE
 from weighin_aggregator.serve.run_service import RUN_SERVICE
+from weighin_aggregator.serve.service import Context
+
+_SERVICES = frozenset({"", RUN_SERVICE, ENROLLMENT_SERVICE})
 
 
 class HealthReporter:
-    """Tells the health service whether runs can be stored, from the event loop or from the committer's thread."""
+    """Tells whether runs can be stored; nothing is served before the first ``set``."""
 
     def __init__(self) -> None:
-        self._servicer = health.aio.HealthServicer()
-        self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._writable = False
+        self._stopped = False
 
-    def from_thread(self, writable: bool) -> None:
-        """Say from another thread whether the store takes writes."""
-        self._loop.call_soon_threadsafe(self._schedule, writable)
+    def set(self, writable: bool) -> None:
+        """Say, from any thread, whether the store takes writes."""
+        self._writable = writable
 
-    def _schedule(self, writable: bool) -> None:
-        # The loop itself holds tasks weakly.
-        task = self._loop.create_task(self.set(writable))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def stop(self) -> None:
+        """Say from now on that nothing is served."""
+        self._stopped = True
 
     def offer(self, server: grpc.aio.Server) -> None:
         """Answer Check on a server. Watch is UNIMPLEMENTED: a stranger could hold as many as it likes, for ever."""
-        check = grpc.unary_unary_rpc_method_handler(
-            self._servicer.Check,
-            request_deserializer=health_pb2.HealthCheckRequest.FromString,
-            response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
-        )
+        check: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._check)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(health.SERVICE_NAME, {"Check": check}),))
 
-    async def stop(self) -> None:
-        """Say from now on that nothing is served."""
-        await self._servicer.enter_graceful_shutdown()
+    async def _check(self, data: bytes, context: Context) -> bytes:
+        try:
+            service = health_pb2.HealthCheckRequest.FromString(data).service
+        except DecodeError:
+            return _refused(context, grpc.StatusCode.INVALID_ARGUMENT, "the request does not decode")
+        if service not in _SERVICES:
+            return _refused(context, grpc.StatusCode.NOT_FOUND, "no such service")
+        statuses = health_pb2.HealthCheckResponse.ServingStatus
+        serving = self._writable and not self._stopped
+        answer = health_pb2.HealthCheckResponse(status=statuses.SERVING if serving else statuses.NOT_SERVING)
+        said: bytes = answer.SerializeToString()
+        return said
 
-    async def set(self, writable: bool) -> None:
-        """Say whether the store takes writes."""
-        serving = health_pb2.HealthCheckResponse.ServingStatus
-        for service in ("", RUN_SERVICE, ENROLLMENT_SERVICE):
-            await self._servicer.set(service, serving.SERVING if writable else serving.NOT_SERVING)
+
+def _refused(context: Context, code: grpc.StatusCode, text: str) -> bytes:
+    context.set_code(code)
+    context.set_details(text)
+    return b""

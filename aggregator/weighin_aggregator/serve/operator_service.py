@@ -20,7 +20,7 @@ from weighin_aggregator.identity.terms import Terms, make_token
 from weighin_aggregator.limits import Limits
 from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.serve.operator_messages import to_devices_message, to_stats_message
-from weighin_aggregator.serve.service import Context, Handler, decoded, in_transaction
+from weighin_aggregator.serve.service import Context, Handler, decoded, in_committer, in_transaction
 from weighin_aggregator.serve.serving import SECRET_METADATA
 from weighin_aggregator.store.backup import Backup
 from weighin_aggregator.store.commit import Committer
@@ -158,11 +158,17 @@ class OperatorService:
         device = decoded(services_pb2.RevokeDeviceRequest, data).device_id
         if not is_lower_case_uuid(device):
             raise Refusal(Reason.DEVICE_UNKNOWN)
-        if not await in_transaction(self._committer, partial(register.revoke, device_id=device, now=utc_now())):
+        if not await in_committer(self._committer, partial(self._revoke, device)):
             raise Refusal(Reason.DEVICE_UNKNOWN)
+        return services_pb2.RevokeDeviceResponse().SerializeToString()
+
+    def _revoke(self, device: str, store: Store) -> bool:
+        """Revoke in the committer's thread: it holds at once, also where the operator's command was interrupted."""
+        if not store.transact(partial(register.revoke, device_id=device, now=utc_now())):
+            return False
         self._roster.revoked.add(device)
         _log.info("device_revoked", device_id=device)
-        return services_pb2.RevokeDeviceResponse().SerializeToString()
+        return True
 
     async def _list_devices(self, _data: bytes, _context: Context) -> bytes:
         devices = await in_transaction(self._committer, register.read_devices)

@@ -38,7 +38,7 @@ async def running(config: Config) -> AsyncIterator[Serving]:
         store = closing.enter_context(Store.open(config.data, create=True))
         health = HealthReporter()
         parts = Assembly(config, store, health)
-        await health.set(True)
+        health.set(True)
         parts.committer.start()
         for server in parts.servers:
             await server.start()
@@ -49,7 +49,7 @@ async def running(config: Config) -> AsyncIterator[Serving]:
             async with announced(config.data, parts.serving):
                 yield parts.serving
         finally:
-            await health.stop()
+            health.stop()
             drained = await parts.calls.drain(config.limits.drain_seconds)
             await parts.upkeep.stop()
             await parts.operator.stop()

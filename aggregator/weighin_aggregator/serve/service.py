@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from weighin_aggregator.errors import StoreError
 from weighin_aggregator.refusal import Reason, Refusal
 from weighin_aggregator.store.commit import Committer
+from weighin_aggregator.store.store import Store
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Handler = Callable[[bytes, Context], Awaitable[bytes]]
@@ -106,7 +107,15 @@ def decoded(kind: type[_Message], data: bytes) -> _Message:
 
 async def in_transaction(committer: Committer, call: Callable[[duckdb.DuckDBPyConnection], _Answer]) -> _Answer:
     """Return what a call returns, after its transaction is on disk. Raises Refusal."""
+    return await in_committer(committer, lambda store: store.transact(call))
+
+
+async def in_committer(committer: Committer, call: Callable[[Store], _Answer]) -> _Answer:
+    """Return what a call that writes returns. Raises Refusal.
+
+    What must follow its COMMIT belongs into the call: behind the ``await`` it is left out where the caller hangs up.
+    """
     try:
-        return await asyncio.wrap_future(committer.between_commits(lambda store: store.transact(call), needs_room=True))
+        return await asyncio.wrap_future(committer.between_commits(call, needs_room=True))
     except StoreError as error:
         raise Refusal(Reason.STORE_UNAVAILABLE) from error
