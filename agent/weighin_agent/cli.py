@@ -10,6 +10,7 @@ from typing import NoReturn
 from weighin_agent.errors import AgentError, UsageError
 from weighin_agent.output import silence_output
 from weighin_analysis.errors import AnalysisError, QuestionError, WhatIfError
+from weighin_analysis.interruption import is_interruption
 
 INTERRUPTED = 130
 
@@ -27,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _complain(str(error), UsageError.exit_code)
     except AnalysisError as error:
         code = _complain(str(error), 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ImportError, RuntimeError) as error:
+        if not is_interruption(error):
+            raise
         code = _complain("interrupted; nothing was left running", INTERRUPTED)
     except BrokenPipeError:  # whoever read the help has seen enough
         silence_output()

@@ -5,6 +5,7 @@ import sys
 from importlib.abc import MetaPathFinder
 
 from weighin_aggregator.errors import AggregatorError, UsageError
+from weighin_analysis.interruption import is_interruption
 
 # What a shell reports for a program that SIGINT ended.
 _INTERRUPTED = 130
@@ -45,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(str(error), 2)
     except AggregatorError as error:
         return _complain(str(error), 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ImportError, RuntimeError) as error:
+        if not is_interruption(error):
+            raise
         return _complain("stopped by Ctrl-C", _INTERRUPTED)
     except OSError as error:
         return _fail(error)

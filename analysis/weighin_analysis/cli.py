@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from weighin_analysis.errors import AnalysisError, QuestionError, WhatIfError
+from weighin_analysis.interruption import is_interruption
 from weighin_analysis.printable import printable
 
 # What `pip install weighin-analysis[report]` brings; the core needs none of it.
@@ -24,18 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             # The interpreter itself would flush at exit, too late for an error to be one line.
             print(end="", flush=True)
-    except KeyboardInterrupt:
-        return _refuse("interrupted", 130)
     except (QuestionError, WhatIfError) as error:
         return _refuse(str(error), 2)
     except AnalysisError as error:
         return _refuse(str(error), 1)
     except OSError as error:
         return _fail(error)
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in _REPORT_MODULES:
-            raise
-        return _refuse(f"{error.name} is not installed; install weighin-analysis[report]", 2)
+    except (KeyboardInterrupt, ImportError, RuntimeError) as error:
+        if is_interruption(error):
+            return _refuse("interrupted", 130)
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _REPORT_MODULES:
+            return _refuse(f"{error.name} is not installed; install weighin-analysis[report]", 2)
+        raise
 
 
 def _fail(error: OSError) -> int:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -288,6 +289,24 @@ def test_a_disk_is_full_below_200_mib_or_a_fiftieth(free_bytes: int, total_bytes
 
 def test_a_disk_with_room_is_not_spoken_of(state: State) -> None:
     assert not [line for line in status_lines(status(state)) if "the disk" in line]
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "ImportError('it began') from KeyboardInterrupt()"])
+def test_an_interrupt_while_the_agent_still_loads_is_one_line(state: State, raised: str) -> None:
+    code = (
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'weighin_agent.commands':\n"
+        f"            raise {raised}\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from weighin_agent.cli import main\n"
+        "main()\n"
+    )
+    line = [sys.executable, "-c", code, "status", "--state", str(state.folder)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "weighin-agent: interrupted; nothing was left running\n"
 
 
 def test_an_interrupted_delivery_ends_at_once_and_keeps_its_runs(state: State) -> None:

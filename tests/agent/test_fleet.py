@@ -168,6 +168,21 @@ def test_status_tells_what_waits_what_was_set_aside_and_how_the_last_delivery_we
     assert asdict(now)["enrolment"]["insecure"] is True
 
 
+def test_a_delivery_of_nothing_leaves_the_last_one_as_it_was(state: State) -> None:
+    with working(state) as spool:
+        with scripted_aggregator() as aggregator:
+            enroll_insecure(state, spool, aggregator.address, 1)
+            deliver_runs(state, spool)
+            assert status(state).last_delivery is None
+            keep_run(state, spool, serialized_run())
+            deliver_runs(state, spool)
+        last = status(state).last_delivery
+        assert last is not None
+        assert last.stored_count == 1
+        deliver_runs(state, spool)
+    assert status(state).last_delivery == last
+
+
 def test_a_damaged_record_of_the_last_delivery_is_none(state: State) -> None:
     with working(state):
         pass

@@ -207,13 +207,32 @@ def test_ctrl_c_while_a_server_is_asked_is_one_line(data: Path, tmp_path: Path) 
     assert (process.returncode, errors) == (130, "weighin-aggregator: stopped by Ctrl-C\n")
 
 
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "ImportError('it began') from KeyboardInterrupt()"])
 def test_ctrl_c_while_the_command_still_loads_is_one_line(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: str
 ) -> None:
-    (tmp_path / "structlog.py").write_text("raise KeyboardInterrupt")
+    (tmp_path / "structlog.py").write_text(f"raise {raised}")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = command("init", "--data", data)
     assert (done.returncode, done.stderr) == (130, "weighin-aggregator: stopped by Ctrl-C\n")
+
+
+def test_ctrl_c_inside_a_statement_of_the_store_is_one_line(data: Path) -> None:
+    code = (
+        "import signal, sys, threading\n"
+        "from weighin_aggregator.cli import main\n"
+        "from weighin_aggregator.store import store\n"
+        "def attach(connection, path, name):\n"
+        "    threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()\n"
+        "    endless = 'range(10000000) a, range(10000000) b WHERE a.range * b.range % 7 = 3'\n"
+        "    connection.execute(f'SELECT count(*) FROM {endless}')\n"
+        "store.attach = attach\n"
+        "sys.exit(main())\n"
+    )
+    assert command("init", "--data", data).returncode == 0
+    line = [sys.executable, "-c", code, "stats", "--data", str(data)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "weighin-aggregator: stopped by Ctrl-C\n")
 
 
 def test_stats_are_the_same_while_serving_and_after(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,14 @@ from aggregator_process import Server, command
 from enrolling import Device
 
 from weighin_aggregator.commands import command_line
-from weighin_aggregator.errors import AggregatorError, AuthorityError, DeviceUnknownError, StoreError, UsageError
+from weighin_aggregator.errors import (
+    AggregatorError,
+    AuthorityError,
+    DeviceUnknownError,
+    StoreError,
+    StoreMissingError,
+    UsageError,
+)
 
 UNKNOWN = "0b6f1c1e-6a51-4d0c-9d7e-2f4f5a7c9b10"
 
@@ -125,7 +132,6 @@ def test_what_is_no_device_id_is_bad_usage(server: Server) -> None:
         (("--ttl", "30"), "--ttl must be a number of minutes, hours or days, for example 30m, 24h or 7d"),
         (("--ttl", "999d"), "--ttl: must be 1 minute to 366 days"),
         (("--group", ""), "--group: must be 1 to 64 letters, digits, spaces and ( ) @ . + / _ -"),
-        ((), "no server runs on this data directory: say where devices will enrol with --address"),
         (("--address", "weighin.example.org"), "--address must be NAME:PORT, for example weighin.example.org:50052"),
         (
             ("--address", "1.2.3:50052"),
@@ -135,6 +141,15 @@ def test_what_is_no_device_id_is_bad_usage(server: Server) -> None:
 )
 def test_a_token_that_cannot_be_is_bad_usage(data: Path, arguments: tuple[str, ...], line: str) -> None:
     assert failure(UsageError, "token", "create", "--data", data, "--group", "a", *arguments) == line
+
+
+def test_a_token_is_of_a_server_whose_address_is_known(data: Path) -> None:
+    line = ("token", "create", "--data", data, "--group", "a")
+    assert failure(StoreMissingError, *line).startswith(f"no store in {data}; make one with: ")
+    assert not data.exists()
+    command("init", "--data", data)
+    asked = "no server runs on this data directory: say where devices will enrol with --address"
+    assert failure(UsageError, *line) == asked
 
 
 def test_a_running_server_knows_its_address_by_itself(server: Server) -> None:

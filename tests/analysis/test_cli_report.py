@@ -142,16 +142,24 @@ def test_an_error_about_a_snapshot_does_not_drive_the_terminal_either(tmp_path: 
 
 
 @BOTH
-@pytest.mark.parametrize("module", ["weighin_analysis.fleet.query.fleet", "weighin_analysis.judge", "duckdb"])
+@pytest.mark.parametrize(
+    ("module", "how"),
+    [
+        ("weighin_analysis.fleet.query.fleet", "signal.raise_signal(signal.SIGINT)"),
+        ("weighin_analysis.judge", "signal.raise_signal(signal.SIGINT)"),
+        ("duckdb", "signal.raise_signal(signal.SIGINT)"),
+        ("duckdb", "raise ImportError('initialization failed') from KeyboardInterrupt()"),
+    ],
+)
 def test_ctrl_c_is_one_line_also_while_modules_are_imported(
-    name: str, module: str, snapshot: Path, tmp_path: Path
+    name: str, module: str, how: str, snapshot: Path, tmp_path: Path
 ) -> None:
     code = (
         "import signal, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name == {module!r}:\n"
-        "            signal.raise_signal(signal.SIGINT)\n"
+        f"            {how}\n"
         "sys.meta_path.insert(0, Finder())\n"
         "from weighin_analysis.cli import main\n"
         "sys.exit(main())\n"

@@ -146,9 +146,10 @@ def deliver_runs(
             heed_own_backoff=heed_own_backoff,
             pace=pace,
         )
-    # What was delivered stays delivered, even where a full disk has no room to remember it.
-    with suppress(StateError):
-        state.save_last_delivery(asdict(_last_delivery_of(report, pace.now_seconds())))
+    if report.was_needed:
+        # What was delivered stays delivered, even where a full disk has no room to remember it.
+        with suppress(StateError):
+            state.save_last_delivery(asdict(_last_delivery_of(report, pace.now_seconds())))
     return report
 
 

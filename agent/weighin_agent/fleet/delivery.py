@@ -71,6 +71,11 @@ class DeliveryReport:
     is_stuck: bool = False
 
     @property
+    def was_needed(self) -> bool:
+        """Whether anything waited; otherwise nobody need have been called."""
+        return bool(self.stored_count or self.duplicate_count or self.quarantined or self.kept_count)
+
+    @property
     def has_failed(self) -> bool:
         """Whether more than patience is wanted; that the aggregator is away is none of it."""
         return bool(self.quarantined) or self.is_stuck

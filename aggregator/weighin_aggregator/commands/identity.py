@@ -54,7 +54,7 @@ def create_token(options: argparse.Namespace) -> None:
 def _token(options: argparse.Namespace, terms: Terms) -> tuple[str, datetime]:
     address = None if options.address is None else _address(options.address)
     try:
-        with Store.open(options.data, create=True) as store:
+        with Store.open(options.data, create=address is not None) as store:
             if address is None:
                 raise UsageError("no server runs on this data directory: say where devices will enrol with --address")
             authority = authority_of(options.data, store)
