@@ -108,7 +108,7 @@ def _killed_before(number: int, folder: Path) -> Callable[[], None]:
 def _do(what: str, folder: Path, number: int) -> None:
     step = _killed_before(number, folder)
     for module in (copying, store):
-        module.connect = lambda: Killing(engine.connect(), step)  # type: ignore[attr-defined]
+        module.connect = lambda path: Killing(engine.connect(path), step)  # type: ignore[attr-defined]
     PIECES[what](folder)
 
 

@@ -34,7 +34,7 @@ FIRST_COLUMNS = {
 def make_store_of_the_first_version(data: Path, rows: Mapping[str, pa.Table]) -> None:
     """Make a data directory as the first aggregator left it, with these rows."""
     data.mkdir()
-    with connect() as connection:
+    with connect(data / "weighin.duckdb") as connection:
         attach(connection, data / "weighin.duckdb", "store")
         connection.execute(VERSION_TABLE)
         connection.execute(MIGRATIONS[0])

@@ -13,6 +13,7 @@ from weighin_aggregator.intake import columns
 from weighin_aggregator.intake.examine import Accepted, examine
 from weighin_aggregator.intake.records import Batch, to_batch
 from weighin_aggregator.limits import DEFAULT_LIMITS
+from weighin_aggregator.store import engine
 from weighin_aggregator.store import store as store_module
 from weighin_aggregator.store.schema import MIGRATIONS
 from weighin_aggregator.store.store import Known, Store, utc_now
@@ -189,3 +190,30 @@ def test_a_store_that_was_reopened_in_place_knows_everything(data: Path) -> None
         store.recover()
         assert store.stats().runs == 1
         assert len(store.insert(batch(1, 2).tables)) == 1
+
+
+def test_what_was_written_does_not_stay_in_memory(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_CACHED", "1MB")
+    with Store.open(data, create=True) as store:
+        limit = store.transact(engine.memory_limit)
+        for first in range(0, 3_000, 1_000):
+            store.insert(batch(*range(first, first + 1_000)).tables)
+        store.checkpoint()
+        assert store.transact(cached_bytes) <= 1_000_000 < store.file_bytes()
+        assert store.transact(engine.memory_limit) == limit
+
+
+def cached_bytes(connection: duckdb.DuckDBPyConnection) -> int:
+    return int(connection.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()[0][0])
+
+
+def test_what_did_not_fit_into_memory_lies_in_the_data_directory_until_the_next_start(data: Path) -> None:
+    spill = data / ".weighin.duckdb.spill"
+    with Store.open(data, create=True) as store:
+        assert store.transact(
+            lambda connection: connection.execute("SELECT current_setting('temp_directory')").fetchall()
+        ) == [(str(spill),)]
+    spill.mkdir()
+    (spill / "duckdb_temp_storage_DEFAULT-0.tmp").write_bytes(b"left by a killed process")
+    with Store.open(data):
+        assert not spill.exists()

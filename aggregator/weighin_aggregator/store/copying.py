@@ -38,7 +38,7 @@ class Copy:
         self._connection = connection
         self._deletions = 0
         self._busy = threading.Lock()
-        self._is_open = True
+        self.is_open = True
 
     def fill(self) -> None:
         """Copy the runs that the store holds, until few come meanwhile: nearly all of the work."""
@@ -79,13 +79,13 @@ class Copy:
 
     def close(self) -> None:
         """End whatever is under way and give the connection back. The file stays as it is."""
-        if self._is_open:
+        if self.is_open:
             self._connection.interrupt()
         with self._busy:
-            if self._is_open:
+            if self.is_open:
                 with suppress(duckdb.Error):  # as where the disk is full: then the whole instance goes
                     self._let_go()
-            self._is_open = False
+            self.is_open = False
 
     def discard(self) -> None:
         """Close, and remove the file."""
@@ -97,12 +97,12 @@ class Copy:
         self._connection.execute("USE memory")
         self._connection.execute("DETACH DATABASE IF EXISTS copy")
         self._connection.close()
-        self._is_open = False
+        self.is_open = False
 
     @contextmanager
     def _working(self) -> Iterator[None]:
         with self._busy:
-            if not self._is_open:
+            if not self.is_open:
                 raise StoreUnavailableError(f"the copy {self.path} was given up")
             try:
                 with translated():
@@ -160,7 +160,7 @@ class Copy:
 
 def count_rows(path: Path) -> Mapping[str, int]:
     """Open the file of a copy by itself and count its rows per table. Raises StoreError."""
-    with connect() as connection:
+    with connect(path) as connection:
         attach(connection, path, "copy")
         with translated():
             names = [name for name in _table_names(connection, "copy") if name != _LEFT_OUT]

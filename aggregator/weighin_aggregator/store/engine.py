@@ -23,6 +23,8 @@ _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
+# Between checkpoints, as much as makes no difference to how fast runs are stored.
+_CACHED = "256MB"
 # A checkpoint rewrites every row group that it touches, and a row of `run` is as large as its run: small groups bound
 # that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest
 # supported DuckDB read the file.
@@ -31,11 +33,33 @@ _DAMAGE = re.compile("corrupt|checksum|not a valid DuckDB|replaying WAL|read eno
 _DAMAGED_ENTRY = re.compile(r"Corrupt WAL file: entry at byte position (\d+)")
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """Start an instance of DuckDB with no file attached."""
-    connection = duckdb.connect(config=dict(_SETTINGS))
+def connect(path: Path) -> duckdb.DuckDBPyConnection:
+    """Start an instance of DuckDB for a file, which is not attached yet."""
+    # Where DuckDB itself would write it, in the working directory, a service may not write.
+    connection = duckdb.connect(config={**_SETTINGS, "temp_directory": str(spill_of(path))})
     connection.execute("PRAGMA disable_checkpoint_on_shutdown")
     return connection
+
+
+def spill_of(path: Path) -> Path:
+    """Return the folder of what does not fit into memory while a statement runs; DuckDB makes and removes it."""
+    return path.with_name(f".{path.name}.spill")
+
+
+def memory_limit(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return how much memory an instance may take: by default four fifths of the machine."""
+    return str(connection.execute("SELECT current_setting('memory_limit')").fetchall()[0][0])
+
+
+def trim_cache(connection: duckdb.DuckDBPyConnection, limit: str) -> None:
+    """Let go of all but the newest of the blocks that DuckDB has cached; ``limit`` is that of ``memory_limit``.
+
+    What is written is cached too, and hardly ever read again: without this a server takes 3 KB more for every run. A
+    lower limit for good would also be one for the export of many runs.
+    """
+    with suppress(duckdb.OutOfMemoryException):  # more than that is in use
+        connection.execute(f"SET memory_limit = '{_CACHED}'")
+    connection.execute(f"SET memory_limit = '{limit}'")
 
 
 def attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:

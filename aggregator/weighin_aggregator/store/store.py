@@ -27,7 +27,17 @@ from weighin_aggregator.errors import (
 from weighin_aggregator.store.copying import Copy
 from weighin_aggregator.store.deletion import RUN_TABLES
 from weighin_aggregator.store.directory import LOCK, owned
-from weighin_aggregator.store.engine import attach, connect, has_read_log, log_of, transaction, translated
+from weighin_aggregator.store.engine import (
+    attach,
+    connect,
+    has_read_log,
+    log_of,
+    memory_limit,
+    spill_of,
+    transaction,
+    translated,
+    trim_cache,
+)
 from weighin_aggregator.store.export import export_new
 from weighin_aggregator.store.journal import Journal, journal_of
 from weighin_aggregator.store.schema import MIGRATIONS, VERSION_TABLE
@@ -94,7 +104,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._journal = Journal(path)
-        self._connection = connect()
+        self._connection = connect(path)
+        self._memory_limit = memory_limit(self._connection)
         self.is_open = False
         self._copy: Copy | None = None
         self._owning = ExitStack()
@@ -117,6 +128,7 @@ class Store:
             if not create:
                 _require_file(path)
             _require_no_lost_file(path)
+            shutil.rmtree(spill_of(path), ignore_errors=True)  # what a death left
             store = cls(path)
             try:
                 store.attach()
@@ -153,6 +165,8 @@ class Store:
             with translated():
                 self._journal.begin(*self._overwritten_blocks())
                 self._connection.execute("CHECKPOINT store")
+                if self._copy is None or not self._copy.is_open:  # one at work has a use for it
+                    trim_cache(self._connection, self._memory_limit)
             self._journal.end()
         except OSError as error:
             raise StoreUnavailableError(f"cannot keep a journal beside {self._path}: {error.strerror}") from error
@@ -225,7 +239,7 @@ class Store:
         self._end_copy()
         self._close_file()
         with translated():
-            self._connection = connect()
+            self._connection = connect(self._path)
         self.attach()
 
     def _close_file(self) -> None:
