@@ -13,6 +13,7 @@ from example_snapshots import RECEIVE_TIME, device_id, edit_manifest, replace_ta
 from weighin_aggregator.intake.examine import Accepted, examine
 from weighin_aggregator.intake.records import to_batch
 from weighin_aggregator.limits import Limits
+from weighin_aggregator.store import export as export_module
 from weighin_aggregator.store.schema import PUBLIC_QUERIES
 from weighin_aggregator.store.store import Store
 from weighin_analysis.fleet.judging.judge_runs import Judged, judge_folder
@@ -181,6 +182,18 @@ def test_many_parts_become_one(store: Store, tmp_path: Path, monkeypatch: pytest
     assert snapshot(store, out).judged_run_count == 1
     assert len(list((out / "runs").iterdir())) == 2
     assert run_numbers(out)[run_id(5)] == 5
+    assert_as_from_scratch(store, out)
+
+
+def test_many_new_runs_are_written_in_parts(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_module, "_PART_RUNS", 2)
+    out = tmp_path / "out"
+    for number in (3, 4, 5):
+        add(store, number, device=number, machine=SMALL_BOARD)
+    assert snapshot(store, out).judged_run_count == 5
+    assert [len(list((out / table).iterdir())) for table in PUBLIC_QUERIES] == [3] * len(PUBLIC_QUERIES)
+    assert run_numbers(out) == {run_id(number): number for number in (1, 2, 3, 4, 5)}
+    monkeypatch.undo()
     assert_as_from_scratch(store, out)
 
 

@@ -23,34 +23,50 @@ CREATE OR REPLACE TEMP TABLE new_hardware(hardware_id UUID);
 _NEW = """
 INSERT INTO new_run
     SELECT run_id, (SELECT coalesce(max(run_number), 0) FROM {runs}) + row_number() OVER (ORDER BY rowid)
-    FROM run WHERE run_id::VARCHAR NOT IN (SELECT run_id FROM {runs});
+    FROM run WHERE run_id::VARCHAR NOT IN (SELECT run_id FROM {runs}) ORDER BY rowid LIMIT {most};
 INSERT INTO new_hardware
     SELECT hardware_id FROM hardware WHERE hardware_id::VARCHAR NOT IN (SELECT hardware_id FROM {hardware});
 """
+# The samples of a part are in memory together: 20 KB a run.
+_PART_RUNS = 20_000
 # As what is held where nothing is.
 _NO_ROWS = "(SELECT '' AS run_id, 0 AS run_number, '' AS hardware_id WHERE false)"
 
 
 def export_new(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Write what is new as one part; nothing where nothing is new, unless the folder is empty.
+    """Write what is new, one part after the other; nothing where nothing is new, unless the folder is empty.
 
     Parts in the folder that hold other runs than this store, or other columns than it writes, are removed first, with
     everything else there.
     """
     connection.execute(_NOTHING_NEW)  # the public queries name these tables
-    held = {table: _reader(files) for table in PUBLIC_QUERIES if (files := _parts(folder, table))}
-    if not _continues(connection, held):
+    if not _continues(connection, _held(folder)):
         for path in folder.iterdir():
             shutil.rmtree(path)
-        held = {}
-    connection.execute(_NEW.format(runs=held.get("runs", _NO_ROWS), hardware=held.get("hardware", _NO_ROWS)))
+    while _export_part(connection, folder):
+        pass
+
+
+def _export_part(connection: duckdb.DuckDBPyConnection, folder: Path) -> bool:
+    """Write the next part; False where nothing is left to write."""
+    held = _held(folder)
+    connection.execute(_NOTHING_NEW)
+    connection.execute(
+        _NEW.format(runs=held.get("runs", _NO_ROWS), hardware=held.get("hardware", _NO_ROWS), most=_PART_RUNS)
+    )
     numbers = [int(part.stem) for part in _parts(folder, "runs") if part.stem.isdecimal()]
     if numbers and connection.execute("SELECT 1 FROM new_run LIMIT 1").fetchone() is None:
-        return
+        return False
     for table, query in PUBLIC_QUERIES.items():
         (folder / table).mkdir(exist_ok=True)
         path = folder / table / f"{max(numbers, default=0) + 1:06}.parquet"
         connection.execute(f"COPY ({query}) TO {quoted(path)} {PARQUET}")
+    return True
+
+
+def _held(folder: Path) -> dict[str, str]:
+    """Return SQL that reads the parts of each table that has any."""
+    return {table: _reader(files) for table in PUBLIC_QUERIES if (files := _parts(folder, table))}
 
 
 def _continues(connection: duckdb.DuckDBPyConnection, held: Mapping[str, str]) -> bool:
