@@ -77,11 +77,14 @@ def test_bytes_that_are_no_request_for_a_certificate_are_none(csr: bytes) -> Non
 
 @given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
 @example(7, 57)  # its version
-def test_a_request_with_a_changed_byte_is_none_or_asks_for_the_same_key(place: int, flip: int) -> None:
-    csr = bytearray(enrolling.request_certificate(KEY))
+def test_a_request_with_a_changed_byte_is_none(place: int, flip: int) -> None:
+    whole = enrolling.request_certificate(KEY)
+    # The byte before the signature is signed by nobody: how many bits of its last byte are unused, which says nothing.
+    unused_bits = len(whole) - len(x509.load_der_x509_csr(whole).signature) - 1
+    csr = bytearray(whole)
     csr[place % len(csr)] ^= flip
-    # One byte is signed by nobody and says nothing: how many bits of the signature's last byte are left unused.
-    assert requested_key(bytes(csr)) in (None, KEY.public_key())
+    allowed = (None, KEY.public_key()) if place % len(csr) == unused_bits else (None,)
+    assert requested_key(bytes(csr)) in allowed
 
 
 KEY = enrolling.new_key()

@@ -134,10 +134,7 @@ class OperatorService:
         )
 
     async def _get_stats(self, _data: bytes, _context: Context) -> bytes:
-        try:
-            stats = await asyncio.wrap_future(self._committer.between_commits(Store.stats))
-        except StoreError as error:
-            raise Refusal(Reason.STORE_UNAVAILABLE) from error
+        stats = await in_committer(self._committer, Store.stats, needs_room=False)
         return to_stats_message(stats).SerializeToString()
 
     async def _create_token(self, data: bytes, _context: Context) -> bytes:

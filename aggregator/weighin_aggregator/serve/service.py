@@ -110,12 +110,12 @@ async def in_transaction(committer: Committer, call: Callable[[duckdb.DuckDBPyCo
     return await in_committer(committer, lambda store: store.transact(call))
 
 
-async def in_committer(committer: Committer, call: Callable[[Store], _Answer]) -> _Answer:
-    """Return what a call that writes returns. Raises Refusal.
+async def in_committer(committer: Committer, call: Callable[[Store], _Answer], *, needs_room: bool = True) -> _Answer:
+    """Return what a call returns; one that only reads needs no room on the disk. Raises Refusal.
 
     What must follow its COMMIT belongs into the call: behind the ``await`` it is left out where the caller hangs up.
     """
     try:
-        return await asyncio.wrap_future(committer.between_commits(call, needs_room=True))
+        return await asyncio.wrap_future(committer.between_commits(call, needs_room=needs_room))
     except StoreError as error:
         raise Refusal(Reason.STORE_UNAVAILABLE) from error

@@ -23,7 +23,7 @@ _SETTINGS: Mapping[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-# Between checkpoints, as much as makes no difference to how fast runs are stored.
+# What may stay cached behind a checkpoint.
 _CACHED = "256MB"
 # A checkpoint rewrites every row group that it touches, and a row of `run` is as large as its run: small groups bound
 # that work. The file does not remember the size, so it is given at every opening. The storage version lets the oldest

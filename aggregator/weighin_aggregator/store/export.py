@@ -48,20 +48,21 @@ def export_new(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 
 def _export_part(connection: duckdb.DuckDBPyConnection, folder: Path) -> bool:
-    """Write the next part; False where nothing is left to write."""
+    """Write the next part, if there is one; True where more may be left."""
     held = _held(folder)
     connection.execute(_NOTHING_NEW)
     connection.execute(
         _NEW.format(runs=held.get("runs", _NO_ROWS), hardware=held.get("hardware", _NO_ROWS), most=_PART_RUNS)
     )
     numbers = [int(part.stem) for part in _parts(folder, "runs") if part.stem.isdecimal()]
-    if numbers and connection.execute("SELECT 1 FROM new_run LIMIT 1").fetchone() is None:
+    (new_count,) = connection.execute("SELECT count(*) FROM new_run").fetchall()[0]
+    if numbers and not new_count:
         return False
     for table, query in PUBLIC_QUERIES.items():
         (folder / table).mkdir(exist_ok=True)
         path = folder / table / f"{max(numbers, default=0) + 1:06}.parquet"
         connection.execute(f"COPY ({query}) TO {quoted(path)} {PARQUET}")
-    return True
+    return bool(new_count == _PART_RUNS)
 
 
 def _held(folder: Path) -> dict[str, str]:
